@@ -1,0 +1,1 @@
+//! Level 0: values and algorithms that depend on nothing.

@@ -1,0 +1,3 @@
+//! Level 1: the RESP protocol as bytes: parsing requests, writing replies.
+
+pub mod reply;
