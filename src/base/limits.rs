@@ -1,0 +1,44 @@
+//! Every named limit that no operator sets, with what happens at it.
+
+/// Commands of all connections that are parsed, prefetched and run as one batch. A longer pipeline makes several
+/// batches in a turn; the bound keeps the batch's arguments and table lines in the first-level cache.
+pub const BATCH_COMMANDS_MAX: usize = 64;
+
+/// Commands one connection may run in a turn before the others get theirs; the rest waits for the next turn.
+pub const TURN_COMMANDS_MAX: usize = 1024;
+
+/// Commands of one connection that are sent to other shards and not answered yet; beyond it the connection's next
+/// commands wait, unparsed.
+pub const PIPELINE_REMOTE_MAX: usize = 16 * 1024;
+
+/// An argument of at least this many bytes is received straight into an allocation of its own, which the value then
+/// takes over (design, part 3: at most one copy in, one out).
+pub const LARGE_ARGUMENT_BYTES: usize = 32 * 1024;
+
+/// An inline request without a line end, or the count line of a request, may be this long; then: protocol error.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Arguments in one request; beyond it: protocol error (Redis: `INT_MAX`).
+pub const ARGUMENTS_MAX: i64 = i32::MAX as i64;
+
+/// Before AUTH, a request has at most this many arguments, each of at most this many bytes (Redis 6.0.16).
+pub const UNAUTHENTICATED_ARGUMENTS_MAX: i64 = 10;
+pub const UNAUTHENTICATED_BULK_BYTES_MAX: i64 = 16 * 1024;
+
+/// Capacity of an output buffer that goes back to the shard's pool when drained; larger ones are freed.
+pub const OUTPUT_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Output buffers a shard keeps for the next replies; beyond it they are freed.
+pub const OUTPUT_POOL_MAX: usize = 128;
+
+/// A pending output grows in pieces of this size, so that a slow reader's backlog is never copied to grow.
+pub const OUTPUT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Unparsed input of a waiting connection beyond which it is not read any more, until it goes on.
+pub const PAUSED_INPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages in one mailbox; a full one makes the sender queue at home and stop reading what feeds it.
+pub const MAILBOX_MESSAGES: usize = 1024;
+
+/// Shards of one server: SCAN's cursor has ten bits for the shard.
+pub const SHARDS_MAX: usize = 1024;

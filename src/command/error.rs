@@ -1,0 +1,59 @@
+//! The error texts that clients match on: equal to Redis's, each in one place.
+
+use std::borrow::Cow;
+
+/// Why a command refused. A command that returns one has changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    Syntax,
+    WrongType,
+    NotAnInteger,
+    NotAFloat,
+    OutOfRange,
+    NoSuchKey,
+    Overflow,
+    /// A text used in one place only, with its code.
+    Text(&'static str),
+    /// A text that quotes what the client sent, with its code.
+    Dynamic(Box<[u8]>),
+}
+
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The reply without its leading dash: code first.
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(match self {
+            Error::Syntax => b"ERR syntax error",
+            Error::WrongType => b"WRONGTYPE Operation against a key holding the wrong kind of value",
+            Error::NotAnInteger => b"ERR value is not an integer or out of range",
+            Error::NotAFloat => b"ERR value is not a valid float",
+            Error::OutOfRange => b"ERR index out of range",
+            Error::NoSuchKey => b"ERR no such key",
+            Error::Overflow => b"ERR increment or decrement would overflow",
+            Error::Text(text) => text.as_bytes(),
+            Error::Dynamic(text) => text,
+        })
+    }
+
+    /// The first word: what INFO errorstats counts by.
+    pub fn code(&self) -> String {
+        let text = self.text();
+        let end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
+        String::from_utf8_lossy(&text[..end]).into_owned()
+    }
+
+    /// `ERR wrong number of arguments for 'name' command`; `name` may be `container|subcommand`.
+    pub fn arity(name: &str) -> Error {
+        Error::dynamic(format!("ERR wrong number of arguments for '{name}' command"))
+    }
+
+    /// `ERR invalid expire time in 'name' command`
+    pub fn invalid_expire(name: &str) -> Error {
+        Error::dynamic(format!("ERR invalid expire time in '{name}' command"))
+    }
+
+    pub fn dynamic(text: impl Into<Vec<u8>>) -> Error {
+        Error::Dynamic(text.into().into_boxed_slice())
+    }
+}

@@ -1,0 +1,126 @@
+//! Keeps the replies of one connection in the order of its commands (promise P1), wherever they are computed.
+//!
+//! While every command so far is answered, there is no slot and replies go straight to the output. From the first
+//! command that is answered elsewhere on, each reply has a slot, and the head of the queue leaves as it becomes ready.
+
+use std::collections::VecDeque;
+
+/// Which command of the connection a reply from elsewhere belongs to.
+pub type Sequence = u32;
+
+#[derive(Debug, Default)]
+pub struct Pipeline {
+    slots: VecDeque<Slot>,
+    /// The sequence of `slots[0]`.
+    head: Sequence,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting { discard: bool },
+    Ready(Vec<u8>),
+}
+
+impl Pipeline {
+    /// No command waits for its reply.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Commands that are answered elsewhere and not answered yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A command that is answered elsewhere takes its place. `discard`: its reply is not wanted (CLIENT REPLY).
+    pub fn push_waiting(&mut self, discard: bool) -> Sequence {
+        self.slots.push_back(Slot::Waiting { discard });
+        self.waiting += 1;
+        self.head.wrapping_add(self.slots.len() as u32 - 1)
+    }
+
+    /// Where a reply that is ready now goes while earlier ones are not. Only if not empty.
+    pub fn ready_buffer(&mut self) -> &mut Vec<u8> {
+        assert!(!self.slots.is_empty(), "with nothing waiting, replies go to the output");
+        if !matches!(self.slots.back(), Some(Slot::Ready(_))) {
+            self.slots.push_back(Slot::Ready(Vec::new()));
+        }
+        match self.slots.back_mut() {
+            Some(Slot::Ready(buffer)) => buffer,
+            _ => unreachable!("pushed above"),
+        }
+    }
+
+    /// The reply of a waiting command; whatever may leave now is appended to `output`.
+    pub fn complete(&mut self, sequence: Sequence, reply: &[u8], output: &mut Vec<u8>) {
+        let index = sequence.wrapping_sub(self.head) as usize;
+        let slot = self.slots.get_mut(index).expect("a reply belongs to a command that waits for it");
+        let Slot::Waiting { discard } = *slot else { panic!("a command is answered once") };
+        self.waiting -= 1;
+        let reply = if discard { &[] } else { reply };
+        if index > 0 {
+            *slot = Slot::Ready(reply.to_vec());
+            return;
+        }
+        output.extend_from_slice(reply);
+        self.pop();
+        while let Some(Slot::Ready(reply)) = self.slots.front() {
+            output.extend_from_slice(reply);
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        self.slots.pop_front();
+        self.head = self.head.wrapping_add(1);
+        if self.slots.is_empty() {
+            // An idle connection holds no memory here.
+            self.slots = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Commands are answered here or elsewhere, and elsewhere in any order; the output keeps the commands' order.
+        #[test]
+        fn replies_leave_in_the_order_of_their_commands(
+            elsewhere in prop::collection::vec(any::<bool>(), 1..40),
+            order in any::<prop::sample::Index>(),
+        ) {
+            let mut pipeline = Pipeline { head: u32::MAX - 3, ..Pipeline::default() };
+            let (mut output, mut waiting) = (Vec::new(), Vec::new());
+            for (command, &elsewhere) in elsewhere.iter().enumerate() {
+                if elsewhere {
+                    waiting.push((pipeline.push_waiting(false), command as u8));
+                } else if pipeline.is_empty() {
+                    output.push(command as u8);
+                } else {
+                    pipeline.ready_buffer().push(command as u8);
+                }
+            }
+            while !waiting.is_empty() {
+                let (sequence, command) = waiting.swap_remove(order.index(waiting.len()));
+                pipeline.complete(sequence, &[command], &mut output);
+            }
+            prop_assert!(pipeline.is_empty() && pipeline.waiting() == 0);
+            prop_assert_eq!(output, (0..elsewhere.len() as u8).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_unwanted_reply_is_dropped_in_its_place() {
+        let (mut pipeline, mut output) = (Pipeline::default(), Vec::new());
+        let unwanted = pipeline.push_waiting(true);
+        let wanted = pipeline.push_waiting(false);
+        pipeline.complete(wanted, b"b", &mut output);
+        pipeline.complete(unwanted, b"a", &mut output);
+        assert_eq!(output, b"b");
+    }
+}

@@ -1,0 +1,38 @@
+//! Which processors the process may use: affinity mask and cgroup quota.
+
+use std::mem::MaybeUninit;
+
+/// Processors in the affinity mask, ascending.
+pub fn allowed_cpus() -> Vec<usize> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: `set` is valid for a write of `size` bytes.
+    if unsafe { libc::sched_getaffinity(0, size, set.as_mut_ptr()) } != 0 {
+        return vec![0];
+    }
+    // SAFETY: zeroed, then written by the call.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: every index is below the set's size.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Whole processors that the cgroup's quota grants, rounded up; `None` without a quota.
+pub fn quota_cpus() -> Option<usize> {
+    let parse = |text: &str| {
+        let mut fields = text.split_whitespace();
+        let quota: u64 = fields.next()?.parse().ok()?;
+        let period: u64 = fields.next()?.parse().ok()?;
+        (period > 0).then(|| quota.div_ceil(period).max(1) as usize)
+    };
+    std::fs::read_to_string("/sys/fs/cgroup/cpu.max").ok().as_deref().and_then(parse).or_else(|| {
+        let quota = std::fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").ok()?;
+        let period = std::fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_period_us").ok()?;
+        parse(&format!("{} {}", quota.trim(), period.trim()))
+    })
+}
+
+/// One processor for each of `shards` shards; more shards than processors share them in turn.
+pub fn place(shards: usize) -> Vec<usize> {
+    let cpus = allowed_cpus();
+    (0..shards).map(|shard| cpus[shard % cpus.len()]).collect()
+}
