@@ -1,1 +1,9 @@
 //! Level 0: values and algorithms that depend on nothing.
+
+pub mod clock;
+pub mod crc;
+pub mod glob;
+mod grisu;
+pub mod long_double;
+pub mod number;
+pub mod rng;
