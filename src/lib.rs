@@ -4,4 +4,5 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod command;
 pub mod resp;

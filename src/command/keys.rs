@@ -1,0 +1,355 @@
+//! Which arguments of a command are keys, and what the command does to them.
+//!
+//! A command declares key specs: where the search begins (a position, or behind a keyword) and how keys follow from there
+//! (a range, or as many as a number says). Routing, locks, the cluster's slot check, ACL key patterns and COMMAND GETKEYS
+//! all find keys through them (Redis documentation, "Command key specifications").
+//!
+//! It does not judge syntax: what looks wrong is an error without a text, and the command's own parser has the word.
+
+use smallvec::SmallVec;
+
+use super::spec::{Spec, bit_set};
+
+/// One way to find keys among a command's words.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    pub begin: BeginSearch,
+    pub find: FindKeys,
+    pub flags: KeyFlags,
+    /// Shown by COMMAND INFO.
+    pub notes: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum BeginSearch {
+    Index(u8),
+    /// Behind `keyword`, looked for from word `start_from` on; a negative one counts from the end, and backwards.
+    Keyword {
+        keyword: &'static str,
+        start_from: i8,
+    },
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum FindKeys {
+    /// Each `step`-th word up to `last`, counted from the first key or, if negative, from the end; a `limit` of 2 leaves
+    /// the second half of the words out.
+    Range {
+        last: i8,
+        step: u8,
+        limit: u8,
+    },
+    /// The word `number` holds the count of keys, which begin at `first`; both counted from where the search began.
+    Counted {
+        number: u8,
+        first: u8,
+        step: u8,
+    },
+    Unknown,
+}
+
+bit_set! {
+    /// What a command does to a key, and what the key spec is worth.
+    KeyFlags {
+        RO = "RO",
+        RW = "RW",
+        OW = "OW",
+        RM = "RM",
+        ACCESS = "access",
+        UPDATE = "update",
+        INSERT = "insert",
+        DELETE = "delete",
+        NOT_KEY = "not_key",
+        INCOMPLETE = "incomplete",
+        VARIABLE_FLAGS = "variable_flags",
+    }
+}
+
+/// The key at word `index`.
+pub const fn key_at(index: u8, flags: KeyFlags) -> KeySpec {
+    let find = FindKeys::Range { last: 0, step: 1, limit: 0 };
+    KeySpec { begin: BeginSearch::Index(index), find, flags, notes: "" }
+}
+
+/// All words from `index` on.
+pub const fn keys_from(index: u8, flags: KeyFlags) -> KeySpec {
+    key_at(index, flags).through(-1)
+}
+
+/// A count at word `index`, and that many keys behind it.
+pub const fn keys_counted_at(index: u8, flags: KeyFlags) -> KeySpec {
+    KeySpec { find: FindKeys::Counted { number: 0, first: 1, step: 1 }, ..key_at(index, flags) }
+}
+
+/// The key behind `keyword`.
+pub const fn key_after(keyword: &'static str, start_from: i8, flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: BeginSearch::Keyword { keyword, start_from }, ..key_at(0, flags) }
+}
+
+/// Keys that no key spec can describe.
+pub const fn keys_unknown(flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: BeginSearch::Unknown, find: FindKeys::Unknown, flags, notes: "" }
+}
+
+impl KeySpec {
+    /// Up to the word `last`: see [`FindKeys::Range`].
+    pub const fn through(self, last: i8) -> KeySpec {
+        KeySpec { find: FindKeys::Range { last, step: 1, limit: 0 }, ..self }
+    }
+
+    /// The first of two equal halves: keys before as many values.
+    pub const fn first_half(self) -> KeySpec {
+        KeySpec { find: FindKeys::Range { last: -1, step: 1, limit: 2 }, ..self }
+    }
+
+    /// Every second word: keys, each followed by its value.
+    pub const fn every_second(self) -> KeySpec {
+        KeySpec { find: FindKeys::Range { last: -1, step: 2, limit: 0 }, ..self }
+    }
+
+    pub const fn notes(self, notes: &'static str) -> KeySpec {
+        KeySpec { notes, ..self }
+    }
+}
+
+/// A key of a concrete command: the word at `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef {
+    pub index: u32,
+    pub flags: KeyFlags,
+}
+
+/// Four keys fit without an allocation.
+pub type KeyRefs = SmallVec<[KeyRef; 4]>;
+
+/// The words do not fit the key specs, so the command will fail; its own parser says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysError;
+
+/// Finds keys that key specs cannot, or their flags where these depend on the arguments.
+pub type Extract = fn(&[&[u8]]) -> KeyRefs;
+
+/// The keys a command is going to touch: for routing, locks and access checks.
+///
+/// An extractor has precedence, as it reads options the way the command does: of two STOREs the last counts.
+pub fn keys_of(spec: &Spec, words: &[&[u8]]) -> Result<KeyRefs, KeysError> {
+    match spec.extract {
+        Some(extract) => Ok(extract(words)),
+        None => keys_by_specs(spec.keys, words),
+    }
+}
+
+/// The keys as COMMAND GETKEYS reports them: Redis prefers key specs here, where their flags are sure.
+pub fn keys_reported(spec: &Spec, words: &[&[u8]]) -> Result<KeyRefs, KeysError> {
+    let sure = !spec.keys.iter().any(|keys| keys.flags.has(VARIABLE_FLAGS));
+    match spec.extract {
+        Some(extract) if sure => Ok(keys_by_specs(spec.keys, words).unwrap_or_else(|KeysError| extract(words))),
+        Some(extract) => Ok(extract(words)),
+        None => keys_by_specs(spec.keys, words),
+    }
+}
+
+/// Whether any argument can be a key. (SPUBLISH's channel is found by a key spec, but is none.)
+pub fn has_keys(spec: &Spec) -> bool {
+    spec.extract.is_some() || spec.keys.iter().any(|keys| !keys.flags.has(NOT_KEY))
+}
+
+fn keys_by_specs(specs: &[KeySpec], words: &[&[u8]]) -> Result<KeyRefs, KeysError> {
+    let mut found = KeyRefs::new();
+    for spec in specs.iter().filter(|spec| !spec.flags.has(NOT_KEY)) {
+        let begin = match spec.begin {
+            BeginSearch::Index(index) => usize::from(index),
+            BeginSearch::Keyword { keyword, start_from } => match position_behind(words, keyword, start_from) {
+                Some(position) => position,
+                None => continue,
+            },
+            BeginSearch::Unknown => return Err(KeysError),
+        };
+        let (first, last, step) = spec.find.range(begin, words)?;
+        if first > last || last >= words.len() {
+            return Err(KeysError);
+        }
+        let indexes = (first..=last).step_by(step);
+        found.extend(indexes.map(|index| KeyRef { index: index as u32, flags: spec.flags }));
+        if spec.flags.has(INCOMPLETE) {
+            return Err(KeysError);
+        }
+    }
+    Ok(found)
+}
+
+fn position_behind(words: &[&[u8]], keyword: &str, start_from: i8) -> Option<usize> {
+    let is_keyword = |index: &usize| words[*index].eq_ignore_ascii_case(keyword.as_bytes());
+    let from = usize::from(start_from.unsigned_abs());
+    let found = if start_from > 0 {
+        (from..words.len()).find(is_keyword)
+    } else {
+        // Never the command's own name.
+        (1..=words.len().checked_sub(from)?).rev().find(is_keyword)
+    };
+    found.map(|index| index + 1)
+}
+
+impl FindKeys {
+    /// First index, last index and step, from where the search began.
+    fn range(self, begin: usize, words: &[&[u8]]) -> Result<(usize, usize, usize), KeysError> {
+        match self {
+            FindKeys::Range { last, step, limit } => {
+                let last = match (last, limit) {
+                    (0.., _) => begin + last as usize,
+                    (_, 0) => words.len().checked_sub(usize::from(last.unsigned_abs())).ok_or(KeysError)?,
+                    // `last` is -1 here, the only value Redis knows beside a limit.
+                    (_, limit) => {
+                        let part = words.len().saturating_sub(begin) / usize::from(limit);
+                        (begin + part).checked_sub(1).ok_or(KeysError)?
+                    }
+                };
+                Ok((begin, last, usize::from(step)))
+            }
+            FindKeys::Counted { number, first, step } => {
+                let word = words.get(begin + usize::from(number)).ok_or(KeysError)?;
+                let count = parse_count(word).filter(|&count| count > 0).ok_or(KeysError)?;
+                let first = begin + usize::from(first);
+                let span = (count - 1).checked_mul(usize::from(step)).ok_or(KeysError)?;
+                Ok((first, first.checked_add(span).ok_or(KeysError)?, usize::from(step)))
+            }
+            FindKeys::Unknown => Err(KeysError),
+        }
+    }
+}
+
+/// A count as Redis reads it: no sign, no leading zero.
+fn parse_count(word: &[u8]) -> Option<usize> {
+    if !word.iter().all(u8::is_ascii_digit) || (word.len() > 1 && word[0] == b'0') {
+        return None;
+    }
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// First key, last key and step, as COMMAND INFO says them: all that older clients know of keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    pub first: i64,
+    pub last: i64,
+    pub step: i64,
+    /// The three numbers do not describe all keys.
+    pub movable: bool,
+}
+
+impl KeyRange {
+    /// One range is itself; several are one if each begins where the one before ends.
+    pub const fn of(specs: &[KeySpec]) -> KeyRange {
+        const NONE: KeyRange = KeyRange { first: 0, last: 0, step: 0, movable: false };
+        let mut range = NONE;
+        let mut at = 0;
+        while at < specs.len() {
+            let spec = &specs[at];
+            at += 1;
+            let (BeginSearch::Index(index), FindKeys::Range { last, step, .. }) = (spec.begin, spec.find) else {
+                range.movable = true;
+                continue;
+            };
+            let index = index as i64;
+            if range.step != 0 && range.last != index - 1 {
+                range.movable = true;
+                continue;
+            }
+            let last = if last < 0 { last as i64 } else { index + last as i64 };
+            let (first, step) = if range.step == 0 { (index, step as i64) } else { (range.first, 1) };
+            range = KeyRange { first, last, step, movable: range.movable || spec.flags.has(INCOMPLETE) };
+        }
+        range
+    }
+}
+
+/// SET key value [option ...]: reads the key only with GET.
+pub fn keys_of_set(words: &[&[u8]]) -> KeyRefs {
+    let reads = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    refs([(1, if reads { RW.and(ACCESS).and(UPDATE) } else { OW.and(UPDATE) })])
+}
+
+/// BITFIELD key [option ...]: reads only, if it has no other option than GET and OVERFLOW.
+pub fn keys_of_bitfield(words: &[&[u8]]) -> KeyRefs {
+    let mut rest = words.get(2..).unwrap_or_default();
+    while let [option, after @ ..] = rest {
+        let operands = match option.to_ascii_uppercase().as_slice() {
+            b"GET" => 2,
+            b"OVERFLOW" => 1,
+            _ => break,
+        };
+        let Some(after) = after.get(operands..) else { break };
+        rest = after;
+    }
+    refs([(1, if rest.is_empty() { RO.and(ACCESS) } else { RW.and(ACCESS).and(UPDATE) })])
+}
+
+/// SORT key [option ...] [STORE destination]. The keys that BY and GET reach come from the data, and are not listed.
+pub fn keys_of_sort(words: &[&[u8]]) -> KeyRefs {
+    let mut keys = refs([(1, RO.and(ACCESS))]);
+    let mut index = 2;
+    while index < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            b"LIMIT" => 3,
+            b"GET" | b"BY" => 2,
+            b"STORE" if index + 1 < words.len() => {
+                keys.truncate(1);
+                keys.extend(refs([(index + 1, OW.and(UPDATE))]));
+                1
+            }
+            _ => 1,
+        };
+    }
+    keys
+}
+
+/// SORT_RO key [option ...]
+pub fn keys_of_sort_ro(_words: &[&[u8]]) -> KeyRefs {
+    refs([(1, RO.and(ACCESS))])
+}
+
+/// MIGRATE host port key|"" destination-db timeout [option ...] [KEYS key ...]
+pub fn keys_of_migrate(words: &[&[u8]]) -> KeyRefs {
+    let flags = RW.and(ACCESS).and(DELETE);
+    let mut index = 6;
+    while index < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            // A key in both places is a syntax error.
+            b"KEYS" if !words[3].is_empty() => return KeyRefs::new(),
+            b"KEYS" => return (index + 1..words.len()).map(|index| KeyRef { index: index as u32, flags }).collect(),
+            b"AUTH" => 2,
+            b"AUTH2" => 3,
+            _ => 1,
+        };
+    }
+    refs([(3, flags)])
+}
+
+/// GEORADIUS key longitude latitude radius unit [option ...] [STORE|STOREDIST destination], and by member.
+pub fn keys_of_georadius(words: &[&[u8]]) -> KeyRefs {
+    let mut keys = refs([(1, RO.and(ACCESS))]);
+    let mut index = 5;
+    while index + 1 < words.len() {
+        let stores = words[index].eq_ignore_ascii_case(b"STORE") || words[index].eq_ignore_ascii_case(b"STOREDIST");
+        if stores {
+            keys.truncate(1);
+            keys.extend(refs([(index + 1, OW.and(UPDATE))]));
+        }
+        index += if stores { 2 } else { 1 };
+    }
+    keys
+}
+
+/// EVAL script numkeys [key ...] and its like: none is fine, where a key spec would call it an error.
+pub fn keys_of_eval(words: &[&[u8]]) -> KeyRefs {
+    keys_by_specs(&[keys_counted_at(2, RW.and(ACCESS).and(UPDATE))], words).unwrap_or_default()
+}
+
+/// EVAL_RO script numkeys [key ...] and its like.
+pub fn keys_of_eval_ro(words: &[&[u8]]) -> KeyRefs {
+    keys_by_specs(&[keys_counted_at(2, RO.and(ACCESS))], words).unwrap_or_default()
+}
+
+fn refs<const N: usize>(keys: [(usize, KeyFlags); N]) -> KeyRefs {
+    keys.into_iter().map(|(index, flags)| KeyRef { index: index as u32, flags }).collect()
+}
