@@ -3,6 +3,7 @@
 //! Modules stand in the order of their levels: each may use only those above it (README, "The map").
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod base;
 pub mod command;
 pub mod resp;

@@ -9,6 +9,7 @@
 use smallvec::SmallVec;
 
 use super::spec::{Spec, bit_set};
+use crate::base::number::parse_u64;
 
 /// One way to find keys among a command's words.
 #[derive(Clone, Copy, Debug)]
@@ -209,22 +210,14 @@ impl FindKeys {
             }
             FindKeys::Counted { number, first, step } => {
                 let word = words.get(begin + usize::from(number)).ok_or(KeysError)?;
-                let count = parse_count(word).filter(|&count| count > 0).ok_or(KeysError)?;
+                let count = parse_u64(word).filter(|&count| count > 0).ok_or(KeysError)?;
                 let first = begin + usize::from(first);
-                let span = (count - 1).checked_mul(usize::from(step)).ok_or(KeysError)?;
+                let span = (count as usize - 1).checked_mul(usize::from(step)).ok_or(KeysError)?;
                 Ok((first, first.checked_add(span).ok_or(KeysError)?, usize::from(step)))
             }
             FindKeys::Unknown => Err(KeysError),
         }
     }
-}
-
-/// A count as Redis reads it: no sign, no leading zero.
-fn parse_count(word: &[u8]) -> Option<usize> {
-    if !word.iter().all(u8::is_ascii_digit) || (word.len() > 1 && word[0] == b'0') {
-        return None;
-    }
-    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// First key, last key and step, as COMMAND INFO says them: all that older clients know of keys.

@@ -53,6 +53,15 @@ impl<'a> Reply<'a> {
         self.raw(b"\r\n");
     }
 
+    /// `+` and both parts in one: a name with its mark (`@read`).
+    pub fn simple_prefixed(&mut self, prefix: &str, text: &str) {
+        debug_assert!(!prefix.contains(['\r', '\n']) && !text.contains(['\r', '\n']));
+        self.out.push(b'+');
+        self.raw(prefix.as_bytes());
+        self.raw(text.as_bytes());
+        self.raw(b"\r\n");
+    }
+
     /// `-text`, where `text` begins with the error's code. Line ends become spaces, as in Redis.
     pub fn error(&mut self, text: &[u8]) {
         self.out.push(b'-');

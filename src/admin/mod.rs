@@ -1,0 +1,3 @@
+//! Commands that need no key.
+
+pub mod command;
