@@ -1,4 +1,18 @@
-//! Commands: what each is (`spec`, `keys`), and, by family, what it does.
+//! Level 4: commands: what each is (`spec`, `keys`) and, by family, what it does to the keys of one shard.
 
+pub mod args;
+pub mod ctx;
+pub mod effect;
+pub mod error;
 pub mod keys;
 pub mod spec;
+
+use crate::resp::reply::Reply;
+use args::Args;
+use ctx::ShardCtx;
+
+/// A command on keys of one shard. On an error it has changed nothing, and what it wrote to the reply is dropped.
+pub type KeyFn = fn(&mut ShardCtx, &Args, &mut Reply) -> error::Result;
+
+/// The declaration of such a command.
+pub type KeyRow = spec::Row<KeyFn>;

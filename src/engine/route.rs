@@ -1,11 +1,10 @@
 //! Key to slot to shard (design, section 3).
 
 use crate::base::crc::key_slot;
+use crate::base::ids::ShardId;
 
 /// Slots of Redis Cluster.
 pub const SLOTS: usize = 16384;
-
-pub type ShardId = usize;
 
 /// Which shard owns a slot: contiguous ranges, as even as they come.
 #[derive(Debug, Clone)]

@@ -3,3 +3,4 @@
 pub mod inline;
 pub mod parse;
 pub mod reply;
+pub mod skip;

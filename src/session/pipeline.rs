@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 
-/// Which command of the connection a reply from elsewhere belongs to.
-pub type Sequence = u32;
+use crate::base::ids::Sequence;
 
 #[derive(Debug, Default)]
 pub struct Pipeline {

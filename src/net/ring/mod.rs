@@ -23,7 +23,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 pub use buffers::Buffer;
 use buffers::BufferRing;
+
 pub use probe::probe;
+
+use crate::base::ids::ConnKey;
 
 /// Receive buffers of one shard: `RECEIVE_BUFFERS` of `RECEIVE_BUFFER_BYTES`; untouched ones take no memory.
 pub const RECEIVE_BUFFERS: u16 = 256;
@@ -31,14 +34,6 @@ pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 const SUBMISSION_ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
 const RECEIVE_GROUP: u16 = 0;
-
-/// A connection's slot and which user of the slot is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnKey {
-    pub index: u32,
-    /// 24 bits.
-    pub generation: u32,
-}
 
 /// What completed.
 #[derive(Debug)]

@@ -1,0 +1,242 @@
+//! What a command on keys sees: one shard's databases and everything it may need to change them.
+//!
+//! All access to keys goes through here, so that expiry, access statistics, effects and notifications happen in one
+//! place. A handler parses its arguments, looks up, acts, records the effect, replies; it knows no session and no
+//! other shard.
+
+use std::sync::Arc;
+
+use super::effect::Journal;
+use super::error::{Error, Result};
+use crate::base::clock::Now;
+use crate::base::ids::ShardId;
+use crate::base::rng::Rng;
+use crate::config::Config;
+use crate::data::dict::Place;
+use crate::data::entry::{Entry, EntryRef, Value, ValueRef};
+use crate::keyspace::Keyspace;
+use crate::keyspace::access;
+
+/// What happens to a key's expiry when its value is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    Keep,
+    Never,
+    /// Unix time in milliseconds.
+    At(i64),
+}
+
+/// Counters of one shard's keyspace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyStats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
+}
+
+pub struct ShardCtx {
+    pub keyspace: Keyspace,
+    pub now: Now,
+    pub rng: Rng,
+    pub journal: Journal,
+    pub stats: KeyStats,
+    pub config: Arc<Config>,
+    /// Which shard this is, of how many: SCAN's cursor names its shard.
+    pub shard: ShardId,
+    pub shards: usize,
+    /// The database of the command that runs.
+    pub db: usize,
+    /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
+    pub no_touch: bool,
+    /// The hash of the command's first key, from the prefetching pass: key address and hash.
+    hashed: (usize, u64),
+}
+
+impl ShardCtx {
+    pub fn new(keyspace: Keyspace, config: Arc<Config>, seed: u64, shard: ShardId, shards: usize) -> ShardCtx {
+        ShardCtx {
+            keyspace,
+            now: Now::default(),
+            rng: Rng::new(seed),
+            journal: Journal::default(),
+            stats: KeyStats::default(),
+            config,
+            shard,
+            shards,
+            db: 0,
+            no_touch: false,
+            hashed: (0, 0),
+        }
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.now.unix_ms
+    }
+
+    /// Remembers the hash of a key, by address, for the lookup that follows.
+    #[inline]
+    pub fn remember_hash(&mut self, key: &[u8], hash: u64) {
+        self.hashed = (key.as_ptr().addr(), hash);
+    }
+
+    #[inline]
+    fn hash_of(&self, key: &[u8]) -> u64 {
+        if self.hashed.0 == key.as_ptr().addr() { self.hashed.1 } else { self.keyspace.hash(key) }
+    }
+
+    /// The entry of a key, for a command that reads its value: counts a hit or a miss, and a use.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let Some(place) = self.live(key) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        let entry = self.keyspace.db(self.db).at(place);
+        if !self.no_touch {
+            access::touch(entry, self.now, &self.config, &mut self.rng);
+        }
+        Some(entry)
+    }
+
+    /// The entry of a key, without a trace: for commands about the key (OBJECT, TTL, TYPE, EXISTS).
+    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let place = self.live(key)?;
+        Some(self.keyspace.db(self.db).at(place))
+    }
+
+    /// The entry of a key, for a command that is going to change it: counts a use, neither hit nor miss.
+    pub fn lookup_write(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let place = self.live(key)?;
+        let entry = self.keyspace.db(self.db).at(place);
+        if !self.no_touch {
+            access::touch(entry, self.now, &self.config, &mut self.rng);
+        }
+        Some(entry)
+    }
+
+    /// The string at a key that is read, or WRONGTYPE.
+    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+        self.read(key).map(string_of).transpose()
+    }
+
+    /// The string at a key that is going to be changed, or WRONGTYPE.
+    pub fn write_string(&mut self, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+        self.lookup_write(key).map(string_of).transpose()
+    }
+
+    /// Sets a key, whatever it held.
+    pub fn set(&mut self, key: &[u8], value: Value<'_>, expiry: Expiry) {
+        let hash = self.hash_of(key);
+        let access = access::initial(self.now, &self.config);
+        let db = self.keyspace.db_mut(self.db);
+        let Some(mut slot) = db.get_mut(hash, key) else {
+            let expire_at_ms = if let Expiry::At(at) = expiry { Some(at) } else { None };
+            db.insert(hash, Entry::new(key, value, expire_at_ms, access));
+            return;
+        };
+        let expire_at_ms = match expiry {
+            Expiry::Keep => slot.entry().expire_at_ms(),
+            Expiry::Never => None,
+            Expiry::At(at) => Some(at),
+        };
+        slot.set_value_and_expire(value, expire_at_ms);
+        slot.entry().set_access(access);
+    }
+
+    /// Removes a key: whether it was there.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// Takes the entry of a key out.
+    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        self.live(key)?;
+        let hash = self.hash_of(key);
+        self.keyspace.db_mut(self.db).remove(hash, key)
+    }
+
+    /// Changes the expiry of a key that exists.
+    pub fn set_expire(&mut self, key: &[u8], at_ms: Option<i64>) {
+        let hash = self.hash_of(key);
+        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        slot.set_expire(at_ms);
+    }
+
+    /// Appends to the string at a key that exists; it becomes `raw`.
+    pub fn append(&mut self, key: &[u8], tail: &[u8]) {
+        let hash = self.hash_of(key);
+        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        slot.append(tail);
+    }
+
+    /// Overwrites part of the string at a key that exists, padding with zeros; it becomes `raw`.
+    pub fn set_range(&mut self, key: &[u8], offset: usize, patch: &[u8]) {
+        let hash = self.hash_of(key);
+        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        slot.set_range(offset, patch);
+    }
+
+    /// A copy of a key's entry, for another key or shard; leaves no trace.
+    pub fn copy_entry(&mut self, key: &[u8]) -> Option<Entry> {
+        self.peek(key).map(|entry| entry.to_entry(key))
+    }
+
+    /// Makes a key hold this entry, or nothing, and records that as an effect: the second half of a command over
+    /// several shards.
+    pub fn store_entry(&mut self, key: &[u8], entry: Option<Entry>) {
+        let existed = self.delete(key);
+        match entry {
+            Some(entry) => self.insert_entry(key, entry),
+            None if existed => self.effect(&[b"DEL", key]),
+            None => {}
+        }
+    }
+
+    /// Puts an entry under a key that does not exist, and records it.
+    pub fn insert_entry(&mut self, key: &[u8], entry: Entry) {
+        let hash = self.hash_of(key);
+        let entry = entry.with_key(key);
+        let (text, expire) = (string_of(entry.as_ref()).map(|value| value.to_bytes()), entry.expire_at_ms());
+        if let Ok(text) = text {
+            match expire {
+                None => self.effect(&[b"SET", key, &text]),
+                Some(at) => self.effect(&[b"SET", key, &text, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]),
+            }
+        }
+        self.keyspace.db_mut(self.db).insert(hash, entry);
+    }
+
+    /// Records what the command did, in deterministic form; counts one change.
+    #[inline]
+    pub fn effect(&mut self, words: &[&[u8]]) {
+        self.journal.effect(self.db, words);
+    }
+
+    /// The place of a key that exists and has not expired; one that has is removed now.
+    #[inline]
+    fn live(&mut self, key: &[u8]) -> Option<Place> {
+        let hash = self.hash_of(key);
+        let db = self.keyspace.db(self.db);
+        let place = db.find(hash, key)?;
+        match db.at(place).expire_at_ms() {
+            Some(at) if at <= self.now.unix_ms => {
+                self.expire(key, hash);
+                None
+            }
+            _ => Some(place),
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, key: &[u8], hash: u64) {
+        self.keyspace.db_mut(self.db).remove(hash, key);
+        self.stats.expired += 1;
+        self.effect(&[b"DEL", key]);
+    }
+}
+
+fn string_of(entry: EntryRef<'_>) -> Result<ValueRef<'_>> {
+    entry.value().string().ok_or(Error::WrongType)
+}

@@ -1,0 +1,252 @@
+//! Commands whose keys lie on several shards: which steps run where, in which rounds, and how they make one reply.
+//!
+//! A [`Job`] is a pure state machine: it names a round of steps, is handed their outcomes, and names the next round or
+//! the reply; the core carries them. What works key by key (MGET, DEL) or on every shard (DBSIZE) has one round, whose
+//! replies are merged. Everything else (RENAME, COPY, LCS, MSETNX) has two: the first fetches the entries of all keys
+//! into a keyspace of the job's own, where the command runs unchanged, as if all keys lay on one shard; the second
+//! stores what it changed. So no command has a second form for several shards.
+//!
+//! The rounds are not isolated from other clients' commands yet: locks will be taken here before the first round and
+//! released after the last.
+
+use super::msg::{DbKey, Step, StepOutcome};
+use super::route::SlotMap;
+use crate::base::ids::{CommandId, ShardId};
+use crate::command::KeyRow;
+use crate::command::args::Args;
+use crate::command::ctx::ShardCtx;
+use crate::command::generic::copy_target_db;
+use crate::command::keys::{self, keys_of};
+use crate::command::spec::{Merge, Shape};
+use crate::resp::reply::{Protocol, Reply};
+use crate::resp::skip;
+
+/// Steps of one round: where each runs.
+pub type Round = Vec<(ShardId, Step)>;
+
+/// A command on its way through several shards.
+pub struct Job {
+    row: &'static KeyRow,
+    id: CommandId,
+    /// The row of DBSIZE, by which RANDOMKEY weighs shards.
+    dbsize: (&'static KeyRow, CommandId),
+    db: usize,
+    protocol: Protocol,
+    words: Vec<Vec<u8>>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The replies merge: by shard of the round, which of the command's keys it has.
+    Merging { merge: Merge, places: Vec<Vec<usize>> },
+    /// Entries arrive for these keys, by shard of the round.
+    Fetching { keys: Vec<(ShardId, Vec<DbKey>)>, writes: Vec<DbKey> },
+    Storing { reply: Vec<u8> },
+    /// RANDOMKEY: how many keys each shard has.
+    Weighing,
+    Drawing,
+}
+
+/// What a job wants next.
+pub enum Next {
+    Round(Round),
+    Reply(Vec<u8>),
+}
+
+impl Job {
+    /// The job of a command that cannot run on one shard, and its first round.
+    pub fn start(
+        row: &'static KeyRow,
+        id: CommandId,
+        dbsize: (&'static KeyRow, CommandId),
+        db: usize,
+        protocol: Protocol,
+        words: &[&[u8]],
+        slots: &SlotMap,
+    ) -> (Job, Round) {
+        let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+        let mut job = Job { row, id, dbsize, db, protocol, words, stage: Stage::Drawing };
+        let round = match row.spec.shape {
+            Shape::EveryShard(Merge::OneByWeight) => {
+                job.stage = Stage::Weighing;
+                (0..slots.shards()).map(|shard| (shard, job.run(dbsize, vec![b"dbsize".to_vec()]))).collect()
+            }
+            Shape::EveryShard(merge) => {
+                job.stage = Stage::Merging { merge, places: vec![Vec::new(); slots.shards()] };
+                (0..slots.shards()).map(|shard| (shard, job.run((row, id), job.words.clone()))).collect()
+            }
+            Shape::PerKey(merge) => job.split(merge, slots),
+            Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => job.fetch(slots),
+        };
+        (job, round)
+    }
+
+    fn run(&self, (row, id): (&'static KeyRow, CommandId), words: Vec<Vec<u8>>) -> Step {
+        Step::Run { row, id, db: self.db, words, protocol: self.protocol }
+    }
+
+    /// The indexes of the command's keys among its words.
+    fn key_indexes(&self) -> Vec<(usize, keys::KeyFlags)> {
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let found = keys_of(&self.row.spec, &words).expect("a command without keys is no job for several shards");
+        found.iter().map(|key| (key.index as usize, key.flags)).collect()
+    }
+
+    /// One command a shard, with the keys that live there (and what follows each, up to the next key).
+    fn split(&mut self, merge: Merge, slots: &SlotMap) -> Round {
+        let indexes = self.key_indexes();
+        let width = indexes.get(1).map_or(self.words.len() - indexes[0].0, |next| next.0 - indexes[0].0);
+        let mut parts: Vec<(ShardId, Vec<Vec<u8>>, Vec<usize>)> = Vec::new();
+        for (place, &(index, _)) in indexes.iter().enumerate() {
+            let shard = slots.shard_of(&self.words[index]);
+            let part = match parts.iter().position(|part| part.0 == shard) {
+                Some(part) => part,
+                None => {
+                    parts.push((shard, vec![self.words[0].clone()], Vec::new()));
+                    parts.len() - 1
+                }
+            };
+            parts[part].1.extend_from_slice(&self.words[index..index + width]);
+            parts[part].2.push(place);
+        }
+        let mut places = Vec::new();
+        let mut round = Vec::new();
+        for (shard, words, part_places) in parts {
+            places.push(part_places);
+            round.push((shard, self.run((self.row, self.id), words)));
+        }
+        self.stage = Stage::Merging { merge, places };
+        round
+    }
+
+    fn fetch(&mut self, slots: &SlotMap) -> Round {
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let target_db = copy_target_db(&self.row.spec, &Args::new(&words), self.db);
+        let mut by_shard: Vec<(ShardId, Vec<DbKey>)> = Vec::new();
+        let mut writes = Vec::new();
+        for (index, flags) in self.key_indexes() {
+            let write = !flags.has(keys::RO);
+            let db = if write { target_db } else { self.db };
+            let key = DbKey { db, key: self.words[index].clone() };
+            if write {
+                writes.push(key.clone());
+            }
+            let shard = slots.shard_of(&key.key);
+            match by_shard.iter_mut().find(|(of, _)| *of == shard) {
+                Some((_, keys)) => keys.push(key),
+                None => by_shard.push((shard, vec![key])),
+            }
+        }
+        let round = by_shard.iter().map(|(shard, keys)| (*shard, Step::Fetch { keys: keys.clone() })).collect();
+        self.stage = Stage::Fetching { keys: by_shard, writes };
+        round
+    }
+
+    /// The outcomes of the last round, in its order. `scratch` is a fresh shard of the job's own.
+    pub fn advance(&mut self, outcomes: Vec<StepOutcome>, slots: &SlotMap, scratch: impl FnOnce() -> ShardCtx) -> Next {
+        match std::mem::replace(&mut self.stage, Stage::Drawing) {
+            Stage::Merging { merge, places } => Next::Reply(self.merge(merge, &places, replies(outcomes))),
+            Stage::Fetching { keys, writes } => self.run_here(keys, writes, outcomes, slots, scratch()),
+            Stage::Storing { reply } => Next::Reply(reply),
+            Stage::Weighing => self.draw(&replies(outcomes), scratch()),
+            Stage::Drawing => Next::Reply(replies(outcomes).swap_remove(0)),
+        }
+    }
+
+    fn merge(&self, merge: Merge, places: &[Vec<usize>], replies: Vec<Vec<u8>>) -> Vec<u8> {
+        if let Some(error) = replies.iter().find(|reply| reply.starts_with(b"-")) {
+            return error.clone();
+        }
+        let mut merged = Vec::new();
+        let mut reply = Reply::new(&mut merged, self.protocol);
+        match merge {
+            Merge::AllOk => reply.ok(),
+            Merge::SumInteger => reply.integer(replies.iter().filter_map(|reply| skip::integer(reply)).sum()),
+            Merge::ArrayInKeyOrder => {
+                let mut elements: Vec<&[u8]> = vec![b""; places.iter().map(Vec::len).sum()];
+                for (reply, places) in replies.iter().zip(places) {
+                    for (element, &place) in skip::elements(reply).into_iter().flatten().zip(places) {
+                        elements[place] = element;
+                    }
+                }
+                reply.array(elements.len());
+                elements.iter().for_each(|element| reply.raw(element));
+            }
+            Merge::ArrayConcatenated => {
+                let elements: Vec<&[u8]> = replies.iter().filter_map(|reply| skip::elements(reply)).flatten().collect();
+                reply.array(elements.len());
+                elements.iter().for_each(|element| reply.raw(element));
+            }
+            Merge::OneByWeight => unreachable!("drawn, not merged"),
+        }
+        merged
+    }
+
+    /// Runs the command on copies of all its entries, and stores what it changed.
+    fn run_here(
+        &mut self,
+        keys: Vec<(ShardId, Vec<DbKey>)>,
+        writes: Vec<DbKey>,
+        outcomes: Vec<StepOutcome>,
+        slots: &SlotMap,
+        mut ctx: ShardCtx,
+    ) -> Next {
+        for ((_, keys), outcome) in keys.into_iter().zip(outcomes) {
+            let StepOutcome::Entries(entries) = outcome else { panic!("a fetch is answered with entries") };
+            for (DbKey { db, key }, entry) in keys.into_iter().zip(entries) {
+                ctx.db = db;
+                ctx.store_entry(&key, entry);
+            }
+        }
+        ctx.db = self.db;
+        ctx.journal.dirty = 0;
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, self.protocol);
+        if let Err(error) = (self.row.run)(&mut ctx, &Args::new(&words), &mut reply) {
+            reply.truncate(0);
+            reply.error(&error.text());
+            return Next::Reply(bytes);
+        }
+        if ctx.journal.dirty == 0 {
+            return Next::Reply(bytes);
+        }
+        let mut by_shard: Vec<(ShardId, Vec<(DbKey, Option<crate::data::entry::Entry>)>)> = Vec::new();
+        for key in writes {
+            ctx.db = key.db;
+            let change = (key.clone(), ctx.copy_entry(&key.key));
+            let shard = slots.shard_of(&key.key);
+            match by_shard.iter_mut().find(|(of, _)| *of == shard) {
+                Some((_, changes)) => changes.push(change),
+                None => by_shard.push((shard, vec![change])),
+            }
+        }
+        self.stage = Stage::Storing { reply: bytes };
+        Next::Round(by_shard.into_iter().map(|(shard, changes)| (shard, Step::Store { changes })).collect())
+    }
+
+    /// Asks one shard, with a chance in proportion to its keys.
+    fn draw(&mut self, sizes: &[Vec<u8>], mut ctx: ShardCtx) -> Next {
+        let sizes: Vec<u64> = sizes.iter().map(|size| skip::integer(size).unwrap_or(0) as u64).collect();
+        let total: u64 = sizes.iter().sum();
+        let mut draw = if total == 0 { 0 } else { ctx.rng.below(total) };
+        let mut shard = 0;
+        for (candidate, &size) in sizes.iter().enumerate() {
+            if draw < size {
+                shard = candidate;
+                break;
+            }
+            draw -= size;
+        }
+        self.stage = Stage::Drawing;
+        Next::Round(vec![(shard, self.run((self.row, self.id), self.words.clone()))])
+    }
+}
+
+fn replies(outcomes: Vec<StepOutcome>) -> Vec<Vec<u8>> {
+    let reply = |outcome| match outcome {
+        StepOutcome::Reply(reply) => reply,
+        other => panic!("a command is answered with a reply, not {other:?}"),
+    };
+    outcomes.into_iter().map(reply).collect()
+}

@@ -1,0 +1,148 @@
+//! What shards say to each other: a closed set, small to move, with all bulk behind a box.
+//!
+//! Every message travels in an [`Envelope`] with a stamp of CLOCK_MONOTONIC and the sender's publication number. The
+//! receiver runs messages in the order of stamps, and only those that are published and stamped before it last read
+//! the time (design, section 4, "Causal order"): `runtime::mesh` and the simulator hold to that.
+
+use std::any::Any;
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+
+use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
+use crate::command::KeyRow;
+use crate::data::entry::Entry;
+use crate::resp::reply::Protocol;
+
+#[derive(Debug)]
+pub struct Envelope {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub stamp: u64,
+    /// Not to be looked at before the sender's counter of publications has come this far.
+    pub publication: u64,
+    pub message: Message,
+}
+
+#[derive(Debug)]
+pub enum Message {
+    /// Run these commands; their keys are yours.
+    Run(Box<RunBatch>),
+    /// The same batch, with its replies.
+    Ran(Box<RunBatch>),
+    /// One step of a job that spans shards.
+    Step(Box<StepRequest>),
+    StepDone(Box<StepReply>),
+    /// A new connection for you: you have fewer.
+    Adopt(Box<Adopted>),
+}
+
+/// Commands of one turn for one other shard, of any number of connections. The box goes there and back, and is then
+/// used again: in the steady state a remote command allocates nothing.
+#[derive(Debug, Default)]
+pub struct RunBatch {
+    pub items: Vec<RunItem>,
+    /// The arguments, one after the other, but for shared ones.
+    pub bytes: Vec<u8>,
+    /// Lengths of all arguments of all items, in order; a shared one's is `SHARED`.
+    pub lengths: Vec<u32>,
+    pub shared: Vec<Bytes>,
+    /// The replies, one after the other.
+    pub replies: Vec<u8>,
+    /// Where each item's reply ends.
+    pub reply_ends: Vec<usize>,
+}
+
+/// In `RunBatch::lengths`: the argument is the next of `RunBatch::shared`.
+pub const SHARED: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub struct RunItem {
+    pub session: ConnKey,
+    pub sequence: Sequence,
+    pub row: &'static KeyRow,
+    pub id: CommandId,
+    pub db: u16,
+    pub arguments: u32,
+    pub protocol: Protocol,
+    pub no_touch: bool,
+}
+
+impl RunBatch {
+    pub fn push(&mut self, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
+        debug_assert_eq!(item.arguments as usize, words.len());
+        self.items.push(item);
+        for (index, word) in words.iter().enumerate() {
+            if let Some((_, bytes)) = shared.iter().find(|(at, _)| *at == index) {
+                self.lengths.push(SHARED);
+                self.shared.push(bytes.clone());
+            } else {
+                self.lengths.push(word.len() as u32);
+                self.bytes.extend_from_slice(word);
+            }
+        }
+    }
+
+    /// Empties it for the next use; buffers that grew large are given up.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.lengths.clear();
+        self.shared.clear();
+        self.reply_ends.clear();
+        for buffer in [&mut self.bytes, &mut self.replies] {
+            buffer.clear();
+            buffer.shrink_to(64 * 1024);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct StepRequest {
+    pub job: JobKey,
+    /// Which of the job's steps: comes back with the reply.
+    pub ordinal: u32,
+    pub step: Step,
+}
+
+#[derive(Debug)]
+pub struct StepReply {
+    pub job: JobKey,
+    pub ordinal: u32,
+    pub outcome: StepOutcome,
+}
+
+/// What one shard does for a job.
+#[derive(Debug)]
+pub enum Step {
+    /// Run a key command on keys of the shard (or on all of its keys).
+    Run { row: &'static KeyRow, id: CommandId, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
+    /// Copies of the entries of these keys.
+    Fetch { keys: Vec<DbKey> },
+    /// What these keys hold from now on: an entry, or nothing.
+    Store { changes: Vec<(DbKey, Option<Entry>)> },
+    /// Something of the shard's own, asked for by an admin command; only levels above look inside.
+    Admin(Box<dyn Any + Send>),
+}
+
+/// A key and its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbKey {
+    pub db: usize,
+    pub key: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub enum StepOutcome {
+    Reply(Vec<u8>),
+    /// In the order of the keys asked for.
+    Entries(Vec<Option<Entry>>),
+    Stored,
+    Admin(Box<dyn Any + Send>),
+}
+
+/// A connection handed over.
+#[derive(Debug)]
+pub struct Adopted {
+    pub socket: OwnedFd,
+    pub listener: u32,
+    pub from: ShardId,
+}

@@ -1,0 +1,62 @@
+//! When a key was last used, or how often: the 24 access bits of an entry, as Redis keeps them.
+//!
+//! LRU: seconds of the Unix clock, modulo 2^24. LFU: minutes modulo 2^16 above an eight-bit logarithmic counter
+//! ("Using Redis as an LRU cache" in Redis's documentation, "The new LFU mode").
+
+use crate::base::clock::Now;
+use crate::base::rng::Rng;
+use crate::config::Config;
+use crate::data::entry::EntryRef;
+
+const LRU_MASK: u32 = 0xff_ffff;
+/// A new key starts here, so that it is not evicted at once.
+const LFU_INITIAL: u8 = 5;
+
+fn lru_clock(now: Now) -> u32 {
+    now.unix_s() as u32 & LRU_MASK
+}
+
+fn minutes(now: Now) -> u32 {
+    (now.unix_s() / 60) as u32 & 0xffff
+}
+
+/// The access bits of a key that is written now.
+pub fn initial(now: Now, config: &Config) -> u32 {
+    if config.maxmemory_policy.is_lfu() { minutes(now) << 8 | u32::from(LFU_INITIAL) } else { lru_clock(now) }
+}
+
+/// Counts a use.
+#[inline]
+pub fn touch(entry: EntryRef<'_>, now: Now, config: &Config, rng: &mut Rng) {
+    let bits = if config.maxmemory_policy.is_lfu() {
+        let counter = increment(decayed(entry.access(), now, config), config, rng);
+        minutes(now) << 8 | u32::from(counter)
+    } else {
+        lru_clock(now)
+    };
+    // Most uses fall into the same second as the one before: then the line stays clean.
+    if entry.access() != bits {
+        entry.set_access(bits);
+    }
+}
+
+/// Seconds since the last use, under an LRU policy.
+pub fn idle_s(access: u32, now: Now) -> u32 {
+    lru_clock(now).wrapping_sub(access) & LRU_MASK
+}
+
+/// The counter of an entry, less what has decayed since its last use: OBJECT FREQ.
+pub fn decayed(access: u32, now: Now, config: &Config) -> u8 {
+    let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
+    let periods = if config.lfu_decay_time > 0 { elapsed / config.lfu_decay_time as u32 } else { 0 };
+    (access as u8).saturating_sub(periods.min(255) as u8)
+}
+
+fn increment(counter: u8, config: &Config, rng: &mut Rng) -> u8 {
+    if counter == u8::MAX {
+        return counter;
+    }
+    let above_initial = f64::from(counter.saturating_sub(LFU_INITIAL));
+    let chance = 1.0 / (above_initial * config.lfu_log_factor as f64 + 1.0);
+    counter + u8::from(rng.unit() < chance)
+}

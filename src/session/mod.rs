@@ -1,0 +1,265 @@
+//! Level 6: one client: its protocol state, what it sent and was not run yet, the order of its replies, its output.
+//!
+//! A session is plain state that `core` and the admin commands work on; it knows neither sockets nor shards. It shares
+//! slot and generation with the driver's connection.
+
+pub mod output;
+pub mod pipeline;
+
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+use crate::base::ids::{CommandId, ConnKey};
+use crate::resp::parse::Partial;
+use crate::resp::reply::Protocol;
+use output::{Output, OutputPool};
+use pipeline::Pipeline;
+
+/// Where a client's socket comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp { remote: SocketAddr, local: SocketAddr },
+    Unix,
+}
+
+/// Why a session takes no further commands now. Its input stays as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// A command that is a barrier waits for the replies of those before it.
+    Barrier,
+    /// A job that spans shards runs; its reply completes it.
+    Job,
+    /// A mailbox is full: this connection's commands wait here, in order.
+    Mailbox,
+    /// It has had its share of this turn.
+    Turn,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// When all replies so far have left (QUIT, a protocol error).
+    AfterReplies,
+    /// At once: killed, over its limits, or gone.
+    Now,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The next command's reply is dropped, then this mode's successor holds.
+    SkipNext,
+    Skipping,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub key: ConnKey,
+    /// CLIENT ID: unique for the life of the process.
+    pub id: u64,
+    pub descriptor: i32,
+    pub peer: Peer,
+    pub created_ms: i64,
+    pub last_active_ms: i64,
+
+    pub protocol: Protocol,
+    pub db: usize,
+    pub authenticated: bool,
+    pub reply_mode: ReplyMode,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    /// CLIENT CAPA redirect.
+    pub redirect_capable: bool,
+    pub names: Option<Box<Names>>,
+
+    /// A command that is still arriving.
+    pub partial: Option<Box<Partial>>,
+    /// Bytes behind a pause.
+    pub input: Vec<u8>,
+    pub pause: Option<Pause>,
+    pub close: Option<Close>,
+
+    pub pipeline: Pipeline,
+    pub output: Output,
+    /// Listed in `Sessions::dirty`.
+    dirty: bool,
+    /// Since when the output is over its soft limit.
+    pub over_soft_limit_since_ms: Option<i64>,
+
+    pub last_command: Option<CommandId>,
+    pub commands: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+/// What a client said of itself; most say nothing.
+#[derive(Debug, Default)]
+pub struct Names {
+    pub name: Vec<u8>,
+    pub library_name: Vec<u8>,
+    pub library_version: Vec<u8>,
+}
+
+impl Session {
+    fn new(key: ConnKey, id: u64, descriptor: i32, peer: Peer, now_ms: i64, authenticated: bool) -> Session {
+        Session {
+            key,
+            id,
+            descriptor,
+            peer,
+            created_ms: now_ms,
+            last_active_ms: now_ms,
+            protocol: Protocol::default(),
+            db: 0,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            no_evict: false,
+            no_touch: false,
+            redirect_capable: false,
+            names: None,
+            partial: None,
+            input: Vec::new(),
+            pause: None,
+            close: None,
+            pipeline: Pipeline::default(),
+            output: Output::default(),
+            dirty: false,
+            over_soft_limit_since_ms: None,
+            last_command: None,
+            commands: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+        }
+    }
+
+    pub fn names_mut(&mut self) -> &mut Names {
+        self.names.get_or_insert_default()
+    }
+
+    /// Bytes of requests that are held: what client-query-buffer-limit counts.
+    pub fn query_bytes(&self) -> usize {
+        self.input.capacity() + self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
+    }
+
+    /// No further command of it is run.
+    pub fn is_closing(&self) -> bool {
+        self.close.is_some()
+    }
+}
+
+/// All sessions of a shard.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    slots: Slab<Session>,
+    next_generation: u32,
+    pub pool: OutputPool,
+    /// Sessions with something to send or to end, each once.
+    dirty: Vec<u32>,
+}
+
+impl Sessions {
+    pub fn insert(&mut self, id: u64, descriptor: i32, peer: Peer, now_ms: i64, authenticated: bool) -> ConnKey {
+        self.next_generation = (self.next_generation + 1) & 0xff_ffff;
+        let slot = self.slots.vacant_entry();
+        let key = ConnKey { index: slot.key() as u32, generation: self.next_generation };
+        slot.insert(Session::new(key, id, descriptor, peer, now_ms, authenticated));
+        key
+    }
+
+    pub fn remove(&mut self, key: ConnKey) {
+        if self.get(key).is_some() {
+            let mut session = self.slots.remove(key.index as usize);
+            session.output.clear(&mut self.pool);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().map(|(_, session)| session)
+    }
+
+    /// The session, unless the slot has another user by now.
+    #[inline]
+    pub fn get(&self, key: ConnKey) -> Option<&Session> {
+        self.slots.get(key.index as usize).filter(|session| session.key == key)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, key: ConnKey) -> Option<&mut Session> {
+        self.slots.get_mut(key.index as usize).filter(|session| session.key == key)
+    }
+
+    /// A session that the caller knows to live. Panics otherwise.
+    #[inline]
+    pub fn at(&mut self, key: ConnKey) -> &mut Session {
+        let session = &mut self.slots[key.index as usize];
+        assert!(session.key == key, "the session is gone");
+        session
+    }
+
+    /// Where the next reply of a session goes, in the order of its commands.
+    #[inline]
+    pub fn reply_buffer(&mut self, key: ConnKey) -> &mut Vec<u8> {
+        let session = &mut self.slots[key.index as usize];
+        debug_assert_eq!(session.key, key);
+        if session.pipeline.is_empty() {
+            if !session.dirty {
+                session.dirty = true;
+                self.dirty.push(key.index);
+            }
+            session.output.writer(&mut self.pool)
+        } else {
+            session.pipeline.ready_buffer()
+        }
+    }
+
+    /// The reply of a command that was answered elsewhere. Nobody waits for it any more if the client is gone.
+    pub fn complete(&mut self, key: ConnKey, sequence: crate::base::ids::Sequence, reply: &[u8]) {
+        if self.get(key).is_none() {
+            return;
+        }
+        self.mark_dirty(key);
+        let session = &mut self.slots[key.index as usize];
+        session.pipeline.complete(sequence, reply, session.output.writer(&mut self.pool));
+    }
+
+    pub fn mark_dirty(&mut self, key: ConnKey) {
+        let session = &mut self.slots[key.index as usize];
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(key.index);
+        }
+    }
+
+    /// Asks for the end of a connection.
+    pub fn close(&mut self, key: ConnKey, how: Close) {
+        if let Some(session) = self.get_mut(key) {
+            if session.close != Some(Close::Now) {
+                session.close = Some(how);
+            }
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The next session with something to send or to end.
+    pub fn next_dirty(&mut self) -> Option<ConnKey> {
+        loop {
+            let index = self.dirty.pop()?;
+            if let Some(session) = self.slots.get_mut(index as usize).filter(|session| session.dirty) {
+                session.dirty = false;
+                return Some(session.key);
+            }
+        }
+    }
+}
