@@ -29,8 +29,10 @@ impl CommandStats {
     }
 
     #[inline]
-    pub fn ran(&mut self, id: CommandId) {
-        self.counts[usize::from(id)].calls += 1;
+    pub fn ran(&mut self, id: CommandId, nanoseconds: u64) {
+        let count = &mut self.counts[usize::from(id)];
+        count.calls += 1;
+        count.nanoseconds += nanoseconds;
         self.total += 1;
     }
 

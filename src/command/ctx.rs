@@ -80,6 +80,19 @@ impl ShardCtx {
         self.hashed = (key.as_ptr().addr(), hash);
     }
 
+    /// The key's memory may be used for another one from now on.
+    pub fn forget_hash(&mut self) {
+        self.hashed = (0, 0);
+    }
+
+    /// A context with an empty keyspace, for a job that runs a command on copies.
+    pub fn scratch(&mut self) -> ShardCtx {
+        let keyspace = self.keyspace.empty_twin();
+        let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
+        scratch.now = self.now;
+        scratch
+    }
+
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
         if self.hashed.0 == key.as_ptr().addr() { self.hashed.1 } else { self.keyspace.hash(key) }

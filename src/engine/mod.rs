@@ -5,3 +5,4 @@ pub mod mesh;
 pub mod msg;
 pub mod route;
 pub mod shard;
+pub mod table;

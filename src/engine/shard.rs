@@ -18,11 +18,20 @@ use crate::resp::reply::{Protocol, Reply};
 pub struct Shard {
     pub ctx: ShardCtx,
     pub commands: CommandStats,
+    /// Nanoseconds that pass, for the time that commands take.
+    ticks: fn() -> u64,
+    /// When the command before ended, hence this one began: one reading of the clock a command.
+    ended: u64,
 }
 
 impl Shard {
-    pub fn new(ctx: ShardCtx, commands: usize) -> Shard {
-        Shard { ctx, commands: CommandStats::new(commands) }
+    pub fn new(ctx: ShardCtx, commands: usize, ticks: fn() -> u64) -> Shard {
+        Shard { ctx, commands: CommandStats::new(commands), ticks, ended: 0 }
+    }
+
+    /// From now on time counts for the next command.
+    pub fn start_clock(&mut self) {
+        self.ended = (self.ticks)();
     }
 
     /// First pass: the hash of the command's first key, and its bucket on the way to the cache.
@@ -59,7 +68,9 @@ impl Shard {
             reply.error(&error.text());
             self.failed(id, &error);
         }
-        self.commands.ran(id);
+        let now = (self.ticks)();
+        self.commands.ran(id, now - self.ended);
+        self.ended = now;
     }
 
     #[cold]
@@ -81,6 +92,7 @@ impl Shard {
                 at += length as usize;
             }
         }
+        self.start_clock();
         let mut hashes = Vec::with_capacity(items.len());
         let mut first = 0;
         for item in items.iter() {
@@ -114,6 +126,7 @@ impl Shard {
             reply_ends.push(replies.len());
         }
         self.ctx.no_touch = false;
+        self.ctx.forget_hash();
     }
 
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.

@@ -11,11 +11,17 @@ pub struct HashSeeds(pub [u64; 4]);
 /// The databases of one shard, each a table of entries. An empty one costs nothing but its struct.
 pub struct Keyspace {
     dbs: Vec<Dict>,
+    seeds: HashSeeds,
 }
 
 impl Keyspace {
     pub fn new(databases: usize, seeds: HashSeeds) -> Keyspace {
-        Keyspace { dbs: (0..databases).map(|_| Dict::new(seeds.0)).collect() }
+        Keyspace { dbs: (0..databases).map(|_| Dict::new(seeds.0)).collect(), seeds }
+    }
+
+    /// As many databases, empty.
+    pub fn empty_twin(&self) -> Keyspace {
+        Keyspace::new(self.dbs.len(), self.seeds)
     }
 
     pub fn databases(&self) -> usize {

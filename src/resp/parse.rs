@@ -62,9 +62,8 @@ impl ProtocolError {
 pub enum Parsed {
     /// So many bytes were a command; its arguments were appended. No arguments: an empty request, nothing to answer.
     Command(usize),
-    /// An inline command with quoted words: so many bytes, and the words.
-    Quoted(usize, Vec<Vec<u8>>),
-    /// The slice ends within the command; nothing was appended.
+    /// The slice ends within the command, or it is one for [`Partial`] to read: with a large argument, or an inline one
+    /// with quotes. Nothing was appended.
     Incomplete,
 }
 
@@ -202,8 +201,7 @@ fn parse_inline<'a>(input: &'a [u8], args: &mut Vec<&'a [u8]>) -> Result<Parsed,
     };
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     if line.iter().any(|byte| matches!(byte, b'"' | b'\'' | 0)) {
-        let words = inline::split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
-        return Ok(Parsed::Quoted(end + 1, words));
+        return Ok(Parsed::Incomplete);
     }
     args.extend(line.split(|&byte| inline::is_space(byte)).filter(|word| !word.is_empty()));
     Ok(Parsed::Command(end + 1))
@@ -324,6 +322,10 @@ impl Partial {
         })
     }
 
+    pub fn is_complete(&self) -> bool {
+        matches!(self.state, State::Complete)
+    }
+
     /// The large arguments, which a value can take over: index and bytes.
     pub fn shared(&self) -> impl Iterator<Item = (usize, &Bytes)> {
         self.args.iter().enumerate().filter_map(|(index, argument)| match argument {
@@ -421,8 +423,7 @@ mod tests {
         let mut args = Vec::new();
         Ok(match parse(input, LIMITS, &mut args)? {
             Parsed::Command(consumed) => Some((args.iter().map(|arg| arg.to_vec()).collect(), consumed)),
-            Parsed::Quoted(consumed, words) => Some((words, consumed)),
-            Parsed::Incomplete => None,
+            Parsed::Incomplete => return in_pieces(input, input.len().max(1)),
         })
     }
 
@@ -488,7 +489,7 @@ mod tests {
     fn a_large_argument_is_received_into_an_allocation_of_its_own() {
         let body = vec![b'x'; LARGE_ARGUMENT_BYTES];
         let request = [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", body.len()).as_bytes(), &body, b"\r\n+"].concat();
-        assert_eq!(whole(&request), Ok(None));
+        assert_eq!(parse(&request, LIMITS, &mut Vec::new()), Ok(Parsed::Incomplete));
         let mut partial = Partial::default();
         let (consumed, complete) = partial.feed(&request, LIMITS).unwrap();
         assert!(complete && consumed == request.len() - 1);

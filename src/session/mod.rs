@@ -51,9 +51,8 @@ pub enum ReplyMode {
     #[default]
     On,
     Off,
-    /// The next command's reply is dropped, then this mode's successor holds.
+    /// The next command's reply is dropped, then replies are on.
     SkipNext,
-    Skipping,
 }
 
 #[derive(Debug)]
@@ -87,6 +86,8 @@ pub struct Session {
     pub output: Output,
     /// Listed in `Sessions::dirty`.
     dirty: bool,
+    /// The last wave of inputs it had a part in (`core`).
+    pub wave: u32,
     /// Since when the output is over its soft limit.
     pub over_soft_limit_since_ms: Option<i64>,
 
@@ -128,6 +129,7 @@ impl Session {
             pipeline: Pipeline::default(),
             output: Output::default(),
             dirty: false,
+            wave: 0,
             over_soft_limit_since_ms: None,
             last_command: None,
             commands: 0,
@@ -143,6 +145,26 @@ impl Session {
     /// Bytes of requests that are held: what client-query-buffer-limit counts.
     pub fn query_bytes(&self) -> usize {
         self.input.capacity() + self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
+    }
+
+    /// Counts a command; whether its reply is to be dropped.
+    #[inline]
+    pub fn start_command(&mut self, id: CommandId) -> bool {
+        self.commands += 1;
+        self.last_command = Some(id);
+        self.reply_mode != ReplyMode::On && self.take_reply_mode()
+    }
+
+    /// Whether the reply of the next command is to be dropped (CLIENT REPLY).
+    pub fn take_reply_mode(&mut self) -> bool {
+        match self.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.reply_mode = ReplyMode::On;
+                true
+            }
+        }
     }
 
     /// No further command of it is run.
@@ -209,19 +231,20 @@ impl Sessions {
     }
 
     /// Where the next reply of a session goes, in the order of its commands.
-    #[inline]
     pub fn reply_buffer(&mut self, key: ConnKey) -> &mut Vec<u8> {
+        if self.at(key).pipeline.is_empty() { self.direct_buffer(key) } else { self.at(key).pipeline.ready_buffer() }
+    }
+
+    /// The output itself: for the reply of a command that no earlier one's reply is missing for.
+    #[inline]
+    pub fn direct_buffer(&mut self, key: ConnKey) -> &mut Vec<u8> {
         let session = &mut self.slots[key.index as usize];
         debug_assert_eq!(session.key, key);
-        if session.pipeline.is_empty() {
-            if !session.dirty {
-                session.dirty = true;
-                self.dirty.push(key.index);
-            }
-            session.output.writer(&mut self.pool)
-        } else {
-            session.pipeline.ready_buffer()
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(key.index);
         }
+        session.output.writer(&mut self.pool)
     }
 
     /// The reply of a command that was answered elsewhere. Nobody waits for it any more if the client is gone.

@@ -1,0 +1,103 @@
+//! What a command without keys sees: its client's session, the shard it is on, and the facts of the process.
+//!
+//! A handler that needs the other shards too (INFO, CLIENT LIST, CONFIG SET) answers with [`Outcome::Everywhere`]: a
+//! part that runs on every shard, its own included, and a merge that writes the reply where the client is. So no
+//! shard reads another's memory.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::base::clock::Now;
+use crate::base::ids::{ConnKey, ShardId};
+use crate::command::args::Args;
+use crate::command::error;
+use crate::command::spec::{Row, Spec};
+use crate::engine::shard::Shard;
+use crate::resp::reply::Reply;
+use crate::session::{Session, Sessions};
+
+pub type AdminFn = fn(&mut AdminCtx, &Args, &mut Reply) -> error::Result<Outcome>;
+pub type AdminRow = Row<AdminFn>;
+
+pub struct AdminCtx<'a> {
+    pub shard: &'a mut Shard,
+    pub sessions: &'a mut Sessions,
+    pub server: &'a Server,
+    pub id: ShardId,
+    pub now: Now,
+    /// The client; in a part, only a name, as the client may be on another shard.
+    pub conn: ConnKey,
+    /// All commands, by name.
+    pub specs: &'static [&'static Spec],
+    /// Names of commands and subcommands, by `CommandId`: statistics are kept by these.
+    pub names: &'static [&'static str],
+}
+
+impl AdminCtx<'_> {
+    /// The client's session. Not in a part.
+    pub fn session(&mut self) -> &mut Session {
+        self.sessions.at(self.conn)
+    }
+}
+
+/// How a command goes on when its handler returns.
+pub enum Outcome {
+    /// The reply is written.
+    Done,
+    /// The handler wrote nothing; the parts run on all shards, then the merge replies.
+    Everywhere(Everywhere),
+    /// The server stops; no reply.
+    Shutdown,
+}
+
+pub struct Everywhere {
+    pub part: PartFn,
+    /// For the parts and the merge; usually the command's own.
+    pub words: Vec<Vec<u8>>,
+    pub merge: MergeFn,
+}
+
+impl Everywhere {
+    pub fn new(part: PartFn, args: &Args, merge: MergeFn) -> Outcome {
+        let words = args.words().iter().map(|word| word.to_vec()).collect();
+        Outcome::Everywhere(Everywhere { part, words, merge })
+    }
+}
+
+/// What one shard has to say.
+pub type Part = Box<dyn Any + Send>;
+pub type PartFn = fn(&mut AdminCtx, &[Vec<u8>]) -> Part;
+/// Gets the parts in the order of shards.
+pub type MergeFn = fn(&mut AdminCtx, &[Vec<u8>], Vec<Part>, &mut Reply) -> error::Result;
+
+/// The parts as what they are. Panics if a part function returned something else.
+pub fn downcast<T: 'static>(parts: Vec<Part>) -> impl Iterator<Item = T> {
+    parts.into_iter().map(|part| *part.downcast::<T>().expect("a part and its merge agree on the type"))
+}
+
+/// Facts and counters of the process, the same for all shards.
+pub struct Server {
+    /// 40 hexadecimal digits, new at every start.
+    pub run_id: String,
+    pub started_ms: i64,
+    pub executable: PathBuf,
+    pub config_file: Option<PathBuf>,
+    pub shards: usize,
+    pub tcp_port: u16,
+    pub next_client_id: AtomicU64,
+    /// Connections by shard: a new one goes to the least loaded.
+    pub connections: Vec<AtomicU32>,
+    pub connections_received: AtomicU64,
+    pub connections_rejected: AtomicU64,
+    /// Set once; every shard leaves its loop when it sees it.
+    pub stopping: AtomicBool,
+    pub used_memory_peak: AtomicU64,
+    pub used_memory_startup: AtomicU64,
+}
+
+impl Server {
+    pub fn clients(&self) -> usize {
+        self.connections.iter().map(|count| count.load(Relaxed) as usize).sum()
+    }
+}

@@ -1,0 +1,183 @@
+//! All commands under one lookup, whatever kind of function runs them.
+//!
+//! Names are looked up once a command, so the table is made for that: sixteen bytes of the name, folded to lower case,
+//! are the key of an open-addressed table of a few cache lines.
+
+use std::sync::OnceLock;
+
+use crate::admin::ctx::{AdminFn, AdminRow};
+use crate::{admin, engine};
+use crate::base::ids::CommandId;
+use crate::command::keys::KeyRange;
+use crate::command::spec::{Flags, Shape, Spec};
+use crate::command::{KeyRow, keys};
+
+/// A command as the dispatcher sees it.
+pub struct Command {
+    pub spec: &'static Spec,
+    pub run: Run,
+    pub id: CommandId,
+    pub flags: Flags,
+    pub keys: KeyPlan,
+}
+
+#[derive(Clone, Copy)]
+pub enum Run {
+    Key(&'static KeyRow),
+    Admin(AdminFn),
+}
+
+/// How to find the shard of a command, fastest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlan {
+    /// No key.
+    None,
+    /// One key, the first argument.
+    First,
+    /// Several, or elsewhere: `command::keys::keys_of` tells.
+    Several,
+}
+
+pub struct Registry {
+    commands: Vec<Command>,
+    /// Index of a command plus one; 0 is free. A power of two long.
+    slots: Vec<(u128, u16)>,
+    specs: &'static [&'static Spec],
+    /// Names of all commands and subcommands by id: containers first, subcommands behind them.
+    names: Vec<&'static str>,
+}
+
+/// The first sixteen bytes in lower case. No command name is longer than that and alike in them.
+#[inline]
+fn fold(name: &[u8]) -> u128 {
+    let mut folded = [0; 16];
+    let length = name.len().min(16);
+    folded[..length].copy_from_slice(&name[..length]);
+    // Sets the letter-case bit of every byte: maps upper to lower case; what it does to other bytes is undone by the
+    // comparison with the full name.
+    u128::from_le_bytes(folded) | 0x2020_2020_2020_2020_2020_2020_2020_2020
+}
+
+#[inline]
+fn slot_of(folded: u128, slots: usize) -> usize {
+    let mixed = (folded as u64 ^ (folded >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 48) as usize & (slots - 1)
+}
+
+impl Registry {
+    /// The registry of all commands of the server.
+    pub fn get() -> &'static Registry {
+        static REGISTRY: OnceLock<Registry> = OnceLock::new();
+        REGISTRY.get_or_init(|| {
+            Registry::new(engine::table::FAMILIES.iter().copied().flatten(), admin::FAMILIES.iter().copied().flatten())
+        })
+    }
+
+    fn new(
+        key_rows: impl Iterator<Item = &'static KeyRow>,
+        admin_rows: impl Iterator<Item = &'static AdminRow>,
+    ) -> Registry {
+        let mut commands: Vec<Command> = Vec::new();
+        let mut names = Vec::new();
+        for row in key_rows {
+            commands.push(Command::new(&row.spec, Run::Key(row), commands.len()));
+        }
+        for row in admin_rows {
+            commands.push(Command::new(&row.spec, Run::Admin(row.run), commands.len()));
+        }
+        names.extend(commands.iter().map(|command| command.spec.name));
+        for command in &commands {
+            names.extend(command.spec.subcommands.iter().map(|spec| spec.name));
+        }
+        let mut slots = vec![(0, 0); (4 * commands.len()).next_power_of_two()];
+        for command in &commands {
+            let folded = fold(command.spec.name.as_bytes());
+            let mut at = slot_of(folded, slots.len());
+            while slots[at].1 != 0 {
+                assert!(slots[at].0 != folded, "two commands are named {}", command.spec.name);
+                at = (at + 1) & (slots.len() - 1);
+            }
+            slots[at] = (folded, command.id + 1);
+        }
+        let specs: Vec<&'static Spec> = commands.iter().map(|command| command.spec).collect();
+        Registry { commands, slots, specs: Vec::leak(specs), names }
+    }
+
+    /// The command of this name, in any case.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&Command> {
+        let folded = fold(name);
+        let mut at = slot_of(folded, self.slots.len());
+        loop {
+            let (key, index) = self.slots[at];
+            let command = self.commands.get(usize::from(index.checked_sub(1)?))?;
+            if key == folded && command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(command);
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The id by which a subcommand is counted.
+    pub fn subcommand_id(&self, name: &str) -> CommandId {
+        let position = self.names.iter().skip(self.commands.len()).position(|known| *known == name);
+        (self.commands.len() + position.expect("a subcommand of the registry")) as CommandId
+    }
+
+    pub fn specs(&self) -> &'static [&'static Spec] {
+        self.specs
+    }
+
+    /// Names of commands and subcommands, by id.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
+    }
+
+    pub fn key_row(&self, name: &str) -> (&'static KeyRow, CommandId) {
+        match self.find(name.as_bytes()) {
+            Some(Command { run: Run::Key(row), id, .. }) => (row, *id),
+            _ => panic!("{name} is a command on keys"),
+        }
+    }
+}
+
+impl Command {
+    fn new(spec: &'static Spec, run: Run, index: usize) -> Command {
+        let range = KeyRange::of(spec.keys);
+        let keys = if !keys::has_keys(spec) {
+            KeyPlan::None
+        } else if range.first == 1 && range.last == 1 && !range.movable && spec.shape == Shape::OneShard {
+            KeyPlan::First
+        } else {
+            KeyPlan::Several
+        };
+        Command { spec, run, id: index as CommandId, flags: spec.flags, keys }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_in_any_case_and_nothing_else() {
+        let registry = Registry::get();
+        for spec in registry.specs() {
+            for name in [spec.name.to_string(), spec.name.to_uppercase()] {
+                assert_eq!(registry.find(name.as_bytes()).map(|found| found.spec.name), Some(spec.name));
+            }
+            assert!(registry.find(&spec.name.as_bytes()[1..]).is_none_or(|other| other.spec.name != spec.name));
+        }
+        for name in ["", "ge", "gett", "g\u{5}t", "GEt\0", "a-name-that-is-longer-than-sixteen-bytes"] {
+            assert!(registry.find(name.as_bytes()).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn ids_name_commands_and_subcommands() {
+        let registry = Registry::get();
+        let id = registry.subcommand_id("config|get");
+        assert_eq!(registry.names()[usize::from(id)], "config|get");
+        assert_eq!(registry.find(b"get").map(|command| registry.names()[usize::from(command.id)]), Some("get"));
+    }
+}
