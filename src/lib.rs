@@ -3,7 +3,31 @@
 //! Modules stand in the order of their levels: each may use only those above it (README, "The map").
 #![deny(unsafe_code)]
 
-pub mod admin;
 pub mod base;
-pub mod command;
+#[allow(unsafe_code)]
+pub mod sys;
+
 pub mod resp;
+
+pub mod config;
+
+pub mod data;
+
+pub mod keyspace;
+
+pub mod command;
+
+pub mod engine;
+
+pub mod session;
+
+pub mod admin;
+
+pub mod dispatch;
+
+pub mod core;
+
+pub mod net;
+pub mod runtime;
+
+pub mod server;
