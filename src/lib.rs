@@ -6,4 +6,5 @@
 pub mod admin;
 pub mod base;
 pub mod command;
+pub mod config;
 pub mod resp;
