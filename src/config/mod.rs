@@ -5,6 +5,8 @@
 //! a log) is the server's; nothing here knows sockets, files or shards.
 
 pub mod directives;
+pub mod parse;
+pub mod rewrite;
 pub mod value;
 
 pub use directives::{Access, Change, Config, DIRECTIVES, Directive, SetError, Status, Topic};
