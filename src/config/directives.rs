@@ -4,6 +4,8 @@
 //! Names, defaults and bounds are Redis 7.2's; what only Valkey 8 has is known too, so that a file made for either loads.
 //! Every value is kept and shown as it was set. What happens to it is the row's `Status`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::value::*;
 use crate::base::glob;
 use Access::{Hidden, Immutable, Mutable, Protected as Guarded};
@@ -306,11 +308,11 @@ directives! {
     cluster_allow_reads_when_down: bool = false, "cluster-allow-reads-when-down", Mutable, TYPE, Awaits(Topic::Cluster);
     cluster_allow_pubsubshard_when_down: bool = true, "cluster-allow-pubsubshard-when-down", Mutable, TYPE, Awaits(Topic::Cluster);
     cluster_link_sendbuf_limit: u64 = 0, "cluster-link-sendbuf-limit", Mutable, Rule::bytes(0, u64::MAX as i128), Awaits(Topic::Cluster);
-    cluster_blacklist_ttl: u32 = 60, "cluster-blacklist-ttl", Mutable, Rule::int_from(0), Awaits(Topic::Cluster);
+    cluster_blacklist_ttl: i64 = 60, "cluster-blacklist-ttl", Mutable, Rule::long_from(i64::MIN as i128), Awaits(Topic::Cluster);
     cluster_slot_stats_enabled: bool = false, "cluster-slot-stats-enabled", Mutable, TYPE, Awaits(Topic::Cluster);
     cluster_announce_ip: String = String::new(), "cluster-announce-ip", Mutable, TEXT, Awaits(Topic::Cluster);
-    cluster_announce_client_ipv4: String = String::new(), "cluster-announce-client-ipv4", Mutable, TEXT, Awaits(Topic::Cluster);
-    cluster_announce_client_ipv6: String = String::new(), "cluster-announce-client-ipv6", Mutable, TEXT, Awaits(Topic::Cluster);
+    cluster_announce_client_ipv4: String = String::new(), "cluster-announce-client-ipv4", Mutable, Rule::checked(ipv4_address), Awaits(Topic::Cluster);
+    cluster_announce_client_ipv6: String = String::new(), "cluster-announce-client-ipv6", Mutable, Rule::checked(ipv6_address), Awaits(Topic::Cluster);
     cluster_announce_hostname: String = String::new(), "cluster-announce-hostname", Mutable, Rule::checked(host_name), Awaits(Topic::Cluster);
     cluster_announce_human_nodename: String = String::new(), "cluster-announce-human-nodename", Mutable, Rule::checked(node_name), Awaits(Topic::Cluster);
     cluster_announce_port: u16 = 0, "cluster-announce-port", Mutable, PORT, Awaits(Topic::Cluster);
@@ -371,6 +373,8 @@ const BYTES_OR_PERCENT: Rule = Rule::Number { min: 0, max: i64::MAX as i128, uni
 const PROC_TITLE: &str = "{title} {listen-addr} {server-mode}";
 /// Bounds that `hz` is silently brought into.
 const HZ: (u32, u32) = (1, 500);
+/// A smaller replication backlog is silently made this large.
+const BACKLOG_BYTES_MIN: u64 = 16 * 1024;
 /// Bytes in a host name, its terminator in C included.
 const HOST_NAME_MAX: usize = 256;
 
@@ -418,18 +422,30 @@ fn host_name(value: &str) -> Result<(), &'static str> {
     }
 }
 
+fn ipv4_address(value: &str) -> Result<(), &'static str> {
+    if value.is_empty() || value.parse::<Ipv4Addr>().is_ok() { Ok(()) } else { Err("Invalid IPv4 address") }
+}
+
+fn ipv6_address(value: &str) -> Result<(), &'static str> {
+    if value.is_empty() || value.parse::<Ipv6Addr>().is_ok() { Ok(()) } else { Err("Invalid IPv6 address") }
+}
+
 fn node_name(value: &str) -> Result<(), &'static str> {
-    // What would be ambiguous in the fields of CLUSTER NODES, and what does not print.
-    if value.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && !b"!\"#$%&'()*+,/:;<>?@[]^{|}~=".contains(&byte)) {
-        Ok(())
-    } else {
+    // The characters that CLUSTER NODES keeps for itself.
+    if value.contains(|c| "!#$%&()*+:;<>?@[]^{|}~".contains(c)) {
         Err("Announced human node name contained invalid character")
+    } else {
+        Ok(())
     }
 }
 
 fn proc_title(value: &str) -> Result<(), &'static str> {
     const VARIABLES: [&str; 7] =
         ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
+    const INVALID: &str = "template format is invalid or contains unknown variables";
+    if value.is_empty() {
+        return Err(INVALID);
+    }
     let mut rest = value;
     while let Some(open) = rest.find('{') {
         rest = &rest[open + 1..];
@@ -438,7 +454,7 @@ fn proc_title(value: &str) -> Result<(), &'static str> {
             continue;
         }
         let variable = rest.split_once('}').filter(|(name, _)| VARIABLES.contains(name));
-        rest = variable.ok_or("template format is invalid or contains unknown variables")?.1;
+        rest = variable.ok_or(INVALID)?.1;
     }
     Ok(())
 }
@@ -490,9 +506,9 @@ impl Directive {
         (self.setting)(config).print(&self.rule)
     }
 
-    /// What stands behind the name in a file; see `Setting::lines`.
+    /// What stands behind the name in a file; see `Setting::in_file`.
     pub fn lines(&self, config: &Config) -> Vec<Vec<u8>> {
-        (self.setting)(config).lines(&self.rule)
+        (self.setting)(config).in_file(&self.rule)
     }
 }
 
@@ -599,6 +615,7 @@ impl Config {
     pub(super) fn assign(&mut self, directive: &Directive, words: &[Vec<u8>]) -> Result<(), Reason> {
         (directive.setting_mut)(self).assign(&directive.rule, words)?;
         self.hz = self.hz.clamp(HZ.0, HZ.1);
+        self.repl_backlog_size = self.repl_backlog_size.max(BACKLOG_BYTES_MIN);
         match directive.status {
             Refused(topic) if directive.print(self) != directive.print(&Config::default()) => Err(topic.refusal()),
             Refused(_) | Honoured | Inert(_) | Awaits(_) => Ok(()),

@@ -55,12 +55,15 @@ impl CommandLine {
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> CommandLine {
         let mut arguments: VecDeque<Vec<u8>> = arguments.into_iter().map(OsString::into_vec).collect();
         let mut line = CommandLine::default();
-        if let Some(first) = arguments.pop_front_if(|first| !first.starts_with(b"-")) {
-            line.file = Some(PathBuf::from(OsString::from_vec(first)));
-        }
-        if line.file.is_none() && arguments.front().is_some_and(|first| first == b"-") {
-            line.stdin = true;
-            arguments.pop_front();
+        match arguments.front() {
+            Some(first) if first == b"-" => {
+                line.stdin = true;
+                arguments.pop_front();
+            }
+            Some(first) if !first.starts_with(b"-") => {
+                line.file = arguments.pop_front().map(|path| PathBuf::from(OsString::from_vec(path)));
+            }
+            Some(_) | None => {}
         }
         // A word that begins with `--` is an option's name only if the option before has a word: `--requirepass --x`.
         let mut name_may_follow = true;

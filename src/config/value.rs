@@ -17,7 +17,7 @@ pub trait Setting {
 
     /// What stands behind the directive's name in a file, one item per line; none for a value that is expressed by the
     /// directive's absence.
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         vec![self.print(rule)]
     }
 }
@@ -116,7 +116,7 @@ macro_rules! number_settings {
                 print_number(rule, i128::from(*self))
             }
 
-            fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+            fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
                 vec![number_in_file(rule, i128::from(*self))]
             }
         }
@@ -225,7 +225,7 @@ impl Setting for MemoryShare {
         }
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         match self {
             MemoryShare::Bytes(bytes) => vec![number_in_file(rule, i128::from(*bytes))],
             MemoryShare::Percent(_) => vec![self.print(rule)],
@@ -247,7 +247,7 @@ impl Setting for String {
         self.as_bytes().to_vec()
     }
 
-    fn lines(&self, _rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, _rule: &Rule) -> Vec<Vec<u8>> {
         lines_of_text(self.as_bytes())
     }
 }
@@ -263,7 +263,7 @@ impl Setting for Vec<u8> {
         self.clone()
     }
 
-    fn lines(&self, _rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, _rule: &Rule) -> Vec<Vec<u8>> {
         lines_of_text(self)
     }
 }
@@ -307,14 +307,13 @@ fn one_of(names: impl Iterator<Item = &'static str>) -> Reason {
 
 /// An enum and its names in config files.
 macro_rules! choice {
-    ($(#[$doc:meta])* $type:ident { $($name:literal => $variant:ident),* $(,)? } $(also { $($other:literal => $same:ident),* })?) => {
+    ($(#[$doc:meta])* $type:ident { $($name:literal => $variant:ident),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $type { $($variant),* }
 
         impl Choice for $type {
-            const NAMES: &'static [(&'static str, Self)] =
-                &[$(($name, $type::$variant)),* $($(, ($other, $type::$same))*)?];
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, $type::$variant)),*];
         }
     };
 }
@@ -367,16 +366,25 @@ choice! {
 }
 
 choice! {
-    DisklessLoad { "disabled" => Disabled, "on-empty-db" => OnEmptyDb, "swapdb" => SwapDb, "flush-before-load" => FlushBeforeLoad }
+    DisklessLoad { "disabled" => Disabled, "on-empty-db" => OnEmptyDb, "swapdb" => SwapDb }
 }
 
 choice! {
     TlsAuthClients { "no" => No, "yes" => Yes, "optional" => Optional }
 }
 
-choice! {
+/// Who sets the process's `oom_score_adj`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomScoreAdj {
+    No,
+    Relative,
+    Absolute,
+}
+
+impl Choice for OomScoreAdj {
     /// Redis's `yes` is the older name of `relative`, and the one it prints.
-    OomScoreAdj { "no" => No, "yes" => Relative, "absolute" => Absolute } also { "relative" => Relative }
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("no", Self::No), ("yes", Self::Relative), ("relative", Self::Relative), ("absolute", Self::Absolute)];
 }
 
 choice! {
@@ -489,7 +497,7 @@ impl Setting for Vec<SavePoint> {
         points.join(" ").into()
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         vec![if self.is_empty() { b"\"\"".to_vec() } else { self.print(rule) }]
     }
 }
@@ -528,7 +536,7 @@ impl Setting for Vec<Bind> {
         addresses.join(" ").into()
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         if *self == default_binds() {
             return Vec::new();
         }
@@ -597,7 +605,7 @@ impl Setting for OutputLimits {
     }
 
     /// One line per class; here Redis uses the newer name of the second.
-    fn lines(&self, _rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, _rule: &Rule) -> Vec<Vec<u8>> {
         let class = |name, limit: OutputLimit| {
             let (hard, soft) = (print_size(i128::from(limit.hard_bytes)), print_size(i128::from(limit.soft_bytes)));
             format!("{name} {hard} {soft} {}", limit.soft_seconds).into()
@@ -685,7 +693,7 @@ impl Setting for NotifyFlags {
         [classes, letters(others)].concat()
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         let mut quoted = Vec::new();
         quoting::quote(&self.print(rule), &mut quoted);
         vec![quoted]
@@ -714,7 +722,7 @@ impl Setting for Percentiles {
         texts.join(" ").into()
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         vec![if self.0.is_empty() { b"\"\"".to_vec() } else { self.print(rule) }]
     }
 }
@@ -767,7 +775,7 @@ impl Setting for Option<Primary> {
         self.as_ref().map_or_else(Vec::new, |primary| format!("{} {}", primary.host, primary.port).into())
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
         self.iter().map(|_| self.print(rule)).collect()
     }
 }
