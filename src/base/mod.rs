@@ -9,4 +9,5 @@ pub mod limits;
 pub mod long_double;
 pub mod metrics;
 pub mod number;
+pub mod quoting;
 pub mod rng;
