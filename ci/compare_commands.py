@@ -80,6 +80,7 @@ zmpop 2 a b min count 3 | blmpop 0 1 a left | bzmpop 0 2 a b max | blpop a b 0 |
 lmove a b left right | rpoplpush a b | brpoplpush a b 0 | bzpopmin a b 1 | smove a b m | sinter a b | sunionstore d a b
 pfcount a b | pfmerge d a b | bitop and d a b | bitop not d | geosearchstore d s frommember m | zrangestore d s 0 1
 xgroup create k g $ | xinfo stream k | xadd k * f v | watch a b | hset h f v | ping | config get a | config | config nosuch
+xread count 1 streams | xreadgroup count 1 group g streams streams k >
 config|get a | spublish c m | ssubscribe c | subscribe c | publish c m | nosuch a | get | get a b | object
 object encoding | object encoding a b | command getkeys get a
 """

@@ -387,6 +387,26 @@ pub fn keys_of_georadius(words: &[&[u8]]) -> KeyRefs {
     keys
 }
 
+/// XREAD [option ...] STREAMS key ... id ..., and XREADGROUP, whose group or consumer may be named STREAMS too.
+pub fn keys_of_xread(words: &[&[u8]]) -> KeyRefs {
+    let mut index = 1;
+    while index < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            b"BLOCK" | b"COUNT" => 2,
+            b"GROUP" => 3,
+            b"NOACK" => 1,
+            b"STREAMS" => {
+                let keys_and_ids = words.len() - index - 1;
+                let keys = if keys_and_ids % 2 == 0 { keys_and_ids / 2 } else { 0 };
+                let key = |index| KeyRef { index: index as u32, flags: RO.and(ACCESS) };
+                return (index + 1..=index + keys).map(key).collect();
+            }
+            _ => break,
+        };
+    }
+    KeyRefs::new()
+}
+
 /// EVAL script numkeys [key ...] and its like: none is fine, where a key spec would call it an error.
 pub fn keys_of_eval(words: &[&[u8]]) -> KeyRefs {
     keys_by_specs(&[keys_counted_at(2, RW.and(ACCESS).and(UPDATE))], words).unwrap_or_default()
@@ -566,6 +586,18 @@ mod tests {
             routed(SPECS, Some(keys_of_georadius), "GEORADIUSBYMEMBER k m 3 m STORE STORE"),
             "k:RO,access STORE:OW,update"
         );
+    }
+
+    #[test]
+    fn streams_are_found_as_the_command_finds_them() {
+        let keys = |command| routed(STREAMS, Some(keys_of_xread), command).replace(":RO,access", "");
+        assert_eq!(keys("XREAD STREAMS a 0"), "a");
+        assert_eq!(keys("XREAD COUNT STREAMS BLOCK 1 STREAMS a b 0 0"), "a b");
+        assert_eq!(keys("XREADGROUP COUNT 1 GROUP STREAMS STREAMS NOACK STREAMS a >"), "a");
+        assert_eq!(keys("XREAD STREAMS a b 0"), "");
+        assert_eq!(keys("XREAD STREAMS"), "");
+        assert_eq!(keys("XREAD nonsense STREAMS a 0"), "");
+        assert_eq!(keys("XREAD COUNT"), "");
     }
 
     #[test]
