@@ -368,3 +368,179 @@ fn write_docs_map(specs: impl Iterator<Item = &'static Spec> + Clone, reply: &mu
         write_docs(spec, reply);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::spec::*;
+    use crate::resp::reply::Protocol;
+
+    const GET: Spec = Spec {
+        name: "get",
+        arity: Exactly(2),
+        flags: READONLY.and(FAST),
+        categories: category::STRING,
+        group: Group::String,
+        keys: &[key_at(1, RO.and(ACCESS))],
+        shape: OneShard,
+        since: "1.0.0",
+        complexity: "O(1)",
+        summary: "Reads.",
+        args: &[key("key")],
+        ..Spec::DEFAULT
+    };
+    const SET: Spec = Spec {
+        name: "set",
+        arity: AtLeast(3),
+        flags: WRITE.and(DENYOOM),
+        keys: &[key_at(1, RW.and(VARIABLE_FLAGS)).notes("n")],
+        extract: Some(keys_of_set),
+        args: &[
+            key("key").display("k"),
+            one_of("condition", &[token("NX"), token("").named("none").since("7.0.0")]).optional(),
+            integer("seconds").after("EX").optional().multiple().multiple_token(),
+        ],
+        history: &[("2.6.12", "More.")],
+        ..GET
+    };
+    const EVAL: Spec = Spec {
+        name: "eval",
+        arity: AtLeast(3),
+        flags: NO_MANDATORY_KEYS,
+        keys: &[keys_counted_at(2, RW)],
+        extract: Some(keys_of_eval),
+        ..Spec::DEFAULT
+    };
+    const CONFIG: Spec = Spec {
+        name: "config",
+        arity: AtLeast(2),
+        subcommands: &[
+            Spec { name: "config|get", arity: AtLeast(3), flags: ADMIN, tips: &["tip"], ..Spec::DEFAULT },
+            Spec { name: "config|help", arity: Exactly(2), ..Spec::DEFAULT },
+        ],
+        deprecated: Some(Deprecated { since: "7.2.0", replaced_by: "`X`" }),
+        system: true,
+        group: Group::Server,
+        ..Spec::DEFAULT
+    };
+    const SPECS: &[&Spec] = &[&GET, &SET, &EVAL, &CONFIG];
+
+    /// The reply with spaces for line ends, and without the lengths of bulk strings.
+    fn shown(protocol: Protocol, write: impl FnOnce(&mut Reply) -> Result<(), &'static str>) -> String {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, protocol);
+        if let Err(error) = write(&mut reply) {
+            reply.error(error.as_bytes());
+        }
+        let text = String::from_utf8(out).expect("replies of these tests are text");
+        let lines = text.trim_end().split("\r\n").filter(|line| !line.starts_with('$') || *line == "$-1");
+        lines.collect::<Vec<_>>().join(" ")
+    }
+
+    fn words(command: &str) -> Vec<&[u8]> {
+        command.split_ascii_whitespace().map(str::as_bytes).collect()
+    }
+
+    fn check_info(names: &str, resp2: &str, resp3: &str) {
+        for (protocol, expected) in [(Protocol::Resp2, resp2), (Protocol::Resp3, resp3)] {
+            let written = shown(protocol, |reply| {
+                info(SPECS, &words(names), reply);
+                Ok(())
+            });
+            assert_eq!(written, expected, "{names}");
+        }
+    }
+
+    #[test]
+    fn info_tells_what_a_command_is() {
+        check_info(
+            "GET",
+            "*1 *10 get :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@string +@fast *0 \
+             *1 *6 flags *2 +RO +access begin_search *4 type index spec *2 index :1 \
+             find_keys *4 type range spec *6 lastkey :0 keystep :1 limit :0 *0",
+            "*1 *10 get :2 ~2 +readonly +fast :1 :1 :1 ~3 +@read +@string +@fast ~0 \
+             ~1 %3 flags ~2 +RO +access begin_search %2 type index spec %1 index :1 \
+             find_keys %2 type range spec %3 lastkey :0 keystep :1 limit :0 ~0",
+        );
+    }
+
+    #[test]
+    fn info_nests_subcommands_and_finds_them_by_full_name() {
+        let get = "*10 config|get :-3 *1 +admin :0 :0 :0 *3 +@admin +@slow +@dangerous *1 tip *0 *0";
+        let help = "*10 config|help :2 *0 :0 :0 :0 *1 +@slow *0 *0 *0";
+        let config = format!("*1 *10 config :-2 *0 :0 :0 :0 *1 +@slow *0 *0 *2 {get} {help}");
+        let resp3 =
+            config.replace("*0", "~0").replace("*1 +", "~1 +").replace("*3 +", "~3 +").replace("*1 tip", "~1 tip");
+        check_info("config", &config, &resp3);
+        check_info("CONFIG|HELP", &format!("*1 {help}"), "*1 *10 config|help :2 ~0 :0 :0 :0 ~1 +@slow ~0 ~0 ~0");
+    }
+
+    #[test]
+    fn info_of_unknown_names_is_null() {
+        check_info("nosuch get|key config|get|key", "*3 $-1 $-1 $-1", "*3 _ _ _");
+    }
+
+    fn docs_of(name: &str, protocol: Protocol) -> String {
+        shown(protocol, |reply| {
+            docs(SPECS, &words(name), reply);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn docs_tell_how_a_command_is_written() {
+        assert_eq!(
+            docs_of("set nosuch", Protocol::Resp3),
+            "%1 set %6 summary Reads. since 1.0.0 group string complexity O(1) history ~1 *2 2.6.12 More. arguments *3 \
+             %4 name key type key display_text k key_spec_index :0 \
+             %4 name condition type oneof flags ~1 +optional arguments *2 \
+             %4 name nx type pure-token display_text nx token NX \
+             %5 name none type pure-token display_text none token  since 7.0.0 \
+             %5 name seconds type integer display_text seconds token EX flags ~3 +optional +multiple +multiple_token"
+        );
+        assert_eq!(
+            docs_of("get", Protocol::Resp2),
+            "*2 get *10 summary Reads. since 1.0.0 group string complexity O(1) \
+             arguments *1 *8 name key type key display_text key key_spec_index :0"
+        );
+    }
+
+    #[test]
+    fn docs_of_a_deprecated_container() {
+        assert_eq!(
+            docs_of("config", Protocol::Resp3),
+            "%1 config %5 group server doc_flags ~2 +deprecated +syscmd deprecated_since 7.2.0 replaced_by `X` \
+             subcommands %2 config|get %1 group generic config|help %1 group generic"
+        );
+    }
+
+    #[test]
+    fn lists_are_filtered() {
+        let listed = |filter: &str| shown(Protocol::Resp3, |reply| list(SPECS, &words(filter), reply));
+        assert_eq!(listed(""), "*6 get set eval config config|get config|help");
+        assert_eq!(listed("FILTERBY PATTERN C*G*T"), "*1 config|get");
+        assert_eq!(listed("filterby aclcat WRITE"), "*1 set");
+        assert_eq!(listed("FILTERBY ACLCAT dangerous"), "*1 config|get");
+        assert_eq!(listed("FILTERBY ACLCAT @write"), "*0");
+        assert_eq!(listed("FILTERBY MODULE m"), "*0");
+        for wrong in ["x", "FILTERBY", "FILTERBY PATTERN", "FILTERBY PATTERN a b", "FILTERBY NAME a"] {
+            assert_eq!(listed(wrong), "-ERR syntax error", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_and_flags_of_a_command() {
+        let keys = |command: &str| shown(Protocol::Resp2, |reply| getkeys(SPECS, &words(command), reply));
+        assert_eq!(keys("get a"), "*1 a");
+        assert_eq!(keys("EVAL s 2 a b"), "*2 a b");
+        assert_eq!(keys("EVAL s 0"), "*0");
+        assert_eq!(keys("nosuch a"), "-ERR Invalid command specified");
+        assert_eq!(keys("config nosuch"), "-ERR Invalid command specified");
+        assert_eq!(keys("config|get a"), "-ERR Invalid command specified");
+        assert_eq!(keys("config get a"), "-ERR The command has no key arguments");
+        assert_eq!(keys("get a b"), "-ERR Invalid number of arguments specified for command");
+        let flags = |command: &str| shown(Protocol::Resp3, |reply| getkeysandflags(SPECS, &words(command), reply));
+        assert_eq!(flags("SET a 1"), "*1 *2 a ~2 +OW +update");
+        assert_eq!(flags("SET a 1 GET"), "*1 *2 a ~3 +RW +access +update");
+    }
+}

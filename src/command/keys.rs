@@ -6,6 +6,9 @@
 //!
 //! It does not judge syntax: what looks wrong is an error without a text, and the command's own parser has the word.
 
+use std::iter::StepBy;
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::spec::{Spec, bit_set};
@@ -256,6 +259,57 @@ impl KeyRange {
     }
 }
 
+/// What is known about the places of a command's keys before its words are: kept beside each command, so that a request
+/// with one key needs no search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyLayout {
+    None,
+    One(u8),
+    /// A negative `last` counts from the end.
+    Range {
+        first: u8,
+        last: i8,
+        step: u8,
+    },
+    /// Only [`keys_of`] can tell.
+    Searched,
+}
+
+impl KeyLayout {
+    pub const fn of(specs: &[KeySpec]) -> KeyLayout {
+        let range = KeyRange::of(specs);
+        let mut at = 0;
+        let mut real = 0;
+        while at < specs.len() {
+            real += !specs[at].flags.has(NOT_KEY) as usize;
+            at += 1;
+        }
+        if real == 0 {
+            KeyLayout::None
+        } else if range.movable || real < specs.len() {
+            KeyLayout::Searched
+        } else if range.first == range.last {
+            KeyLayout::One(range.first as u8)
+        } else {
+            KeyLayout::Range { first: range.first as u8, last: range.last as i8, step: range.step as u8 }
+        }
+    }
+
+    /// The indexes of the keys among as many `words`; `None` if they have to be searched.
+    pub fn indexes(self, words: usize) -> Option<StepBy<Range<usize>>> {
+        let (first, end, step) = match self {
+            KeyLayout::None => (0, 0, 1),
+            KeyLayout::One(index) => (index.into(), usize::from(index) + 1, 1),
+            KeyLayout::Range { first, last: last @ 0.., step } => (first.into(), last as usize + 1, step.into()),
+            KeyLayout::Range { first, last, step } => {
+                (first.into(), (words + 1).saturating_add_signed(last.into()), step.into())
+            }
+            KeyLayout::Searched => return None,
+        };
+        Some((first..end.min(words)).step_by(step))
+    }
+}
+
 /// SET key value [option ...]: reads the key only with GET.
 pub fn keys_of_set(words: &[&[u8]]) -> KeyRefs {
     let reads = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
@@ -333,6 +387,26 @@ pub fn keys_of_georadius(words: &[&[u8]]) -> KeyRefs {
     keys
 }
 
+/// XREAD [option ...] STREAMS key ... id ..., and XREADGROUP, whose group or consumer may be named STREAMS too.
+pub fn keys_of_xread(words: &[&[u8]]) -> KeyRefs {
+    let mut index = 1;
+    while index < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            b"BLOCK" | b"COUNT" => 2,
+            b"GROUP" => 3,
+            b"NOACK" => 1,
+            b"STREAMS" => {
+                let keys_and_ids = words.len() - index - 1;
+                let keys = if keys_and_ids % 2 == 0 { keys_and_ids / 2 } else { 0 };
+                let key = |index| KeyRef { index: index as u32, flags: RO.and(ACCESS) };
+                return (index + 1..=index + keys).map(key).collect();
+            }
+            _ => break,
+        };
+    }
+    KeyRefs::new()
+}
+
 /// EVAL script numkeys [key ...] and its like: none is fine, where a key spec would call it an error.
 pub fn keys_of_eval(words: &[&[u8]]) -> KeyRefs {
     keys_by_specs(&[keys_counted_at(2, RW.and(ACCESS).and(UPDATE))], words).unwrap_or_default()
@@ -345,4 +419,231 @@ pub fn keys_of_eval_ro(words: &[&[u8]]) -> KeyRefs {
 
 fn refs<const N: usize>(keys: [(usize, KeyFlags); N]) -> KeyRefs {
     keys.into_iter().map(|(index, flags)| KeyRef { index: index as u32, flags }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: KeyFlags = RO.and(ACCESS);
+    const WRITE: KeyFlags = OW.and(UPDATE);
+    const CHANGE: KeyFlags = RW.and(ACCESS).and(UPDATE);
+
+    fn reported(keys: &'static [KeySpec], extract: Option<Extract>, command: &str) -> String {
+        shown(keys_reported(&Spec { keys, extract, ..Spec::DEFAULT }, &words(command)), command)
+    }
+
+    fn routed(keys: &'static [KeySpec], extract: Option<Extract>, command: &str) -> String {
+        shown(keys_of(&Spec { keys, extract, ..Spec::DEFAULT }, &words(command)), command)
+    }
+
+    /// An empty word is written as `""`.
+    fn words(command: &str) -> Vec<&[u8]> {
+        command.split(' ').map(|word| if word == "\"\"" { b"" } else { word.as_bytes() }).collect()
+    }
+
+    /// `a:RO,access b:OW,update`
+    fn shown(keys: Result<KeyRefs, KeysError>, command: &str) -> String {
+        let Ok(keys) = keys else { return "error".to_owned() };
+        let words = words(command);
+        let key = |key: &KeyRef| {
+            let flags: Vec<_> = key.flags.names().collect();
+            format!("{}:{}", String::from_utf8_lossy(words[key.index as usize]), flags.join(","))
+        };
+        keys.iter().map(key).collect::<Vec<_>>().join(" ")
+    }
+
+    fn names(specs: &[KeySpec], command: &str) -> String {
+        let keys = shown(keys_by_specs(specs, &words(command)), command);
+        keys.split(' ').map(|key| key.split(':').next().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn ranges() {
+        assert_eq!(names(&[key_at(1, READ)], "GET a"), "a");
+        assert_eq!(names(&[keys_from(1, READ)], "MGET a b a"), "a b a");
+        assert_eq!(names(&[key_at(1, WRITE).every_second()], "MSET a 1 b 2"), "a b");
+        assert_eq!(names(&[key_at(1, WRITE).every_second()], "MSET a 1 b"), "a b");
+        assert_eq!(names(&[key_at(1, READ).through(-2)], "BLPOP a b 0"), "a b");
+        assert_eq!(names(&[key_at(1, READ).through(1)], "LCS a b IDX"), "a b");
+        assert_eq!(names(&[key_at(1, READ), key_at(2, WRITE)], "RENAME a b"), "a b");
+        assert_eq!(names(&[key_at(2, READ)], "OBJECT ENCODING a"), "a");
+    }
+
+    #[test]
+    fn a_range_beyond_the_words_is_an_error() {
+        assert_eq!(names(&[key_at(1, READ)], "GET"), "error");
+        assert_eq!(names(&[keys_from(1, READ)], "MGET"), "error");
+        assert_eq!(names(&[key_at(1, READ).through(-2)], "BLPOP 0"), "error");
+    }
+
+    const STREAMS: &[KeySpec] = &[key_after("STREAMS", 1, READ).first_half()];
+
+    #[test]
+    fn keys_behind_a_keyword() {
+        assert_eq!(names(STREAMS, "XREAD STREAMS a 0"), "a");
+        assert_eq!(names(STREAMS, "XREAD COUNT 1 streams a b 0 0"), "a b");
+        assert_eq!(names(STREAMS, "XREAD STREAMS STREAMS 0"), "STREAMS");
+        assert_eq!(names(STREAMS, "XREAD STREAMS a b 0"), "a");
+        assert_eq!(names(STREAMS, "XREAD COUNT 1"), "");
+        assert_eq!(names(STREAMS, "XREAD COUNT 1 STREAMS"), "error");
+        let group = &[key_after("STREAMS", 4, READ).first_half()];
+        assert_eq!(names(group, "XREADGROUP GROUP STREAMS c STREAMS a >"), "a");
+    }
+
+    #[test]
+    fn a_negative_start_searches_backwards_and_leaves_the_name_out() {
+        let specs = &[key_after("KEYS", -2, READ).through(-1)];
+        assert_eq!(names(specs, "MIGRATE KEYS KEYS a b"), "a b");
+        assert_eq!(names(specs, "MIGRATE KEYS a"), "a");
+        assert_eq!(names(specs, "KEYS a"), "");
+        assert_eq!(names(specs, "MIGRATE a KEYS"), "");
+        assert_eq!(names(specs, "KEYS"), "");
+    }
+
+    const COUNTED: &[KeySpec] = &[key_at(1, WRITE), keys_counted_at(2, READ)];
+
+    #[test]
+    fn counted_keys() {
+        assert_eq!(names(COUNTED, "ZUNIONSTORE d 2 a b"), "d a b");
+        assert_eq!(names(COUNTED, "ZUNIONSTORE d 2 a b WEIGHTS 1 2"), "d a b");
+        let many = (0..260).map(|n| format!(" k{n}")).collect::<String>();
+        assert_eq!(names(COUNTED, &format!("ZUNIONSTORE d 260{many}")), format!("d{many}"));
+    }
+
+    #[test]
+    fn a_bad_count_is_an_error() {
+        for count in ["0", "3", "-1", "x", "01", "9223372036854775807", "18446744073709551615", "99999999999999999999"]
+        {
+            assert_eq!(names(COUNTED, &format!("ZUNIONSTORE d {count} a b")), "error", "{count}");
+        }
+        assert_eq!(names(COUNTED, "ZUNIONSTORE d"), "error");
+    }
+
+    #[test]
+    fn what_is_found_by_a_spec_but_no_key_is_left_out() {
+        const CHANNEL: &[KeySpec] = &[key_at(1, NOT_KEY)];
+        assert_eq!(names(CHANNEL, "SPUBLISH c m"), "");
+        assert!(!has_keys(&Spec { keys: CHANNEL, ..Spec::DEFAULT }));
+        assert_eq!(KeyLayout::of(CHANNEL), KeyLayout::None);
+    }
+
+    #[test]
+    fn set_reads_only_with_get() {
+        const SPECS: &[KeySpec] = &[key_at(1, CHANGE.and(VARIABLE_FLAGS))];
+        let keys = |command| reported(SPECS, Some(keys_of_set), command);
+        assert_eq!(keys("SET k v"), "k:OW,update");
+        assert_eq!(keys("SET get get"), "get:OW,update");
+        assert_eq!(keys("SET k v EX 10 get"), "k:RW,access,update");
+    }
+
+    #[test]
+    fn bitfield_writes_unless_all_is_get() {
+        const SPECS: &[KeySpec] = &[key_at(1, CHANGE.and(VARIABLE_FLAGS))];
+        let keys = |command| reported(SPECS, Some(keys_of_bitfield), command);
+        assert_eq!(keys("BITFIELD k"), "k:RO,access");
+        assert_eq!(keys("BITFIELD k GET u8 0 OVERFLOW sat get u8 8"), "k:RO,access");
+        assert_eq!(keys("BITFIELD k GET u8 0 SET u8 0 1"), "k:RW,access,update");
+        assert_eq!(keys("BITFIELD k GET u8"), "k:RW,access,update");
+        assert_eq!(keys("BITFIELD k nonsense"), "k:RW,access,update");
+    }
+
+    const SORT: &[KeySpec] = &[key_at(1, READ), keys_unknown(READ), keys_unknown(WRITE)];
+
+    #[test]
+    fn sort_stores_behind_its_last_store() {
+        let keys = |command| reported(SORT, Some(keys_of_sort), command);
+        assert_eq!(keys("SORT k"), "k:RO,access");
+        assert_eq!(keys("SORT k STORE d"), "k:RO,access d:OW,update");
+        assert_eq!(keys("SORT k BY store GET store LIMIT 0 store store d"), "k:RO,access d:OW,update");
+        assert_eq!(keys("SORT k STORE a STORE b"), "k:RO,access b:OW,update");
+        assert_eq!(keys("SORT k STORE"), "k:RO,access");
+        assert_eq!(keys("SORT k BY"), "k:RO,access");
+        assert_eq!(reported(&SORT[..2], Some(keys_of_sort_ro), "SORT_RO k BY a GET b"), "k:RO,access");
+    }
+
+    #[test]
+    fn migrate_has_one_key_or_a_list() {
+        const MIGRATE: KeyFlags = RW.and(ACCESS).and(DELETE);
+        const SPECS: &[KeySpec] = &[key_at(3, MIGRATE), key_after("KEYS", -2, MIGRATE.and(INCOMPLETE)).through(-1)];
+        let keys = |command| reported(SPECS, Some(keys_of_migrate), command).replace(":RW,access,delete", "");
+        assert_eq!(keys("MIGRATE h 1 k 0 5"), "k");
+        assert_eq!(keys("MIGRATE h 1 k 0 5 COPY REPLACE"), "k");
+        assert_eq!(keys("MIGRATE h 1 \"\" 0 5 COPY KEYS a b"), "a b");
+        assert_eq!(keys("MIGRATE h 1 \"\" 0 5 AUTH keys KEYS a b"), "a b");
+        assert_eq!(keys("MIGRATE h 1 \"\" 0 5 AUTH2 keys keys KEYS a"), "a");
+        assert_eq!(keys("MIGRATE h 1 k 0 5 KEYS a b"), "");
+    }
+
+    #[test]
+    fn georadius_is_routed_by_its_last_store_and_reported_by_its_specs() {
+        const SPECS: &[KeySpec] = &[key_at(1, READ), key_after("STORE", 6, WRITE), key_after("STOREDIST", 6, WRITE)];
+        let command = "GEORADIUS k 1 2 3 m STORE a STOREDIST b";
+        assert_eq!(reported(SPECS, Some(keys_of_georadius), command), "k:RO,access a:OW,update b:OW,update");
+        assert_eq!(routed(SPECS, Some(keys_of_georadius), command), "k:RO,access b:OW,update");
+        assert_eq!(routed(SPECS, Some(keys_of_georadius), "GEORADIUS k 1 2 3 m STORE"), "k:RO,access");
+        assert_eq!(
+            routed(SPECS, Some(keys_of_georadius), "GEORADIUSBYMEMBER k m 3 m STORE STORE"),
+            "k:RO,access STORE:OW,update"
+        );
+    }
+
+    #[test]
+    fn streams_are_found_as_the_command_finds_them() {
+        let keys = |command| routed(STREAMS, Some(keys_of_xread), command).replace(":RO,access", "");
+        assert_eq!(keys("XREAD STREAMS a 0"), "a");
+        assert_eq!(keys("XREAD COUNT STREAMS BLOCK 1 STREAMS a b 0 0"), "a b");
+        assert_eq!(keys("XREADGROUP COUNT 1 GROUP STREAMS STREAMS NOACK STREAMS a >"), "a");
+        assert_eq!(keys("XREAD STREAMS a b 0"), "");
+        assert_eq!(keys("XREAD STREAMS"), "");
+        assert_eq!(keys("XREAD nonsense STREAMS a 0"), "");
+        assert_eq!(keys("XREAD COUNT"), "");
+    }
+
+    #[test]
+    fn a_script_may_have_no_key() {
+        const SPECS: &[KeySpec] = &[keys_counted_at(2, CHANGE)];
+        let keys = |command| reported(SPECS, Some(keys_of_eval), command);
+        assert_eq!(keys("EVAL s 0"), "");
+        assert_eq!(keys("EVAL s 0 argument"), "");
+        assert_eq!(keys("EVAL s 1 a argument"), "a:RW,access,update");
+        assert_eq!(keys("EVAL s 3 a b"), "");
+        assert_eq!(routed(SPECS, Some(keys_of_eval_ro), "EVAL_RO s 1 a"), "a:RO,access");
+    }
+
+    fn range(specs: &[KeySpec]) -> (i64, i64, i64, bool) {
+        let KeyRange { first, last, step, movable } = KeyRange::of(specs);
+        (first, last, step, movable)
+    }
+
+    #[test]
+    fn first_last_and_step_as_older_clients_know_them() {
+        assert_eq!(range(&[]), (0, 0, 0, false));
+        assert_eq!(range(&[key_at(1, READ)]), (1, 1, 1, false));
+        assert_eq!(range(&[key_at(1, READ).every_second()]), (1, -1, 2, false));
+        assert_eq!(range(&[key_at(1, READ).through(-2)]), (1, -2, 1, false));
+        assert_eq!(range(&[key_at(1, READ), key_at(2, WRITE)]), (1, 2, 1, false));
+        assert_eq!(range(&[key_at(1, WRITE), keys_from(2, READ)]), (1, -1, 1, false));
+        assert_eq!(range(SORT), (1, 1, 1, true));
+        assert_eq!(range(COUNTED), (1, 1, 1, true));
+        assert_eq!(range(STREAMS), (0, 0, 0, true));
+        assert_eq!(range(&[key_at(2, WRITE), keys_from(3, READ)]), (2, -1, 1, false));
+        assert_eq!(range(&[key_at(1, READ), key_at(3, WRITE)]), (1, 1, 1, true));
+    }
+
+    #[test]
+    fn layouts_find_the_keys_of_plain_commands_without_a_search() {
+        fn indexes(specs: &[KeySpec], words: usize) -> Option<Vec<usize>> {
+            KeyLayout::of(specs).indexes(words).map(|indexes| indexes.collect())
+        }
+        assert_eq!(indexes(&[], 3), Some(vec![]));
+        assert_eq!(indexes(&[key_at(1, READ)], 2), Some(vec![1]));
+        assert_eq!(indexes(&[key_at(1, READ)], 1), Some(vec![]));
+        assert_eq!(indexes(&[keys_from(1, READ)], 4), Some(vec![1, 2, 3]));
+        assert_eq!(indexes(&[key_at(1, READ).every_second()], 5), Some(vec![1, 3]));
+        assert_eq!(indexes(&[key_at(1, READ).through(-2)], 4), Some(vec![1, 2]));
+        assert_eq!(indexes(&[key_at(1, READ), key_at(2, WRITE)], 3), Some(vec![1, 2]));
+        assert_eq!(indexes(COUNTED, 5), None);
+        assert_eq!(indexes(STREAMS, 5), None);
+    }
 }

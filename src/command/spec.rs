@@ -447,9 +447,63 @@ impl Arg {
     }
 }
 
+/// What must hold for every declaration; a family's tests call it for each of its rows.
+#[cfg(test)]
+pub(crate) fn assert_consistent(spec: &Spec) {
+    let name = spec.name;
+    assert!(!name.is_empty() && !name.contains(|c: char| c.is_ascii_uppercase()), "{name}: in lower case");
+    assert!(!spec.since.is_empty() && !spec.summary.is_empty(), "{name}: documented");
+    assert!(!(spec.flags.has(WRITE) && spec.flags.has(READONLY)), "{name}: writes or only reads");
+    let has_key_shape = matches!(spec.shape, OneShard | PerKey(_) | Gather);
+    assert_eq!(has_keys(spec), has_key_shape, "{name}: a shape that fits its keys");
+    assert!(!has_keys(spec) || !spec.keys.is_empty(), "{name}: an extractor stands beside key specs, not for them");
+    assert_args_consistent(spec, spec.args);
+    for subcommand in spec.subcommands {
+        let container = subcommand.name.split('|').next();
+        assert!(container == Some(name) && subcommand.name != name, "{name}: holds {}", subcommand.name);
+        assert!(subcommand.subcommands.is_empty(), "{name}: one level of subcommands");
+        assert_consistent(subcommand);
+    }
+}
+
+#[cfg(test)]
+fn assert_args_consistent(spec: &Spec, args: &[Arg]) {
+    for arg in args {
+        let nests = matches!(arg.kind, ArgKind::OneOf | ArgKind::Block);
+        assert_eq!(nests, !arg.args.is_empty(), "{}: {arg:?}", spec.name);
+        assert!(arg.key_spec.is_none_or(|index| usize::from(index) < spec.keys.len()), "{}: {arg:?}", spec.name);
+        assert!(!arg.multiple_token || (arg.multiple && arg.token.is_some()), "{}: {arg:?}", spec.name);
+        assert_args_consistent(spec, arg.args);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_declaration_is_consistent_with_itself() {
+        const SET: Spec = Spec {
+            name: "set",
+            keys: &[key_at(1, OW)],
+            shape: OneShard,
+            since: "1.0.0",
+            summary: "Stores.",
+            args: &[key("key")],
+            ..Spec::DEFAULT
+        };
+        assert_consistent(&SET);
+        let wrong = [
+            Spec { name: "SET", ..SET },
+            Spec { shape: Here, ..SET },
+            Spec { flags: WRITE.and(READONLY), ..SET },
+            Spec { args: const { &[key("key").key_spec(1)] }, ..SET },
+            Spec { subcommands: const { &[Spec { name: "get|x", ..SET }] }, ..SET },
+        ];
+        for spec in wrong {
+            assert!(std::panic::catch_unwind(|| assert_consistent(&spec)).is_err(), "{spec:?}");
+        }
+    }
 
     fn categories(flags: Flags, declared: Categories) -> Vec<&'static str> {
         Spec { flags, categories: declared, ..Spec::DEFAULT }.all_categories().names().collect()
@@ -472,8 +526,8 @@ mod tests {
     #[test]
     fn movablekeys_follows_from_the_key_specs() {
         let flags = |keys| Spec { keys, flags: READONLY, ..Spec::DEFAULT }.all_flags().names().collect::<Vec<_>>();
-        assert_eq!(flags(&[key_at(1, RO)]), ["readonly"]);
-        assert_eq!(flags(&[keys_counted_at(1, RO)]), ["readonly", "movablekeys"]);
+        assert_eq!(flags(const { &[key_at(1, RO)] }), ["readonly"]);
+        assert_eq!(flags(const { &[keys_counted_at(1, RO)] }), ["readonly", "movablekeys"]);
     }
 
     #[test]
