@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -30,6 +31,7 @@ use crate::command::keys::keys_of;
 use crate::command::spec::{NO_AUTH, Shape, Spec};
 use crate::command::{KeyRow, keyspace};
 use crate::dispatch::registry::{Command, KeyPlan, Registry, Run};
+use crate::config::value::PipelineOrder;
 use crate::engine::gather::{self, Job, Next};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch, RunItem, Step, StepOutcome, StepReply, StepRequest};
@@ -224,6 +226,50 @@ impl Core {
     /// The connection is gone. What it started on other shards goes on; the replies find nobody.
     pub fn disconnect(&mut self, conn: ConnKey) {
         self.sessions.remove(conn);
+    }
+
+    /// The client sends no more. What it sent is still answered.
+    pub fn input_ended(&mut self, conn: ConnKey) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.ended = true;
+        self.sessions.mark_dirty(conn);
+    }
+
+    /// Ends a connection whose client does not read: client-output-buffer-limit.
+    pub fn check_output_limits(&mut self, conn: ConnKey) {
+        let now_ms = self.shard.ctx.now_ms();
+        let limit = self.shard.ctx.config.client_output_buffer_limit.normal;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let bytes = session.output.bytes() as u64;
+        let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
+        let since = if over_soft { session.over_soft_limit_since_ms.or(Some(now_ms)) } else { None };
+        session.over_soft_limit_since_ms = since;
+        let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes;
+        if over_hard || since.is_some_and(|since| now_ms - since > limit.soft_seconds * 1000) {
+            tracing::warn!("Client id={} closed for overcoming of output buffer limits.", session.id);
+            session.close = Some(Close::Now);
+        } else if session.ended && session.is_idle() && session.close.is_none() {
+            session.close = Some(Close::AfterReplies);
+        }
+    }
+
+    /// Background work and everything that happens by the clock; until when nothing more has to.
+    pub fn tick(&mut self) -> Duration {
+        let config = self.shard.ctx.config.clone();
+        let now_ms = self.shard.ctx.now_ms();
+        if config.timeout > 0 {
+            let idle: Vec<ConnKey> = self
+                .sessions
+                .iter()
+                .filter(|session| session.pause.is_none() && now_ms - session.last_active_ms > config.timeout as i64 * 1000)
+                .map(|session| session.key)
+                .collect();
+            for conn in idle {
+                self.sessions.close(conn, Close::Now);
+            }
+        }
+        self.sessions.pool.trim();
+        Duration::from_millis(1000 / config.hz.max(1) as u64)
     }
 
     /// There is work that waits for no event: do not sleep.
@@ -590,7 +636,7 @@ impl Core {
         };
         let idle = &mut self.idle_batches;
         self.departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default()).push(item, words, shared);
-        if self.shard.ctx.config.pipeline_order_strict { Fate::TakenThenPause(Pause::Barrier) } else { Fate::Taken }
+        if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict { Fate::TakenThenPause(Pause::Barrier) } else { Fate::Taken }
     }
 
     /// Publishes what is for other shards, then runs the shard's own.

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use super::effect::Journal;
-use super::error::{Error, Result};
+use super::error::Result;
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::base::rng::Rng;
 use crate::config::Config;
-use crate::data::dict::Place;
-use crate::data::entry::{Entry, EntryRef, Value, ValueRef};
+use crate::data::dict::{Lookup, Position};
+use crate::data::entry::{Entry, EntryRef, Kind, Value, ValueRef};
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 
@@ -87,7 +87,7 @@ impl ShardCtx {
 
     /// A context with an empty keyspace, for a job that runs a command on copies.
     pub fn scratch(&mut self) -> ShardCtx {
-        let keyspace = self.keyspace.empty_twin();
+        let keyspace = self.keyspace.empty_twin(self.now_ms());
         let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
         scratch.now = self.now;
         scratch
@@ -139,23 +139,25 @@ impl ShardCtx {
         self.lookup_write(key).map(string_of).transpose()
     }
 
-    /// Sets a key, whatever it held.
+    /// Sets a key, whatever it held. Allocates nothing if the new value fits where the old one was.
     pub fn set(&mut self, key: &[u8], value: Value<'_>, expiry: Expiry) {
         let hash = self.hash_of(key);
         let access = access::initial(self.now, &self.config);
-        let db = self.keyspace.db_mut(self.db);
-        let Some(mut slot) = db.get_mut(hash, key) else {
-            let expire_at_ms = if let Expiry::At(at) = expiry { Some(at) } else { None };
-            db.insert(hash, Entry::new(key, value, expire_at_ms, access));
-            return;
-        };
-        let expire_at_ms = match expiry {
-            Expiry::Keep => slot.entry().expire_at_ms(),
-            Expiry::Never => None,
-            Expiry::At(at) => Some(at),
-        };
-        slot.set_value_and_expire(value, expire_at_ms);
-        slot.entry().set_access(access);
+        match self.keyspace.db_mut(self.db).lookup(hash, key) {
+            Lookup::Vacant(vacant) => {
+                let expire_at_ms = if let Expiry::At(at) = expiry { Some(at) } else { None };
+                vacant.insert(Entry::new(key, value, expire_at_ms, access));
+            }
+            Lookup::Occupied(mut occupied) => occupied.update(|entry| {
+                let expire_at_ms = match expiry {
+                    Expiry::Keep => entry.expire_at_ms(),
+                    Expiry::Never => None,
+                    Expiry::At(at) => Some(at),
+                };
+                entry.set_value_and_expire(value, expire_at_ms);
+                entry.set_access(access);
+            }),
+        }
     }
 
     /// Removes a key: whether it was there.
@@ -172,28 +174,28 @@ impl ShardCtx {
 
     /// Changes the expiry of a key that exists.
     pub fn set_expire(&mut self, key: &[u8], at_ms: Option<i64>) {
-        let hash = self.hash_of(key);
-        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        slot.set_expire(at_ms);
+        self.update(key, |entry| entry.set_expire(at_ms));
     }
 
     /// Appends to the string at a key that exists; it becomes `raw`.
     pub fn append(&mut self, key: &[u8], tail: &[u8]) {
-        let hash = self.hash_of(key);
-        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        slot.append(tail);
+        self.update(key, |entry| entry.append(tail));
     }
 
     /// Overwrites part of the string at a key that exists, padding with zeros; it becomes `raw`.
     pub fn set_range(&mut self, key: &[u8], offset: usize, patch: &[u8]) {
+        self.update(key, |entry| entry.set_range(offset, patch));
+    }
+
+    /// Changes the entry of a key that was looked up just now.
+    fn update(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) {
         let hash = self.hash_of(key);
-        let mut slot = self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        slot.set_range(offset, patch);
+        self.keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up").update(change);
     }
 
     /// A copy of a key's entry, for another key or shard; leaves no trace.
     pub fn copy_entry(&mut self, key: &[u8]) -> Option<Entry> {
-        self.peek(key).map(|entry| entry.to_entry(key))
+        self.peek(key).map(|entry| entry.copy_as(key))
     }
 
     /// Makes a key hold this entry, or nothing, and records that as an effect: the second half of a command over
@@ -210,13 +212,16 @@ impl ShardCtx {
     /// Puts an entry under a key that does not exist, and records it.
     pub fn insert_entry(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
-        let entry = entry.with_key(key);
-        let (text, expire) = (string_of(entry.as_ref()).map(|value| value.to_bytes()), entry.expire_at_ms());
-        if let Ok(text) = text {
-            match expire {
-                None => self.effect(&[b"SET", key, &text]),
-                Some(at) => self.effect(&[b"SET", key, &text, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]),
-            }
+        let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
+        let mut digits = itoa::Buffer::new();
+        let text = match entry.value() {
+            ValueRef::Int(n) => digits.format(n).as_bytes(),
+            ValueRef::Bytes(bytes) => bytes,
+            ValueRef::Shared(bytes) => bytes,
+        };
+        match entry.expire_at_ms() {
+            None => self.effect(&[b"SET", key, text]),
+            Some(at) => self.effect(&[b"SET", key, text, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]),
         }
         self.keyspace.db_mut(self.db).insert(hash, entry);
     }
@@ -229,7 +234,7 @@ impl ShardCtx {
 
     /// The place of a key that exists and has not expired; one that has is removed now.
     #[inline]
-    fn live(&mut self, key: &[u8]) -> Option<Place> {
+    fn live(&mut self, key: &[u8]) -> Option<Position> {
         let hash = self.hash_of(key);
         let db = self.keyspace.db(self.db);
         let place = db.find(hash, key)?;
@@ -251,5 +256,7 @@ impl ShardCtx {
 }
 
 fn string_of(entry: EntryRef<'_>) -> Result<ValueRef<'_>> {
-    entry.value().string().ok_or(Error::WrongType)
+    match entry.kind() {
+        Kind::StringInt | Kind::StringEmbstr | Kind::StringRaw => Ok(entry.value()),
+    }
 }

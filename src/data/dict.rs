@@ -99,6 +99,13 @@ pub struct ExpireSlice {
     pub more: bool,
 }
 
+/// Where an entry is, for as long as the table is not changed: a lookup's result that borrows nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    hash: u64,
+    at: Place,
+}
+
 /// The result of a lookup that wants to write.
 pub enum Lookup<'a> {
     Occupied(OccupiedMut<'a>),
@@ -188,6 +195,19 @@ impl Dict {
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<EntryRef<'_>> {
         let segment = self.directory.segment(hash)?;
         segment.find(Fingerprint::of(hash), key).map(|at| segment.entry(at))
+    }
+
+    /// Where the entry of a key is.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<Position> {
+        self.directory.segment(hash)?.find(Fingerprint::of(hash), key).map(|at| Position { hash, at })
+    }
+
+    /// The entry at a position that `find` returned since the table last changed. Panics, or is some other entry, if
+    /// the table did change.
+    #[inline]
+    pub fn at(&self, position: Position) -> EntryRef<'_> {
+        self.directory.segment(position.hash).expect("the table has not changed").entry(position.at)
     }
 
     #[inline]

@@ -509,6 +509,17 @@ impl<'a> EntryRef<'a> {
         EntryRef { pointer, entry: PhantomData }
     }
 
+    /// A copy under another key, with the same value, encoding, expiry and access bits. Large strings are shared.
+    pub fn copy_as(self, key: &[u8]) -> Entry {
+        let value = match (self.value(), self.kind()) {
+            (ValueRef::Int(n), _) => Value::Int(n),
+            (ValueRef::Shared(bytes), _) => Value::Shared(bytes.clone()),
+            (ValueRef::Bytes(bytes), Kind::StringRaw) => Value::Raw(bytes),
+            (ValueRef::Bytes(bytes), _) => Value::Plain(bytes),
+        };
+        Entry::new(key, value, self.expire_at_ms(), self.access())
+    }
+
     pub fn key(self) -> &'a [u8] {
         self.bytes(self.key_at(), self.key_len())
     }

@@ -15,13 +15,13 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    pub fn new(databases: usize, seeds: HashSeeds) -> Keyspace {
-        Keyspace { dbs: (0..databases).map(|_| Dict::new(seeds.0)).collect(), seeds }
+    pub fn new(databases: usize, seeds: HashSeeds, now_ms: i64) -> Keyspace {
+        Keyspace { dbs: (0..databases).map(|_| Dict::new(seeds.0, now_ms)).collect(), seeds }
     }
 
     /// As many databases, empty.
-    pub fn empty_twin(&self) -> Keyspace {
-        Keyspace::new(self.dbs.len(), self.seeds)
+    pub fn empty_twin(&self, now_ms: i64) -> Keyspace {
+        Keyspace::new(self.dbs.len(), self.seeds, now_ms)
     }
 
     pub fn databases(&self) -> usize {

@@ -81,6 +81,8 @@ pub struct Session {
     pub input: Vec<u8>,
     pub pause: Option<Pause>,
     pub close: Option<Close>,
+    /// The client has finished sending.
+    pub ended: bool,
 
     pub pipeline: Pipeline,
     pub output: Output,
@@ -126,6 +128,7 @@ impl Session {
             input: Vec::new(),
             pause: None,
             close: None,
+            ended: false,
             pipeline: Pipeline::default(),
             output: Output::default(),
             dirty: false,
@@ -145,6 +148,17 @@ impl Session {
     /// Bytes of requests that are held: what client-query-buffer-limit counts.
     pub fn query_bytes(&self) -> usize {
         self.input.capacity() + self.partial.as_ref().map_or(0, |partial| partial.buffered_bytes())
+    }
+
+    /// Nothing that it sent is left to be run or answered.
+    pub fn is_idle(&self) -> bool {
+        let waits = self.partial.as_ref().is_some_and(|partial| partial.is_complete());
+        self.pause.is_none() && self.input.is_empty() && self.pipeline.is_empty() && !waits
+    }
+
+    /// All replies so far are with the kernel.
+    pub fn is_answered(&self) -> bool {
+        self.pipeline.is_empty() && self.output.is_drained()
     }
 
     /// Counts a command; whether its reply is to be dropped.
