@@ -713,7 +713,7 @@ impl Setting for Percentiles {
             .iter()
             .map(|word| match number::parse_f64(word) {
                 None => Err("Invalid latency-tracking-info-percentiles parameters"),
-                Some(0.0..=100.0) => Ok(number::parse_f64(word).unwrap_or_default()),
+                Some(percentile) if (0.0..=100.0).contains(&percentile) => Ok(percentile),
                 Some(_) => Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"),
             })
             .collect::<Result<_, _>>()?;
