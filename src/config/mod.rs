@@ -4,6 +4,7 @@
 //! whole by CONFIG SET, which hands a new `Arc<Config>` to every shard. What a change must *do* (listen elsewhere, resize
 //! a log) is the server's; nothing here knows sockets, files or shards.
 
+mod check;
 pub mod directives;
 pub mod parse;
 pub mod rewrite;

@@ -101,6 +101,7 @@ fn is_kept(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::directives::Access;
     use super::super::parse::{CommandLine, Disk, load};
     use super::super::value::Protected;
     use super::*;
@@ -168,6 +169,29 @@ mod tests {
         let old = b"include nosuch*\nfoo 1\nport \"1\n";
         let expected = "include nosuch*\n# ??? foo 1\n# ??? port \"1\n\n";
         assert_eq!(String::from_utf8(rewrite(old, &config)).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_commented_file_holds_every_directive_at_its_default() {
+        let text = include_str!("../../config/peristyle.conf");
+        assert!(read(text.as_bytes()) == Config::default());
+        let mentioned: Vec<&str> =
+            text.lines().filter_map(|line| line.trim_start_matches("# ").split_whitespace().next()).collect();
+        for directive in DIRECTIVES.iter().filter(|directive| directive.access != Access::Hidden) {
+            let count = mentioned.iter().filter(|name| **name == directive.name).count();
+            assert!(count == 1 || directive.lines(&Config::default()).len() > 1, "{}: {count}", directive.name);
+        }
+    }
+
+    #[test]
+    fn a_file_of_defaults_stays_as_it_is() {
+        let old = include_str!("../../config/peristyle.conf");
+        let new = String::from_utf8(rewrite(old.as_bytes(), &Config::default())).unwrap();
+        // Default addresses are expressed by their absence, as in Redis.
+        let lines = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.is_empty() && !line.starts_with("bind ")).map(str::to_owned).collect()
+        };
+        assert!(lines(old) == lines(&new));
     }
 
     proptest! {

@@ -50,41 +50,39 @@ pub type Check = fn(&str) -> Result<(), &'static str>;
 
 const INT_MAX: i128 = i32::MAX as i128;
 
-impl Rule {
-    pub const fn integer(min: i128, max: i128) -> Rule {
-        Rule::Number { min, max, unit: Unit::Plain }
-    }
+pub const fn integer(min: i128, max: i128) -> Rule {
+    Rule::Number { min, max, unit: Unit::Plain }
+}
 
-    /// An integer from `min` up to the largest of C's `int`.
-    pub const fn int_from(min: i128) -> Rule {
-        Rule::integer(min, INT_MAX)
-    }
+/// An integer from `min` up to the largest of C's `int`.
+pub const fn int_from(min: i128) -> Rule {
+    integer(min, INT_MAX)
+}
 
-    /// An integer from `min` up to the largest of 64 bits.
-    pub const fn long_from(min: i128) -> Rule {
-        Rule::integer(min, i64::MAX as i128)
-    }
+/// An integer from `min` up to the largest of 64 bits.
+pub const fn long_from(min: i128) -> Rule {
+    integer(min, i64::MAX as i128)
+}
 
-    pub const fn bytes(min: i128, max: i128) -> Rule {
-        Rule::Number { min, max, unit: Unit::Bytes }
-    }
+pub const fn bytes(min: i128, max: i128) -> Rule {
+    Rule::Number { min, max, unit: Unit::Bytes }
+}
 
-    pub const fn bytes_from(min: i128) -> Rule {
-        Rule::bytes(min, i64::MAX as i128)
-    }
+pub const fn bytes_from(min: i128) -> Rule {
+    bytes(min, i64::MAX as i128)
+}
 
-    pub const fn text() -> Rule {
-        Rule::Text { check: |_| Ok(()), secret: false }
-    }
+pub const fn text() -> Rule {
+    Rule::Text { check: |_| Ok(()), secret: false }
+}
 
-    pub const fn checked(check: Check) -> Rule {
-        Rule::Text { check, secret: false }
-    }
+pub const fn checked(check: Check) -> Rule {
+    Rule::Text { check, secret: false }
+}
 
-    /// A text that logs and SLOWLOG must not show.
-    pub const fn secret() -> Rule {
-        Rule::Text { check: |_| Ok(()), secret: true }
-    }
+/// A text that logs and SLOWLOG must not show.
+pub const fn secret() -> Rule {
+    Rule::Text { check: |_| Ok(()), secret: true }
 }
 
 impl Setting for bool {
@@ -522,11 +520,16 @@ impl Setting for Vec<Bind> {
         *self = without_single_empty(words)
             .iter()
             .map(|word| {
-                let text = std::str::from_utf8(word).map_err(|_| "argument must be valid UTF-8")?;
-                let (address, optional) = text.strip_prefix('-').map_or((text, false), |address| (address, true));
-                Ok(Bind { address: address.to_owned(), optional })
+                let (address, optional) = word.strip_prefix(b"-").map_or((&word[..], false), |rest| (rest, true));
+                // No address has these, so the answer is the one that Redis gives when listening fails. It also keeps
+                // out what would need quotes in a file.
+                let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'');
+                if address.is_empty() || !address.iter().all(is_plain) {
+                    return Err("Failed to bind to specified addresses.");
+                }
+                Ok(Bind { address: String::from_utf8_lossy(address).into_owned(), optional })
             })
-            .collect::<Result<_, &str>>()?;
+            .collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -710,7 +713,7 @@ impl Setting for Percentiles {
             .iter()
             .map(|word| match number::parse_f64(word) {
                 None => Err("Invalid latency-tracking-info-percentiles parameters"),
-                Some(0.0..=100.0) => Ok(number::parse_f64(word).unwrap_or_default()),
+                Some(percentile) if (0.0..=100.0).contains(&percentile) => Ok(percentile),
                 Some(_) => Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"),
             })
             .collect::<Result<_, _>>()?;
@@ -730,6 +733,27 @@ impl Setting for Percentiles {
 /// Six decimals without trailing zeros, as in the field names of INFO latencystats.
 pub fn percentile_text(percentile: f64) -> String {
     format!("{percentile:.6}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Can only be off: Redis's defragmentation needs its own jemalloc, and says so without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveDefrag;
+
+impl Setting for ActiveDefrag {
+    fn assign(&mut self, rule: &Rule, words: &[Vec<u8>]) -> Result<(), Reason> {
+        let mut wanted = false;
+        wanted.assign(rule, words)?;
+        if wanted {
+            return Err("Active defragmentation cannot be enabled: it requires a server compiled with a modified \
+                        Jemalloc like the one shipped by default with the source distribution"
+                .to_owned());
+        }
+        Ok(())
+    }
+
+    fn print(&self, rule: &Rule) -> Vec<u8> {
+        false.print(rule)
+    }
 }
 
 /// `oom-score-adj-values`: for a primary, a replica, a background process.
@@ -832,16 +856,11 @@ mod tests {
 
     #[test]
     fn numbers_and_their_errors() {
-        check(0_u16, Rule::integer(0, 65535), "6380", "6380");
-        check(0_u16, Rule::integer(0, 65535), "70000", "argument must be between 0 and 65535 inclusive");
-        check(0_u16, Rule::integer(0, 65535), "07", "argument couldn't be parsed into an integer");
-        check(
-            0_u64,
-            Rule::bytes_from(1 << 20),
-            "1kb",
-            "argument must be between 1048576 and 9223372036854775807 inclusive",
-        );
-        check(0_u64, Rule::bytes_from(0), "-1", "argument must be a memory value");
+        check(0_u16, integer(0, 65535), "6380", "6380");
+        check(0_u16, integer(0, 65535), "70000", "argument must be between 0 and 65535 inclusive");
+        check(0_u16, integer(0, 65535), "07", "argument couldn't be parsed into an integer");
+        check(0_u64, bytes_from(1 << 20), "1kb", "argument must be between 1048576 and 9223372036854775807 inclusive");
+        check(0_u64, bytes_from(0), "-1", "argument must be a memory value");
         let octal = Rule::Number { min: 0, max: 0o777, unit: Unit::Octal };
         check(0_u32, octal, "0700", "700");
         check(0_u32, octal, "1000", "argument must be between 0 and 777 inclusive");
@@ -907,6 +926,7 @@ mod tests {
     fn addresses() {
         check(default_binds(), Rule::Words, "127.0.0.1 -::1", "127.0.0.1 -::1");
         check(default_binds(), Rule::Words, "\"\"", "");
+        check(default_binds(), Rule::Words, "a 'b c'", "Failed to bind to specified addresses.");
         check(default_binds(), Rule::Words, &"a ".repeat(17), "Too many bind addresses specified.");
     }
 
