@@ -536,11 +536,11 @@ impl Core {
         mesh: &mut M,
     ) -> Fate {
         let words = &batch.words[first..];
-        let session = self.sessions.at(conn);
+        let authenticated = self.sessions.at(conn).authenticated;
         let found = self.registry.find(words[0]);
         let (command, row) = match found {
             Some(command @ Command { run: Run::Key(row), .. })
-                if session.authenticated && command.spec.arity.allows(words.len()) =>
+                if authenticated && command.spec.arity.allows(words.len()) =>
             {
                 (command, *row)
             }
@@ -562,6 +562,7 @@ impl Core {
         };
         match shard {
             Some(shard) if shard == self.id => {
+                let session = self.sessions.at(conn);
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
                 let discard = session.start_command(command.id);
                 let sequence = (!session.pipeline.is_empty()).then(|| session.pipeline.push_waiting(discard));

@@ -4,8 +4,11 @@ pub mod args;
 pub mod ctx;
 pub mod effect;
 pub mod error;
+pub mod generic;
 pub mod keys;
+pub mod keyspace;
 pub mod spec;
+pub mod string;
 
 use crate::resp::reply::Reply;
 use args::Args;

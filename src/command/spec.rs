@@ -16,6 +16,12 @@ pub struct Row<F> {
     pub run: F,
 }
 
+impl<F> std::fmt::Debug for Row<F> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.spec.name)
+    }
+}
+
 /// The declaration of a command, or of a subcommand.
 ///
 /// A family keeps what its rows have in common in a const of its own, and a row ends with `..STRING`.

@@ -28,8 +28,6 @@ pub type Round = Vec<(ShardId, Step)>;
 pub struct Job {
     row: &'static KeyRow,
     id: CommandId,
-    /// The row of DBSIZE, by which RANDOMKEY weighs shards.
-    dbsize: (&'static KeyRow, CommandId),
     db: usize,
     protocol: Protocol,
     words: Vec<Vec<u8>>,
@@ -54,7 +52,8 @@ pub enum Next {
 }
 
 impl Job {
-    /// The job of a command that cannot run on one shard, and its first round.
+    /// The job of a command that cannot run on one shard, and its first round. `dbsize` is that command's row, by which
+    /// RANDOMKEY weighs shards.
     pub fn start(
         row: &'static KeyRow,
         id: CommandId,
@@ -65,7 +64,7 @@ impl Job {
         slots: &SlotMap,
     ) -> (Job, Round) {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let mut job = Job { row, id, dbsize, db, protocol, words, stage: Stage::Drawing };
+        let mut job = Job { row, id, db, protocol, words, stage: Stage::Drawing };
         let round = match row.spec.shape {
             Shape::EveryShard(Merge::OneByWeight) => {
                 job.stage = Stage::Weighing;

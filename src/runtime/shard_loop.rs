@@ -25,7 +25,7 @@ use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Adopted, Envelope, Message};
 use crate::net::listener::{is_local, peer_of, prepare_connection};
 use crate::net::ring::{self, Buffer, Event, Ring, Wait};
-use crate::session::{Close, Peer};
+use crate::session::Close;
 use crate::sys::clock;
 
 /// A socket that this shard accepts from.

@@ -5,7 +5,7 @@ use io_uring::{IoUring, Probe, opcode};
 
 /// The kernel's answer in words: `Ok` lists what is used, `Err` says what is missing and how to allow it.
 pub fn probe() -> Result<String, String> {
-    let ring = match IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8) {
+    let ring: IoUring = match IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8) {
         Ok(ring) => ring,
         Err(error) => return Err(explain(&error)),
     };
