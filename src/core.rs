@@ -30,8 +30,8 @@ use crate::command::error::Error;
 use crate::command::keys::keys_of;
 use crate::command::spec::{NO_AUTH, Shape, Spec};
 use crate::command::{KeyRow, keyspace};
-use crate::dispatch::registry::{Command, KeyPlan, Registry, Run};
 use crate::config::value::PipelineOrder;
+use crate::dispatch::registry::{Command, KeyPlan, Registry, Run};
 use crate::engine::gather::{self, Job, Next};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch, RunItem, Step, StepOutcome, StepReply, StepRequest};
@@ -261,7 +261,9 @@ impl Core {
             let idle: Vec<ConnKey> = self
                 .sessions
                 .iter()
-                .filter(|session| session.pause.is_none() && now_ms - session.last_active_ms > config.timeout as i64 * 1000)
+                .filter(|session| {
+                    session.pause.is_none() && now_ms - session.last_active_ms > config.timeout as i64 * 1000
+                })
                 .map(|session| session.key)
                 .collect();
             for conn in idle {
@@ -320,11 +322,7 @@ impl Core {
         }
     }
 
-    fn wave<'t, M: Mesh>(
-        &mut self,
-        inputs: impl Iterator<Item = &'t Input<'t>>,
-        mesh: &mut M,
-    ) -> Vec<&'t Input<'t>> {
+    fn wave<'t, M: Mesh>(&mut self, inputs: impl Iterator<Item = &'t Input<'t>>, mesh: &mut M) -> Vec<&'t Input<'t>> {
         self.wave = self.wave.wrapping_add(1);
         let (mut held, mut units, mut later) = (Held::default(), Vec::new(), Vec::new());
         for input in inputs {
@@ -407,13 +405,7 @@ impl Core {
 
     /// Parses and dispatches the commands of a unit; the rest of its bytes goes back to the session. False: so must
     /// the command that arrived in pieces.
-    fn run_unit<'t, M: Mesh>(
-        &mut self,
-        unit: &Unit<'t>,
-        held: &'t Held,
-        batch: &mut Batch<'t>,
-        mesh: &mut M,
-    ) -> bool {
+    fn run_unit<'t, M: Mesh>(&mut self, unit: &Unit<'t>, held: &'t Held, batch: &mut Batch<'t>, mesh: &mut M) -> bool {
         let conn = unit.conn;
         let mut bytes: &'t [u8] = match unit.bytes {
             UnitBytes::Received(bytes) => bytes,
@@ -555,7 +547,9 @@ impl Core {
             KeyPlan::First => Some(self.slots.shard_of(words[1])),
             KeyPlan::Several => self.one_shard_of(command.spec, words),
             KeyPlan::None => match command.spec.shape {
-                Shape::ByCursor => Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id)),
+                Shape::ByCursor => {
+                    Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
+                }
                 Shape::EveryShard(_) => None,
                 _ => Some(self.id),
             },
@@ -637,7 +631,11 @@ impl Core {
         };
         let idle = &mut self.idle_batches;
         self.departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default()).push(item, words, shared);
-        if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict { Fate::TakenThenPause(Pause::Barrier) } else { Fate::Taken }
+        if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+            Fate::TakenThenPause(Pause::Barrier)
+        } else {
+            Fate::Taken
+        }
     }
 
     /// Publishes what is for other shards, then runs the shard's own.
@@ -752,7 +750,14 @@ impl Core {
         Fate::Taken
     }
 
-    fn run_admin<M: Mesh>(&mut self, conn: ConnKey, run: AdminFn, id: CommandId, words: &[&[u8]], mesh: &mut M) -> Fate {
+    fn run_admin<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        run: AdminFn,
+        id: CommandId,
+        words: &[&[u8]],
+        mesh: &mut M,
+    ) -> Fate {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let protocol = self.sessions.at(conn).protocol;
@@ -816,14 +821,27 @@ impl Core {
         self.run_job(conn, id, Work::Keys(Box::new(job)), round, mesh)
     }
 
-    fn start_everywhere<M: Mesh>(&mut self, conn: ConnKey, id: CommandId, everywhere: Everywhere, mesh: &mut M) -> Fate {
+    fn start_everywhere<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        id: CommandId,
+        everywhere: Everywhere,
+        mesh: &mut M,
+    ) -> Fate {
         let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
         let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
         let round = (0..self.server.shards).map(|shard| (shard, step())).collect();
         self.run_job(conn, id, Work::Admin(everywhere), round, mesh)
     }
 
-    fn run_job<M: Mesh>(&mut self, conn: ConnKey, id: CommandId, work: Work, round: gather::Round, mesh: &mut M) -> Fate {
+    fn run_job<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        id: CommandId,
+        work: Work,
+        round: gather::Round,
+        mesh: &mut M,
+    ) -> Fate {
         self.next_job = self.next_job.wrapping_add(1);
         let session = self.sessions.at(conn);
         let discard = session.start_command(id);

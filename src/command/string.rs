@@ -8,7 +8,8 @@ use super::{KeyFn, KeyRow};
 use crate::data::entry::{Value, ValueRef};
 use crate::resp::reply::Reply;
 
-const STRING: Spec = Spec { group: Group::String, categories: category::STRING, shape: Shape::OneShard, ..Spec::DEFAULT };
+const STRING: Spec =
+    Spec { group: Group::String, categories: category::STRING, shape: Shape::OneShard, ..Spec::DEFAULT };
 
 pub const ROWS: &[KeyRow] = &[
     Row {

@@ -6,11 +6,11 @@
 use std::sync::OnceLock;
 
 use crate::admin::ctx::{AdminFn, AdminRow};
-use crate::{admin, engine};
 use crate::base::ids::CommandId;
 use crate::command::keys::KeyRange;
 use crate::command::spec::{Flags, Shape, Spec};
 use crate::command::{KeyRow, keys};
+use crate::{admin, engine};
 
 /// A command as the dispatcher sees it.
 pub struct Command {

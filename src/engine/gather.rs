@@ -36,10 +36,18 @@ pub struct Job {
 
 enum Stage {
     /// The replies merge: by shard of the round, which of the command's keys it has.
-    Merging { merge: Merge, places: Vec<Vec<usize>> },
+    Merging {
+        merge: Merge,
+        places: Vec<Vec<usize>>,
+    },
     /// Entries arrive for these keys, by shard of the round.
-    Fetching { keys: Vec<(ShardId, Vec<DbKey>)>, writes: Vec<DbKey> },
-    Storing { reply: Vec<u8> },
+    Fetching {
+        keys: Vec<(ShardId, Vec<DbKey>)>,
+        writes: Vec<DbKey>,
+    },
+    Storing {
+        reply: Vec<u8>,
+    },
     /// RANDOMKEY: how many keys each shard has.
     Weighing,
     Drawing,

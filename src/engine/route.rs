@@ -16,7 +16,8 @@ pub struct SlotMap {
 impl SlotMap {
     pub fn contiguous(shards: usize) -> SlotMap {
         assert!((1..=SLOTS).contains(&shards));
-        let owner = if shards == 1 { Box::default() } else { (0..SLOTS).map(|slot| (slot * shards / SLOTS) as u16).collect() };
+        let owner =
+            if shards == 1 { Box::default() } else { (0..SLOTS).map(|slot| (slot * shards / SLOTS) as u16).collect() };
         SlotMap { shards, owner }
     }
 

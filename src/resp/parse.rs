@@ -10,10 +10,11 @@
 use bytes::Bytes;
 use memchr::memchr;
 
-use super::inline;
 use crate::base::limits::{
-    ARGUMENTS_MAX, INLINE_BYTES_MAX, LARGE_ARGUMENT_BYTES, UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_BYTES_MAX,
+    ARGUMENTS_MAX, INLINE_BYTES_MAX, LARGE_ARGUMENT_BYTES, UNAUTHENTICATED_ARGUMENTS_MAX,
+    UNAUTHENTICATED_BULK_BYTES_MAX,
 };
+use crate::base::quoting;
 
 /// What a connection may send.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,9 @@ impl ProtocolError {
             ProtocolError::InvalidCount => "invalid multibulk length",
             ProtocolError::UnauthenticatedCount => "unauthenticated multibulk length",
             ProtocolError::LengthTooBig => "too big bulk count string",
-            ProtocolError::ExpectedBulk(got) => return format!("ERR Protocol error: expected '$', got '{}'", got as char),
+            ProtocolError::ExpectedBulk(got) => {
+                return format!("ERR Protocol error: expected '$', got '{}'", got as char);
+            }
             ProtocolError::InvalidLength => "invalid bulk length",
             ProtocolError::UnauthenticatedLength => "unauthenticated bulk length",
             ProtocolError::OutOfMemory => "out of memory for the request",
@@ -69,11 +72,7 @@ pub enum Parsed {
 
 /// The first command in `input`. O(length of the command).
 #[inline]
-pub fn parse<'a>(
-    input: &'a [u8],
-    limits: RequestLimits,
-    args: &mut Vec<&'a [u8]>,
-) -> Result<Parsed, ProtocolError> {
+pub fn parse<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u8]>) -> Result<Parsed, ProtocolError> {
     if input.first() != Some(&b'*') {
         return parse_inline(input, args);
     }
@@ -86,12 +85,9 @@ pub fn parse<'a>(
 }
 
 #[inline]
-fn parse_array<'a>(
-    input: &'a [u8],
-    limits: RequestLimits,
-    args: &mut Vec<&'a [u8]>,
-) -> Result<Parsed, ProtocolError> {
-    let Some((count, mut at)) = number_line(input, 1).or_else_slow(|| slow_line(input, 1, ProtocolError::CountTooBig))?
+fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u8]>) -> Result<Parsed, ProtocolError> {
+    let Some((count, mut at)) =
+        number_line(input, 1).or_else_slow(|| slow_line(input, 1, ProtocolError::CountTooBig))?
     else {
         return Ok(Parsed::Incomplete);
     };
@@ -150,16 +146,16 @@ fn number_line(input: &[u8], from: usize) -> Line {
         value = value * 10 + i64::from(next);
         at += 1;
     }
-    if input.get(at) == Some(&b'\r') && at + 1 < input.len() { Line::Number(Some(value), at + 2) } else { Line::Unclear }
+    if input.get(at) == Some(&b'\r') && at + 1 < input.len() {
+        Line::Number(Some(value), at + 2)
+    } else {
+        Line::Unclear
+    }
 }
 
 /// `Ok(None)`: the line is not complete.
 #[cold]
-fn slow_line(
-    input: &[u8],
-    from: usize,
-    too_big: ProtocolError,
-) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
+fn slow_line(input: &[u8], from: usize, too_big: ProtocolError) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let rest = &input[from.min(input.len())..];
     match memchr(b'\r', rest) {
         // Redis counts from the line's first byte, the sign included.
@@ -195,6 +191,11 @@ fn check_length(length: Option<i64>, limits: RequestLimits) -> Result<usize, Pro
     }
 }
 
+/// What separates unquoted words (as `quoting::split`).
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
 fn parse_inline<'a>(input: &'a [u8], args: &mut Vec<&'a [u8]>) -> Result<Parsed, ProtocolError> {
     let Some(end) = memchr(b'\n', input) else {
         return if input.len() > INLINE_BYTES_MAX { Err(ProtocolError::InlineTooBig) } else { Ok(Parsed::Incomplete) };
@@ -203,7 +204,7 @@ fn parse_inline<'a>(input: &'a [u8], args: &mut Vec<&'a [u8]>) -> Result<Parsed,
     if line.iter().any(|byte| matches!(byte, b'"' | b'\'' | 0)) {
         return Ok(Parsed::Incomplete);
     }
-    args.extend(line.split(|&byte| inline::is_space(byte)).filter(|word| !word.is_empty()));
+    args.extend(line.split(|&byte| is_space(byte)).filter(|word| !word.is_empty()));
     Ok(Parsed::Command(end + 1))
 }
 
@@ -229,12 +230,21 @@ enum State {
     /// Within the first line, whose start is the first byte.
     First,
     /// Within the line of a bulk string's length.
-    Length { line: usize },
+    Length {
+        line: usize,
+    },
     /// Within a bulk string or its line end: so many bytes are missing.
-    Body { missing: usize },
-    Large { body: Vec<u8>, length: usize },
+    Body {
+        missing: usize,
+    },
+    Large {
+        body: Vec<u8>,
+        length: usize,
+    },
     /// Behind a large argument: so many bytes of the line end are missing.
-    LargeEnd { missing: usize },
+    LargeEnd {
+        missing: usize,
+    },
     Complete,
 }
 
@@ -336,7 +346,8 @@ impl Partial {
 
     /// Bytes held: counted against the query buffer limit.
     pub fn buffered_bytes(&self) -> usize {
-        let large: usize = self.args.iter().map(|arg| if let Argument::Large(bytes) = arg { bytes.len() } else { 0 }).sum();
+        let large: usize =
+            self.args.iter().map(|arg| if let Argument::Large(bytes) = arg { bytes.len() } else { 0 }).sum();
         let growing = if let State::Large { body, .. } = &self.state { body.capacity() } else { 0 };
         self.bytes.capacity() + large + growing
     }
@@ -392,14 +403,18 @@ impl Partial {
             }
             None => {
                 self.bytes.extend_from_slice(rest);
-                if self.bytes.len() > INLINE_BYTES_MAX { Err(ProtocolError::InlineTooBig) } else { Ok((rest.len(), None)) }
+                if self.bytes.len() > INLINE_BYTES_MAX {
+                    Err(ProtocolError::InlineTooBig)
+                } else {
+                    Ok((rest.len(), None))
+                }
             }
         }
     }
 
     fn finish_inline(&mut self, line: usize) -> Result<(), ProtocolError> {
         let line = self.bytes[..line].strip_suffix(b"\r").unwrap_or(&self.bytes[..line]);
-        let words = inline::split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let words = quoting::split(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         self.bytes.clear();
         for word in words {
             self.args.push(Argument::Small { from: self.bytes.len(), length: word.len() });
@@ -442,7 +457,8 @@ mod tests {
     }
 
     fn check(input: &[u8], expected: Result<Option<&[&str]>, ProtocolError>) {
-        let expected = expected.map(|args| args.map(|args| args.iter().map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>()));
+        let expected =
+            expected.map(|args| args.map(|args| args.iter().map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>()));
         assert_eq!(whole(input).map(|found| found.map(|(args, _)| args)), expected, "whole");
         for piece in [1, 2, 3, 7, 1 << 20] {
             assert_eq!(in_pieces(input, piece).map(|found| found.map(|(args, _)| args)), expected, "pieces of {piece}");
@@ -488,7 +504,8 @@ mod tests {
     #[test]
     fn a_large_argument_is_received_into_an_allocation_of_its_own() {
         let body = vec![b'x'; LARGE_ARGUMENT_BYTES];
-        let request = [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", body.len()).as_bytes(), &body, b"\r\n+"].concat();
+        let request =
+            [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", body.len()).as_bytes(), &body, b"\r\n+"].concat();
         assert_eq!(parse(&request, LIMITS, &mut Vec::new()), Ok(Parsed::Incomplete));
         let mut partial = Partial::default();
         let (consumed, complete) = partial.feed(&request, LIMITS).unwrap();

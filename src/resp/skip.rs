@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn ends_and_elements() {
-        for reply in ["+OK\r\n", "$-1\r\n", "$2\r\nab\r\n", "*2\r\n:1\r\n*1\r\n$0\r\n\r\n", "%1\r\n+a\r\n_\r\n", "*-1\r\n"] {
+        for reply in
+            ["+OK\r\n", "$-1\r\n", "$2\r\nab\r\n", "*2\r\n:1\r\n*1\r\n$0\r\n\r\n", "%1\r\n+a\r\n_\r\n", "*-1\r\n"]
+        {
             let bytes = [reply.as_bytes(), b"+next\r\n"].concat();
             assert_eq!(end_of_reply(&bytes, 0), reply.len(), "{reply:?}");
         }

@@ -84,8 +84,7 @@ enum Op {
     Cancel,
 }
 
-const OPS: [Op; 8] =
-    [Op::Accept, Op::Receive, Op::Send, Op::Writable, Op::Peer, Op::Wake, Op::WakeEventfd, Op::Cancel];
+const OPS: [Op; 8] = [Op::Accept, Op::Receive, Op::Send, Op::Writable, Op::Peer, Op::Wake, Op::WakeEventfd, Op::Cancel];
 
 fn user_data(op: Op, key: ConnKey) -> u64 {
     debug_assert!(key.generation < 1 << 24);
@@ -128,15 +127,8 @@ impl Ring {
         }
         // SAFETY: a fresh descriptor that nobody else owns.
         let wake = unsafe { OwnedFd::from_raw_fd(wake) };
-        let mut this = Ring {
-            ring,
-            buffers,
-            sending: Vec::new(),
-            wake,
-            wake_count: Box::new(0),
-            immediate: 0,
-            uncertain: false,
-        };
+        let mut this =
+            Ring { ring, buffers, sending: Vec::new(), wake, wake_count: Box::new(0), immediate: 0, uncertain: false };
         this.arm_wake_eventfd();
         Ok(this)
     }
@@ -243,7 +235,9 @@ impl Ring {
         };
         match result {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+            {
                 Ok(())
             }
             Err(error) => Err(error),
