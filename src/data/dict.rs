@@ -187,7 +187,7 @@ impl Dict {
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         if let Some(segment) = self.directory.segment(hash) {
-            segment.prefetch_candidates(Fingerprint::of(hash));
+            segment.prefetch_candidate(Fingerprint::of(hash));
         }
     }
 

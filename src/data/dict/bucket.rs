@@ -129,11 +129,17 @@ impl Bucket {
         Fingerprint::new(self.tags[place], (self.packed(place) >> POINTER_BITS) as u8)
     }
 
+    /// Where the entry is, or null at a free place.
+    #[inline]
+    pub(super) fn address(&self, place: usize) -> *mut u8 {
+        let address = (self.packed(place) & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT;
+        ptr::with_exposed_provenance_mut(address as usize)
+    }
+
     /// The entry at an occupied place.
     #[inline]
     pub(super) fn pointer(&self, place: usize) -> NonNull<u8> {
-        let address = (self.packed(place) & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT;
-        NonNull::new(ptr::with_exposed_provenance_mut(address as usize)).expect("the place is occupied")
+        NonNull::new(self.address(place)).expect("the place is occupied")
     }
 
     /// The entry at an occupied place; the table owns it for as long as the bucket is borrowed.
@@ -168,6 +174,17 @@ impl Bucket {
 pub(super) struct Places(u32);
 
 impl Places {
+    #[inline]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The first, or the last of a bucket if there is none.
+    #[inline]
+    pub(super) fn first_or_last(self) -> usize {
+        (self.0 | 1 << (PLACES - 1)).trailing_zeros() as usize
+    }
+
     pub(super) fn contains(self, place: usize) -> bool {
         self.0 >> place & 1 != 0
     }
