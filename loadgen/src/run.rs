@@ -1,0 +1,158 @@
+//! One measurement: threads, their shares of the load, the clock of the server's CPU, and the live progress.
+
+use std::io;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cpu::CpuTime;
+use crate::driver::{self, Done, Work};
+use crate::keys::{KeySequence, share_start};
+use crate::plan::{Case, Load};
+use crate::rng::Rng;
+use crate::schedule::Schedule;
+use crate::server::{Login, Server};
+use crate::stats::Stats;
+use crate::template::Source;
+use crate::values::Payload;
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A server with all that measuring it needs.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub server: Server,
+    pub login: Login,
+    /// Known if the server is a process of this machine.
+    pub pid: Option<u32>,
+    pub version: String,
+}
+
+pub struct Measured {
+    pub stats: Stats,
+    pub client_cpu_ns: u64,
+    pub server_cpu_ns: Option<u64>,
+}
+
+impl Subject {
+    pub fn find(server: &Server, login: &Login, pid: Option<u32>) -> Result<Subject, String> {
+        let identity = server.identify(login).map_err(|error| format!("ask {} for INFO: {error}", server.name))?;
+        let pid = pid.or(identity.process_id);
+        let pid = pid.filter(|pid| CpuTime::of_process(*pid).is_some());
+        Ok(Subject { server: server.clone(), login: login.clone(), pid, version: identity.version })
+    }
+
+    /// Warms up as asked for, then measures.
+    pub fn measure(&self, case: &Case, load: &Load, payload: &Payload, quiet: bool) -> Result<Measured, String> {
+        if load.warmup_ns > 0 {
+            let warmup = Load { requests: None, duration_ns: Some(load.warmup_ns), ..load.clone() };
+            self.measure_once(case, &warmup, payload, true)?;
+        }
+        self.measure_once(case, load, payload, quiet)
+    }
+
+    fn measure_once(&self, case: &Case, load: &Load, payload: &Payload, quiet: bool) -> Result<Measured, String> {
+        let mut sockets = Vec::new();
+        for _ in 0..load.clients {
+            let socket = self.server.connect(&self.login);
+            sockets.push(socket.map_err(|error| format!("connect to {}: {error}", self.server.name))?);
+        }
+        let mut shares = Vec::new();
+        for thread in (0..load.threads).rev() {
+            let share = sockets.split_off(share_start(load.clients, thread, load.threads) as usize);
+            shares.push((share_of(case, load, payload, thread), share));
+        }
+        let ready = Barrier::new(shares.len() + 1);
+        let replies: Vec<AtomicU64> = shares.iter().map(|_| AtomicU64::new(0)).collect();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let ready = &ready;
+            let workers: Vec<_> = shares
+                .into_iter()
+                .zip(&replies)
+                .map(|((work, sockets), replies)| scope.spawn(move || driver::work(work, sockets, ready, replies)))
+                .collect();
+            let cpu_before = self.pid.and_then(CpuTime::of_process);
+            ready.wait();
+            let progress = (!quiet).then(|| scope.spawn(|| self.show_progress(case, load, &replies, &over)));
+            let done: Vec<io::Result<Done>> =
+                workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect();
+            let cpu_after = self.pid.and_then(CpuTime::of_process);
+            over.store(true, Ordering::Relaxed);
+            if let Some(progress) = progress {
+                progress.thread().unpark();
+            }
+            let mut all: Option<Measured> = None;
+            for done in done {
+                let done = done.map_err(|error| format!("drive connections: {error}"))?;
+                match &mut all {
+                    None => {
+                        all = Some(Measured { stats: done.stats, client_cpu_ns: done.cpu_ns, server_cpu_ns: None });
+                    }
+                    Some(all) => {
+                        all.stats.merge(&done.stats);
+                        all.client_cpu_ns += done.cpu_ns;
+                    }
+                }
+            }
+            let mut all = all.expect("there is at least one thread");
+            all.server_cpu_ns = cpu_before.zip(cpu_after).map(|(before, after)| after.since_ns(before));
+            Ok(all)
+        })
+    }
+
+    fn show_progress(&self, case: &Case, load: &Load, replies: &[AtomicU64], over: &AtomicBool) {
+        let title = format!("{} {} P={}", self.server.name, case.mix.label(), case.pipeline);
+        let length = match (load.duration_ns, load.requests) {
+            (Some(duration_ns), _) => duration_ns / 1_000_000,
+            (None, Some(requests)) => requests,
+            (None, None) => unreachable!("a load is bounded by one of the two"),
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}").expect("the template is valid");
+        bar.set_style(style);
+        bar.set_prefix(title);
+        let start = Instant::now();
+        let (mut replies_before, mut at_before) = (0u64, start);
+        while !over.load(Ordering::Relaxed) {
+            std::thread::park_timeout(PROGRESS_INTERVAL);
+            let now = Instant::now();
+            let total: u64 = replies.iter().map(|replies| replies.load(Ordering::Relaxed)).sum();
+            let per_second = (total - replies_before) as f64 / now.duration_since(at_before).as_secs_f64().max(1e-3);
+            bar.set_message(format!("{} /s, {total} replies", per_second as u64));
+            bar.set_position(if load.duration_ns.is_some() { start.elapsed().as_millis() as u64 } else { total });
+            (replies_before, at_before) = (total, now);
+        }
+        bar.finish_and_clear();
+    }
+}
+
+/// What thread `thread` contributes to the load.
+fn share_of(case: &Case, load: &Load, payload: &Payload, thread: u64) -> Work {
+    let share = |total: u64| share_start(total, thread + 1, load.threads) - share_start(total, thread, load.threads);
+    // Walks of the whole key space must end at the borders of the threads' parts.
+    let requests = load.requests.map_or(u64::MAX, share);
+    let mut rng = Rng::new(load.seed.wrapping_mul(0x9e37_79b9).wrapping_add(thread));
+    let schedule = load.rate.map(|(rate, arrivals)| {
+        let phase = thread as f64 / load.threads as f64;
+        Schedule::new(rate / load.threads as f64, arrivals, phase, Rng::new(rng.next()))
+    });
+    Work {
+        mix: case.mix.clone(),
+        source: Source {
+            rng,
+            keys: KeySequence::new(load.key_pattern, load.keys, thread, load.threads),
+            int_limit: load.keys,
+            values: load.value_sizes.clone(),
+            payload: payload.clone(),
+            ttl: load.ttl,
+        },
+        pipeline: case.pipeline,
+        schedule,
+        requests,
+        duration_ns: load.duration_ns.unwrap_or(u64::MAX),
+        cpu: (!load.cpus.is_empty()).then(|| load.cpus[thread as usize % load.cpus.len()]),
+    }
+}
