@@ -758,7 +758,7 @@ fn reply_expiry(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, form: impl F
 
 /// To the nearest second.
 fn rounded_s(ms: i64) -> i64 {
-    ms.saturating_add(500) / 1000
+    ms / 1000 + i64::from(ms % 1000 >= 500)
 }
 
 /// OBJECT subcommand key
