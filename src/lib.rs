@@ -7,6 +7,7 @@ pub mod base;
 #[allow(unsafe_code)]
 pub mod sys;
 
+pub mod codec;
 pub mod resp;
 
 pub mod config;

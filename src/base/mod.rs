@@ -7,6 +7,7 @@ mod grisu;
 pub mod ids;
 pub mod limits;
 pub mod long_double;
+pub mod lzf;
 pub mod metrics;
 pub mod number;
 pub mod quoting;

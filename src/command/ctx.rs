@@ -16,6 +16,8 @@ use crate::data::dict::{Lookup, Position};
 use crate::data::entry::{Entry, EntryRef, Kind, Value, ValueRef};
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
+use crate::keyspace::expire::{self, ActiveExpire};
+use crate::keyspace::lazyfree::LazyFree;
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct ShardCtx {
     pub rng: Rng,
     pub journal: Journal,
     pub stats: KeyStats,
+    pub active_expire: ActiveExpire,
+    pub lazyfree: LazyFree,
     pub config: Arc<Config>,
     /// Which shard this is, of how many: SCAN's cursor names its shard.
     pub shard: ShardId,
@@ -61,6 +65,8 @@ impl ShardCtx {
             rng: Rng::new(seed),
             journal: Journal::default(),
             stats: KeyStats::default(),
+            active_expire: ActiveExpire::default(),
+            lazyfree: LazyFree::default(),
             config,
             shard,
             shards,
@@ -113,7 +119,17 @@ impl ShardCtx {
         Some(entry)
     }
 
-    /// The entry of a key, without a trace: for commands about the key (OBJECT, TTL, TYPE, EXISTS).
+    /// The entry of a key, for a command about the key (OBJECT, TTL, TYPE, EXISTS): counts a hit or a miss, but no use.
+    pub fn inspect(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let Some(place) = self.live(key) else {
+            self.stats.misses += 1;
+            return None;
+        };
+        self.stats.hits += 1;
+        Some(self.keyspace.db(self.db).at(place))
+    }
+
+    /// The entry of a key, without a trace.
     pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let place = self.live(key)?;
         Some(self.keyspace.db(self.db).at(place))
@@ -211,8 +227,6 @@ impl ShardCtx {
 
     /// Puts an entry under a key that does not exist, and records it.
     pub fn insert_entry(&mut self, key: &[u8], entry: Entry) {
-        let hash = self.hash_of(key);
-        let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
         let mut digits = itoa::Buffer::new();
         let text = match entry.value() {
             ValueRef::Int(n) => digits.format(n).as_bytes(),
@@ -223,7 +237,35 @@ impl ShardCtx {
             None => self.effect(&[b"SET", key, text]),
             Some(at) => self.effect(&[b"SET", key, text, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]),
         }
+        self.put_entry(key, entry);
+    }
+
+    /// Puts an entry under a key that does not exist; the command records the effect.
+    pub fn put_entry(&mut self, key: &[u8], entry: Entry) {
+        let hash = self.hash_of(key);
+        let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
         self.keyspace.db_mut(self.db).insert(hash, entry);
+    }
+
+    /// Has its time passed? A key lives through the millisecond of its expiry.
+    #[inline]
+    pub fn is_expired(&self, entry: EntryRef<'_>) -> bool {
+        expire::is_expired(entry, self.now)
+    }
+
+    /// What is recorded when a key expires.
+    pub fn expired_word(&self) -> &'static [u8] {
+        if self.config.lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" }
+    }
+
+    /// A slice of active expiry: removes up to `keys_max` keys that are due.
+    pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
+        let word = self.expired_word();
+        let ShardCtx { keyspace, active_expire, journal, stats, .. } = self;
+        active_expire.slice(keyspace, self.now, keys_max, |db, key| {
+            stats.expired += 1;
+            journal.effect(db, &[word, key]);
+        })
     }
 
     /// Records what the command did, in deterministic form; counts one change.
@@ -238,20 +280,18 @@ impl ShardCtx {
         let hash = self.hash_of(key);
         let db = self.keyspace.db(self.db);
         let place = db.find(hash, key)?;
-        match db.at(place).expire_at_ms() {
-            Some(at) if at <= self.now.unix_ms => {
-                self.expire(key, hash);
-                None
-            }
-            _ => Some(place),
+        if expire::is_expired(db.at(place), self.now) {
+            self.expire(key, hash);
+            return None;
         }
+        Some(place)
     }
 
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
         self.keyspace.db_mut(self.db).remove(hash, key);
         self.stats.expired += 1;
-        self.effect(&[b"DEL", key]);
+        self.effect(&[self.expired_word(), key]);
     }
 }
 

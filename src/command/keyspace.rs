@@ -1,24 +1,342 @@
-//! Whole keyspace.
+//! Commands on the whole keyspace: each shard answers for its part, and `engine/gather.rs` merges the answers.
+
+use std::ops::Range;
+
+use super::KeyRow;
 use super::args::Args;
 use super::ctx::ShardCtx;
-use super::error::Result;
+use super::error::{Error, Result};
+use super::generic::DB_OUT_OF_RANGE;
 use super::spec::*;
-use super::{KeyFn, KeyRow};
+use crate::base::glob;
+use crate::base::ids::ShardId;
+use crate::base::number::parse_i64;
+use crate::data::entry::EntryRef;
 use crate::resp::reply::Reply;
-pub const ROWS: &[KeyRow] = &[Row {
-    run: dbsize as KeyFn,
-    spec: Spec {
-        name: "dbsize",
-        arity: Exactly(1),
-        flags: READONLY.and(FAST),
-        shape: Shape::EveryShard(Merge::SumInteger),
-        ..Spec::DEFAULT
+
+/// What the rows of the two families have in common.
+const GENERIC: Spec = Spec { group: Group::Generic, categories: category::KEYSPACE, ..Spec::DEFAULT };
+const SERVER: Spec = Spec { group: Group::Server, ..Spec::DEFAULT };
+
+pub const ROWS: &[KeyRow] = &[
+    Row {
+        run: dbsize,
+        spec: Spec {
+            name: "dbsize",
+            arity: Exactly(1),
+            flags: READONLY.and(FAST),
+            categories: category::KEYSPACE,
+            shape: EveryShard(SumInteger),
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Counts the keys in the database.",
+            tips: &["request_policy:all_shards", "response_policy:agg_sum"],
+            ..SERVER
+        },
     },
-}];
+    Row {
+        run: flushall,
+        spec: Spec {
+            name: "flushall",
+            arity: AtLeast(1),
+            flags: WRITE,
+            categories: category::KEYSPACE.and(category::DANGEROUS),
+            shape: EveryShard(AllOk),
+            since: "1.0.0",
+            complexity: "O(N) where N is the number of keys.",
+            summary: "Deletes all keys of all databases.",
+            args: &[one_of("flush-type", &[token("ASYNC").since("4.0.0"), token("SYNC").since("6.2.0")]).optional()],
+            history: &[
+                ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
+                ("6.2.0", "Added the `SYNC` flushing mode modifier."),
+            ],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            ..SERVER
+        },
+    },
+    Row {
+        run: flushdb,
+        spec: Spec {
+            name: "flushdb",
+            arity: AtLeast(1),
+            flags: WRITE,
+            categories: category::KEYSPACE.and(category::DANGEROUS),
+            shape: EveryShard(AllOk),
+            since: "1.0.0",
+            complexity: "O(N) where N is the number of keys.",
+            summary: "Deletes all keys of the database.",
+            args: &[one_of("flush-type", &[token("ASYNC").since("4.0.0"), token("SYNC").since("6.2.0")]).optional()],
+            history: &[
+                ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
+                ("6.2.0", "Added the `SYNC` flushing mode modifier."),
+            ],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            ..SERVER
+        },
+    },
+    Row {
+        run: keys,
+        spec: Spec {
+            name: "keys",
+            arity: Exactly(2),
+            flags: READONLY,
+            categories: category::KEYSPACE.and(category::DANGEROUS),
+            shape: EveryShard(ArrayConcatenated),
+            since: "1.0.0",
+            complexity: "O(N) where N is the number of keys in the database.",
+            summary: "Lists the names of all keys that match a pattern.",
+            args: &[pattern("pattern")],
+            tips: &["request_policy:all_shards", "nondeterministic_output_order"],
+            ..GENERIC
+        },
+    },
+    Row {
+        run: randomkey,
+        spec: Spec {
+            name: "randomkey",
+            arity: Exactly(1),
+            flags: READONLY,
+            shape: EveryShard(OneByWeight),
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Returns the name of a random key.",
+            tips: &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
+            ..GENERIC
+        },
+    },
+    Row {
+        run: scan,
+        spec: Spec {
+            name: "scan",
+            arity: AtLeast(2),
+            flags: READONLY,
+            shape: ByCursor,
+            since: "2.8.0",
+            complexity: "O(1) a call, O(N) for the whole walk over N keys.",
+            summary: "Walks over the names of keys, a few at a time.",
+            args: &[
+                integer("cursor"),
+                pattern("pattern").after("MATCH").optional(),
+                integer("count").after("COUNT").optional(),
+                string("type").after("TYPE").since("6.0.0").optional(),
+            ],
+            history: &[("6.0.0", "Added the `TYPE` subcommand.")],
+            tips: &["nondeterministic_output", "request_policy:special", "response_policy:special"],
+            ..GENERIC
+        },
+    },
+    Row {
+        run: swapdb,
+        spec: Spec {
+            name: "swapdb",
+            arity: Exactly(3),
+            flags: WRITE.and(FAST),
+            categories: category::KEYSPACE.and(category::DANGEROUS),
+            shape: EveryShard(AllOk),
+            since: "4.0.0",
+            complexity: "O(N) where N is the number of clients that watch or wait for keys in either.",
+            summary: "Exchanges the contents of two databases.",
+            args: &[integer("index1"), integer("index2")],
+            ..SERVER
+        },
+    },
+];
+
+/// DBSIZE: with keys that have expired but were not met since, as in Redis.
 fn dbsize(ctx: &mut ShardCtx, _args: &Args, reply: &mut Reply) -> Result {
     reply.integer(ctx.keyspace.db(ctx.db).len() as i64);
     Ok(())
 }
-pub fn cursor_shard(_cursor: &[u8]) -> Option<usize> {
-    None
+
+/// FLUSHDB [ASYNC|SYNC]
+fn flushdb(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    flush(ctx, args, ctx.db..ctx.db + 1, reply)
+}
+
+/// FLUSHALL [ASYNC|SYNC]
+fn flushall(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    flush(ctx, args, 0..ctx.keyspace.databases(), reply)
+}
+
+fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut Reply) -> Result {
+    let in_background = match args.from(1) {
+        [] => ctx.config.lazyfree_lazy_user_flush,
+        [_] if args.is(1, "ASYNC") => true,
+        [_] if args.is(1, "SYNC") => false,
+        _ => return Err(Error::Syntax),
+    };
+    for db in databases {
+        let table = ctx.keyspace.db_mut(db).take();
+        ctx.journal.dirty += table.len() as u64;
+        if in_background {
+            ctx.lazyfree.push(table);
+        }
+    }
+    ctx.effect(args.words());
+    reply.ok();
+    Ok(())
+}
+
+/// SWAPDB index1 index2
+fn swapdb(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    let index = |argument, error| {
+        let index = args.integer(argument).ok().and_then(|index| i32::try_from(index).ok());
+        index.ok_or(Error::Text(error)).map(usize::try_from)
+    };
+    let a = index(1, "ERR invalid first DB index")?;
+    let b = index(2, "ERR invalid second DB index")?;
+    let (Ok(a), Ok(b)) = (a, b) else { return Err(DB_OUT_OF_RANGE) };
+    if a.max(b) >= ctx.keyspace.databases() {
+        return Err(DB_OUT_OF_RANGE);
+    }
+    ctx.keyspace.swap(a, b);
+    ctx.effect(args.words());
+    reply.ok();
+    Ok(())
+}
+
+/// KEYS pattern
+fn keys(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    let pattern = Pattern::new(args.get(1));
+    let mut found = Vec::new();
+    // A scan, not an iteration: it asks for entries ahead of their turn.
+    ctx.keyspace.db(ctx.db).scan(0, usize::MAX, |entry| {
+        if pattern.matches(entry.key()) && !ctx.is_expired(entry) {
+            found.push(entry.key());
+        }
+    });
+    reply.array(found.len());
+    found.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+/// RANDOMKEY: an expired key that is drawn is removed, so the search ends.
+fn randomkey(ctx: &mut ShardCtx, _args: &Args, reply: &mut Reply) -> Result {
+    loop {
+        let Some(entry) = ctx.keyspace.db(ctx.db).random(|| ctx.rng.next_u64()) else {
+            reply.null();
+            return Ok(());
+        };
+        if !ctx.is_expired(entry) {
+            reply.bulk(entry.key());
+            return Ok(());
+        }
+        let key = entry.key().to_vec();
+        ctx.delete(&key);
+    }
+}
+
+/// Bits of the table's own cursor; above them, ten for the shard.
+const TABLE_CURSOR_BITS: u32 = 42;
+const SHARD_MASK: u64 = (1 << 10) - 1;
+
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+///
+/// The walk goes through the shards one after the other. A cursor that none of them gave out is at its end.
+fn scan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    let cursor = parse_cursor(args.get(1)).ok_or(Error::Text("ERR invalid cursor"))?;
+    let options = ScanOptions::parse(args)?;
+    let mut found = Vec::new();
+    let mut next = 0;
+    if shard_of(cursor) == ctx.shard {
+        let table_cursor = cursor & ((1 << TABLE_CURSOR_BITS) - 1);
+        next = ctx.keyspace.db(ctx.db).scan(table_cursor, options.count, |entry| {
+            if options.admit(entry) && !ctx.is_expired(entry) {
+                found.push(entry.key());
+            }
+        });
+        let shard = if next == 0 { ctx.shard + 1 } else { ctx.shard };
+        next = if shard == ctx.shards { 0 } else { (shard as u64) << TABLE_CURSOR_BITS | next };
+    }
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+    reply.array(found.len());
+    found.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+/// Which shard continues a walk; `None` if this is no cursor.
+pub fn cursor_shard(cursor: &[u8]) -> Option<ShardId> {
+    parse_cursor(cursor).map(shard_of)
+}
+
+fn shard_of(cursor: u64) -> ShardId {
+    (cursor >> TABLE_CURSOR_BITS & SHARD_MASK) as ShardId
+}
+
+/// Redis's reading of a cursor: what is not a signed number in canonical form is left to `strtoull`, which takes leading
+/// space, zeros and signs, and reads a negative number modulo 2^64.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    if let Some(cursor) = parse_i64(text) {
+        return u64::try_from(cursor).ok();
+    }
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let text = &text[text.iter().take_while(|byte| is_space(byte)).count()..];
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let cursor = digits.iter().try_fold(0u64, |cursor, digit| {
+        let value = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        cursor.checked_mul(10)?.checked_add(value)
+    })?;
+    Some(if negative { cursor.wrapping_neg() } else { cursor })
+}
+
+/// A glob pattern; the one that all keys match is not tried on each.
+struct Pattern<'a>(Option<&'a [u8]>);
+
+impl<'a> Pattern<'a> {
+    fn new(pattern: &'a [u8]) -> Pattern<'a> {
+        Pattern(Some(pattern).filter(|pattern| !glob::matches_all(pattern)))
+    }
+
+    fn matches(&self, key: &[u8]) -> bool {
+        self.0.is_none_or(|pattern| glob::matches(pattern, key, false))
+    }
+}
+
+/// The types that SCAN's TYPE knows.
+const TYPE_NAMES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
+
+struct ScanOptions<'a> {
+    pattern: Pattern<'a>,
+    count: usize,
+    type_name: Option<&'static str>,
+}
+
+impl<'a> ScanOptions<'a> {
+    fn parse(args: &Args<'a>) -> Result<ScanOptions<'a>> {
+        let mut options = ScanOptions { pattern: Pattern(None), count: 10, type_name: None };
+        for index in (2..args.len()).step_by(2) {
+            if index + 1 == args.len() {
+                return Err(Error::Syntax);
+            }
+            let value = args.get(index + 1);
+            match args.get(index).to_ascii_uppercase().as_slice() {
+                b"COUNT" => match usize::try_from(args.integer(index + 1)?) {
+                    Ok(count @ 1..) => options.count = count,
+                    _ => return Err(Error::Syntax),
+                },
+                b"MATCH" => options.pattern = Pattern::new(value),
+                b"TYPE" => {
+                    let known = TYPE_NAMES.into_iter().find(|name| name.as_bytes().eq_ignore_ascii_case(value));
+                    options.type_name = Some(known.ok_or_else(|| unknown_type(value))?);
+                }
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Ok(options)
+    }
+
+    fn admit(&self, entry: EntryRef<'_>) -> bool {
+        self.type_name.is_none_or(|name| entry.kind().type_name() == name) && self.pattern.matches(entry.key())
+    }
+}
+
+fn unknown_type(name: &[u8]) -> Error {
+    Error::Dynamic([b"ERR unknown type name '", name, b"'"].concat().into())
 }

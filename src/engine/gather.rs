@@ -201,8 +201,10 @@ impl Job {
         for ((_, keys), outcome) in keys.into_iter().zip(outcomes) {
             let StepOutcome::Entries(entries) = outcome else { panic!("a fetch is answered with entries") };
             for (DbKey { db, key }, entry) in keys.into_iter().zip(entries) {
-                ctx.db = db;
-                ctx.store_entry(&key, entry);
+                if entry.is_some() {
+                    ctx.db = db;
+                    ctx.store_entry(&key, entry);
+                }
             }
         }
         ctx.db = self.db;

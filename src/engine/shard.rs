@@ -141,6 +141,10 @@ impl Shard {
             Step::Fetch { keys } => StepOutcome::Entries(
                 keys.iter()
                     .map(|DbKey { db, key }| {
+                        // COPY may name a database that does not exist.
+                        if *db >= self.ctx.keyspace.databases() {
+                            return None;
+                        }
                         self.ctx.db = *db;
                         self.ctx.copy_entry(key)
                     })

@@ -45,6 +45,16 @@ pub fn idle_s(access: u32, now: Now) -> u32 {
     lru_clock(now).wrapping_sub(access) & LRU_MASK
 }
 
+/// The access bits of a key that was last used so long ago.
+pub fn of_idle(idle_s: i64, now: Now) -> u32 {
+    lru_clock(now).wrapping_sub(idle_s.min(i64::from(LRU_MASK)) as u32) & LRU_MASK
+}
+
+/// The access bits of a key with this counter.
+pub fn of_frequency(frequency: u8, now: Now) -> u32 {
+    minutes(now) << 8 | u32::from(frequency)
+}
+
 /// The counter of an entry, less what has decayed since its last use: OBJECT FREQ.
 pub fn decayed(access: u32, now: Now, config: &Config) -> u8 {
     let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;

@@ -1,6 +1,8 @@
 //! Level 3: the databases of one shard.
 
 pub mod access;
+pub mod expire;
+pub mod lazyfree;
 
 use crate::data::dict::Dict;
 
