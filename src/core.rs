@@ -23,7 +23,10 @@ use smallvec::SmallVec;
 use crate::admin::ctx::{AdminCtx, AdminFn, Everywhere, Outcome, Part, PartFn, Server};
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
-use crate::base::limits::{BATCH_COMMANDS_MAX, PAUSED_INPUT_BYTES_MAX, PIPELINE_REMOTE_MAX, TURN_COMMANDS_MAX};
+use crate::base::limits::{
+    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, BATCH_COMMANDS_MAX, PAUSED_INPUT_BYTES_MAX, PIPELINE_REMOTE_MAX,
+    TURN_COMMANDS_MAX,
+};
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::error::Error;
@@ -74,6 +77,8 @@ pub struct Core {
     /// Counts waves of inputs, each of which has at most one of a connection.
     wave: u32,
     pub stop_requested: bool,
+    /// Keys may be due, or tables wait to be freed.
+    background: bool,
 }
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
@@ -212,6 +217,7 @@ impl Core {
             room: true,
             wave: 0,
             stop_requested: false,
+            background: false,
             server,
         }
     }
@@ -271,12 +277,32 @@ impl Core {
             }
         }
         self.sessions.pool.trim();
+        self.background = true;
         Duration::from_millis(1000 / config.hz.max(1) as u64)
     }
 
     /// There is work that waits for no event: do not sleep.
     pub fn has_work(&self) -> bool {
-        !self.resumed.is_empty()
+        !self.resumed.is_empty() || self.background
+    }
+
+    /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
+    pub fn run_background(&mut self) {
+        if !self.background {
+            return;
+        }
+        let start = self.shard.ticks();
+        loop {
+            let ctx = &mut self.shard.ctx;
+            let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
+            let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
+            self.background = expiring || freeing;
+            let elapsed = self.shard.ticks() - start;
+            if !self.background || elapsed >= BACKGROUND_SLICE_NS {
+                self.shard.ctx.active_expire.cpu_ns += elapsed;
+                return;
+            }
+        }
     }
 
     /// The connection should not be read for now: it has enough unparsed input.

@@ -42,3 +42,10 @@ pub const MAILBOX_MESSAGES: usize = 1024;
 
 /// Shards of one server: SCAN's cursor has ten bits for the shard.
 pub const SHARDS_MAX: usize = 1024;
+
+/// A slice of background work ends when it has taken so long (of the shard's own clock), and the next waits for a turn
+/// of requests.
+pub const BACKGROUND_SLICE_NS: u64 = 500_000;
+
+/// Keys that background work expires or frees between two looks at the clock.
+pub const BACKGROUND_STEP_KEYS: usize = 128;

@@ -29,9 +29,14 @@ impl Shard {
         Shard { ctx, commands: CommandStats::new(commands), ticks, ended: 0 }
     }
 
+    /// The clock by which commands and slices are timed, in nanoseconds.
+    pub fn ticks(&self) -> u64 {
+        (self.ticks)()
+    }
+
     /// From now on time counts for the next command.
     pub fn start_clock(&mut self) {
-        self.ended = (self.ticks)();
+        self.ended = self.ticks();
     }
 
     /// First pass: the hash of the command's first key, and its bucket on the way to the cache.

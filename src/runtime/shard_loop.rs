@@ -108,6 +108,7 @@ impl ShardLoop {
                 }
             }
             self.run_inputs(&mut inputs);
+            self.core.run_background();
             self.end_turn();
             if now_ns >= self.next_tick_ns {
                 self.tick(now_ns);
