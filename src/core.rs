@@ -153,6 +153,9 @@ struct Unit<'t> {
     bytes: UnitBytes<'t>,
 }
 
+/// As many units as connections usually bring in a turn stay on the stack.
+type Units<'t> = SmallVec<[Unit<'t>; 32]>;
+
 enum UnitBytes<'t> {
     Received(&'t [u8]),
     /// Index in `Held::inputs`.
@@ -305,6 +308,11 @@ impl Core {
         }
     }
 
+    /// Connections wait for room in a mailbox.
+    pub fn is_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
     /// The connection should not be read for now: it has enough unparsed input.
     pub fn is_choked(&self, conn: ConnKey) -> bool {
         let choked = |session: &Session| session.pause.is_some() && session.input.len() > PAUSED_INPUT_BYTES_MAX;
@@ -350,7 +358,7 @@ impl Core {
 
     fn wave<'t, M: Mesh>(&mut self, inputs: impl Iterator<Item = &'t Input<'t>>, mesh: &mut M) -> Vec<&'t Input<'t>> {
         self.wave = self.wave.wrapping_add(1);
-        let (mut held, mut units, mut later) = (Held::default(), Vec::new(), Vec::new());
+        let (mut held, mut units, mut later) = (Held::default(), Units::new(), Vec::new());
         for input in inputs {
             match self.sessions.get_mut(input.conn) {
                 Some(session) if session.is_closing() => {}
@@ -386,7 +394,7 @@ impl Core {
     }
 
     /// Makes received bytes a unit of the turn, or keeps them behind what waits already.
-    fn receive<'t>(&mut self, input: &Input<'t>, held: &mut Held, units: &mut Vec<Unit<'t>>) {
+    fn receive<'t>(&mut self, input: &Input<'t>, held: &mut Held, units: &mut Units<'t>) {
         let now_ms = self.shard.ctx.now_ms();
         let limits = self.limits_of(input.conn);
         let session = self.sessions.at(input.conn);
@@ -413,7 +421,7 @@ impl Core {
         units.push(Unit { conn: input.conn, partial: whole, bytes: UnitBytes::Received(bytes) });
     }
 
-    fn resume(&mut self, conn: ConnKey, held: &mut Held, units: &mut Vec<Unit<'_>>) {
+    fn resume(&mut self, conn: ConnKey, held: &mut Held, units: &mut Units<'_>) {
         let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_closing()) else { return };
         session.pause = None;
         let whole = session.partial.take_if(|partial| partial.is_complete()).map(|partial| held.keep_partial(partial));

@@ -31,7 +31,7 @@ use crate::engine::msg::{Envelope, Message};
 pub struct Station {
     published: AtomicU64,
     pub sleeper: Sleeper,
-    /// A mailbox of this shard's was full for someone: it wakes its senders when it has taken messages out.
+    /// Someone found a mailbox of this shard's full: it wakes its senders when it has taken messages out.
     starved: AtomicBool,
     ring_fd: AtomicI32,
     wake_fd: AtomicI32,
@@ -132,9 +132,13 @@ impl ShardMesh {
         let taken = messages.len() - from;
         // Each mailbox is in order already; a stable sort merges them.
         messages[from..].sort_by_key(|(_, envelope)| envelope.stamp);
-        if taken > 0 && self.stations[self.id].starved.swap(false, Ordering::AcqRel) {
-            self.to_wake.fill(true);
-            self.any_to_wake = true;
+        if taken > 0 {
+            // Either we see that a sender found us full, or it sees the room that we made, before it sleeps.
+            std::sync::atomic::fence(Ordering::SeqCst);
+            if self.stations[self.id].starved.swap(false, Ordering::AcqRel) {
+                self.to_wake.fill(true);
+                self.any_to_wake = true;
+            }
         }
     }
 
@@ -143,10 +147,16 @@ impl ShardMesh {
         self.inboxes.iter().flatten().any(|inbox| !inbox.is_empty())
     }
 
-    /// Sends on what did not fit before. True: something is still queued.
-    pub fn drain_overflow(&mut self) -> bool {
+    /// What is queued at home could go now: asked before sleeping, like `has_mail`.
+    pub fn can_drain(&self) -> bool {
+        let has_room = |to: usize| self.outboxes[to].as_ref().is_some_and(|outbox| outbox.slots() > 0);
+        self.overflowing > 0 && self.overflow.iter().enumerate().any(|(to, queue)| !queue.is_empty() && has_room(to))
+    }
+
+    /// Sends on what did not fit before.
+    pub fn drain_overflow(&mut self) {
         if self.overflowing == 0 {
-            return false;
+            return;
         }
         for to in 0..self.overflow.len() {
             while let Some(envelope) = self.overflow[to].pop_front() {
@@ -158,7 +168,6 @@ impl ShardMesh {
             }
         }
         self.publish_pushed();
-        self.overflowing > 0
     }
 
     /// Shards to be woken for what was sent since the last call: those that sleep.
@@ -184,9 +193,6 @@ impl ShardMesh {
             }
             Err(rtrb::PushError::Full(envelope)) => {
                 self.stations[to].starved.store(true, Ordering::Release);
-                // It may sleep, with a full mailbox that it has just emptied: then it must look again.
-                self.to_wake[to] = true;
-                self.any_to_wake = true;
                 Err(envelope)
             }
         }
@@ -198,8 +204,15 @@ impl ShardMesh {
 }
 
 impl Mesh for ShardMesh {
-    fn has_room(&self) -> bool {
-        self.overflowing == 0 && self.outboxes.iter().flatten().all(|outbox| outbox.slots() > 0)
+    fn has_room(&mut self) -> bool {
+        let mut room = self.overflowing == 0;
+        for (to, outbox) in self.outboxes.iter().enumerate() {
+            if outbox.as_ref().is_some_and(|outbox| outbox.slots() == 0) {
+                self.stations[to].starved.store(true, Ordering::Release);
+                room = false;
+            }
+        }
+        room
     }
 
     fn publish(&mut self, messages: &mut Vec<(ShardId, Message)>) {

@@ -125,13 +125,15 @@ impl ShardLoop {
     /// One system call: submits what the last turn left, sleeps if there is nothing to do, lists what completed.
     fn reap(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let station = self.mesh.id();
-        if self.core.has_work() || self.mesh.drain_overflow() {
+        self.mesh.drain_overflow();
+        if self.core.has_work() {
             return self.ring.turn(Wait::Never, events);
         }
         let stations = self.mesh.stations().clone();
         let sleeper = &stations[station].sleeper;
         sleeper.prepare();
-        let wait = if self.mesh.has_mail() || self.core.server.stopping.load(Relaxed) {
+        let can_send = self.mesh.can_drain() || self.core.is_starved() && self.mesh.has_room();
+        let wait = if can_send || self.mesh.has_mail() || self.core.server.stopping.load(Relaxed) {
             Wait::Never
         } else {
             Wait::AtMost(Duration::from_nanos(self.next_tick_ns.saturating_sub(clock::mono_ns())))
