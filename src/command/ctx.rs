@@ -12,7 +12,7 @@ use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::base::rng::Rng;
 use crate::config::Config;
-use crate::data::dict::{Lookup, Position};
+use crate::data::dict::{Lookup, OccupiedMut, Position};
 use crate::data::entry::{Entry, EntryRef, Kind, Value, ValueRef};
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
@@ -155,24 +155,45 @@ impl ShardCtx {
         self.lookup_write(key).map(string_of).transpose()
     }
 
-    /// Sets a key, whatever it held. Allocates nothing if the new value fits where the old one was.
+    /// The string at a key, to be changed where it is, in one lookup; or WRONGTYPE.
+    pub fn string_mut(&mut self, key: &[u8]) -> Result<Option<OccupiedMut<'_>>> {
+        let hash = self.hash_of(key);
+        let Some(occupied) = self.keyspace.db_mut(self.db).get_mut(hash, key) else { return Ok(None) };
+        if expire::is_expired(occupied.as_ref(), self.now) {
+            occupied.remove();
+            self.stats.expired += 1;
+            self.journal.effect(self.db, &[expired_word(&self.config), key]);
+            return Ok(None);
+        }
+        if !self.no_touch {
+            access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
+        }
+        string_of(occupied.as_ref())?;
+        Ok(Some(occupied))
+    }
+
+    /// Sets a key, whatever it held, in one lookup. Allocates nothing if the new value fits where the old one was.
     pub fn set(&mut self, key: &[u8], value: Value<'_>, expiry: Expiry) {
         let hash = self.hash_of(key);
-        let access = access::initial(self.now, &self.config);
+        let expire_at_ms = if let Expiry::At(at) = expiry { Some(at) } else { None };
         match self.keyspace.db_mut(self.db).lookup(hash, key) {
             Lookup::Vacant(vacant) => {
-                let expire_at_ms = if let Expiry::At(at) = expiry { Some(at) } else { None };
-                vacant.insert(Entry::new(key, value, expire_at_ms, access));
+                vacant.insert(Entry::new(key, value, expire_at_ms, access::initial(self.now, &self.config)));
             }
-            Lookup::Occupied(mut occupied) => occupied.update(|entry| {
-                let expire_at_ms = match expiry {
-                    Expiry::Keep => entry.expire_at_ms(),
-                    Expiry::Never => None,
-                    Expiry::At(at) => Some(at),
-                };
-                entry.set_value_and_expire(value, expire_at_ms);
-                entry.set_access(access);
-            }),
+            Lookup::Occupied(mut occupied) => {
+                let expired = expire::is_expired(occupied.as_ref(), self.now);
+                if expired {
+                    self.stats.expired += 1;
+                    self.journal.effect(self.db, &[expired_word(&self.config), key]);
+                    occupied.set_access(access::initial(self.now, &self.config));
+                } else {
+                    access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
+                }
+                occupied.update(|entry| {
+                    let kept = if expiry == Expiry::Keep && !expired { entry.expire_at_ms() } else { expire_at_ms };
+                    entry.set_value_and_expire(value, kept);
+                });
+            }
         }
     }
 
@@ -255,7 +276,7 @@ impl ShardCtx {
 
     /// What is recorded when a key expires.
     pub fn expired_word(&self) -> &'static [u8] {
-        if self.config.lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" }
+        expired_word(&self.config)
     }
 
     /// A slice of active expiry: removes up to `keys_max` keys that are due.
@@ -293,6 +314,10 @@ impl ShardCtx {
         self.stats.expired += 1;
         self.effect(&[self.expired_word(), key]);
     }
+}
+
+fn expired_word(config: &Config) -> &'static [u8] {
+    if config.lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" }
 }
 
 fn string_of(entry: EntryRef<'_>) -> Result<ValueRef<'_>> {

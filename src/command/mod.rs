@@ -7,8 +7,11 @@ pub mod error;
 pub mod generic;
 pub mod keys;
 pub mod keyspace;
+mod lcs;
 pub mod spec;
 pub mod string;
+#[cfg(test)]
+pub mod testing;
 
 use crate::resp::reply::Reply;
 use args::Args;
