@@ -210,12 +210,14 @@ mod tests {
         bench.request(1000, 0);
         let sent = String::from_utf8(bench.connection.output().to_vec()).unwrap();
         let gets = sent.matches("GET").count() as u64;
-        let replies: String =
-            sent.split("\r\n").filter_map(|word| match word {
+        let replies: String = sent
+            .split("\r\n")
+            .filter_map(|word| match word {
                 "GET" => Some("$-1\r\n"),
                 "SET" => Some("+OK\r\n"),
                 _ => None,
-            }).collect();
+            })
+            .collect();
         bench.reply(1, replies.as_bytes()).unwrap();
         assert_eq!((bench.stats.commands[0].replies, bench.stats.commands[0].missing), (gets, gets));
         assert_eq!((bench.stats.commands[1].replies, bench.stats.commands[1].missing), (1000 - gets, 0));

@@ -64,11 +64,9 @@ impl KeySequence {
         match pattern {
             KeyPattern::Uniform => KeySequence::Uniform { count },
             KeyPattern::Zipf { exponent } => KeySequence::Zipf(Zipf::new(count, exponent)),
-            KeyPattern::Gaussian { deviation } => KeySequence::Gaussian {
-                count,
-                mean: (count - 1) as f64 / 2.0,
-                deviation: deviation * count as f64,
-            },
+            KeyPattern::Gaussian { deviation } => {
+                KeySequence::Gaussian { count, mean: (count - 1) as f64 / 2.0, deviation: deviation * count as f64 }
+            }
             KeyPattern::Sequential => {
                 let first = share_start(count, part, parts);
                 KeySequence::Sequential { first, end: share_start(count, part + 1, parts), next: first }
@@ -215,8 +213,7 @@ mod tests {
 
     #[test]
     fn gaussian_draws_follow_the_law() {
-        let weights: Vec<f64> =
-            (0..300).map(|key| (-0.5 * ((f64::from(key) - 149.5) / 50.0).powi(2)).exp()).collect();
+        let weights: Vec<f64> = (0..300).map(|key| (-0.5 * ((f64::from(key) - 149.5) / 50.0).powi(2)).exp()).collect();
         assert!(misfit(&counts(KeyPattern::Gaussian { deviation: 1.0 / 6.0 }, 300), &weights) < 1.4);
     }
 

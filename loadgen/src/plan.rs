@@ -32,12 +32,7 @@ pub struct Case {
 }
 
 pub fn login(args: &LoginArgs) -> Login {
-    Login {
-        user: args.user.clone(),
-        password: args.password.clone(),
-        database: args.database,
-        resp3: args.resp3,
-    }
+    Login { user: args.user.clone(), password: args.password.clone(), database: args.database, resp3: args.resp3 }
 }
 
 pub fn load(args: &LoadArgs, workload: &WorkloadArgs) -> Result<Load, String> {

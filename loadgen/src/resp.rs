@@ -134,7 +134,11 @@ impl Scanner {
                         on_reply(Reply { error: Some(line.trim_ascii_end()), found: 0, missing: 0 });
                         continue;
                     }
-                    if kind == b'_' { self.missing += 1 } else { self.found += 1 }
+                    if kind == b'_' {
+                        self.missing += 1
+                    } else {
+                        self.found += 1
+                    }
                     self.end_value(&mut on_reply);
                 }
                 other => return Err(ProtocolError::Type(other)),
@@ -223,9 +227,10 @@ mod tests {
 
     #[test]
     fn scalars() {
-        check(b"+OK\r\n:12\r\n$3\r\nabc\r\n$0\r\n\r\n$-1\r\n_\r\n,1.5\r\n#t\r\n(99\r\n=7\r\ntxt:abc\r\n", &[
-            "1/0", "1/0", "1/0", "1/0", "0/1", "0/1", "1/0", "1/0", "1/0", "1/0",
-        ]);
+        check(
+            b"+OK\r\n:12\r\n$3\r\nabc\r\n$0\r\n\r\n$-1\r\n_\r\n,1.5\r\n#t\r\n(99\r\n=7\r\ntxt:abc\r\n",
+            &["1/0", "1/0", "1/0", "1/0", "0/1", "0/1", "1/0", "1/0", "1/0", "1/0"],
+        );
     }
 
     #[test]
@@ -252,7 +257,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bytes in [&b"hello\r\n"[..], b"$x\r\n", b"$-2\r\n", b"$\r\n", b"$1\rx", b"*?\r\n", b"$1234567890123456789\r\n"] {
+        for bytes in
+            [&b"hello\r\n"[..], b"$x\r\n", b"$-2\r\n", b"$\r\n", b"$1\rx", b"*?\r\n", b"$1234567890123456789\r\n"]
+        {
             assert!(scan_chunks([bytes]).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
         assert_eq!(scan_chunks([&[b'+'; LINE_BYTES_MAX + 2][..]]), Err(ProtocolError::Line));

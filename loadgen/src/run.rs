@@ -111,7 +111,8 @@ impl Subject {
             (None, None) => unreachable!("a load is bounded by one of the two"),
         };
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}").expect("the template is valid");
+        let style =
+            ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}").expect("the template is valid");
         bar.set_style(style);
         bar.set_prefix(title);
         let start = Instant::now();

@@ -24,8 +24,11 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("append", "APPEND __key__ __data__"),
     ("exists", "EXISTS __key__"),
     ("del", "DEL __key__"),
-    ("mset", "MSET __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ \
-              __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__"),
+    (
+        "mset",
+        "MSET __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ \
+              __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__ __key__ __data__",
+    ),
     ("mget", "MGET __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__"),
     ("lpush", "LPUSH mylist __data__"),
     ("rpush", "RPUSH mylist __data__"),
@@ -284,8 +287,11 @@ impl Mix {
         match self.templates.as_slice() {
             [only] => only.label.clone(),
             several => {
-                let parts: Vec<String> =
-                    several.iter().enumerate().map(|(index, each)| format!("{}={}", each.label, weight(index))).collect();
+                let parts: Vec<String> = several
+                    .iter()
+                    .enumerate()
+                    .map(|(index, each)| format!("{}={}", each.label, weight(index)))
+                    .collect();
                 parts.join(",")
             }
         }
@@ -385,7 +391,8 @@ mod tests {
 
     #[test]
     fn numbers_have_no_leading_zeros_and_the_right_length() {
-        for (number, expected) in [(0, "$1\r\n0\r\n"), (9, "$1\r\n9\r\n"), (10, "$2\r\n10\r\n"), (999, "$3\r\n999\r\n")] {
+        for (number, expected) in [(0, "$1\r\n0\r\n"), (9, "$1\r\n9\r\n"), (10, "$2\r\n10\r\n"), (999, "$3\r\n999\r\n")]
+        {
             let mut out = Vec::new();
             push_number_word(number, &mut out);
             assert_eq!(out, expected.as_bytes());

@@ -4,8 +4,8 @@ pub mod table;
 
 use serde::Serialize;
 
-use crate::run::{Measured, Subject};
 use crate::plan::{Case, Load};
+use crate::run::{Measured, Subject};
 
 /// The points that tables and CSV show.
 pub const PERCENTILES: &[(&str, f64)] =

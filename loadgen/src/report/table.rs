@@ -28,7 +28,8 @@ pub fn align(rows: &[Vec<String>]) -> String {
 }
 
 pub fn render(measurements: &[Measurement]) -> String {
-    let mut header: Vec<String> = ["test", "P", "ops/s", "server ns/op", "client ns/op", "hits"].map(String::from).into();
+    let mut header: Vec<String> =
+        ["test", "P", "ops/s", "server ns/op", "client ns/op", "hits"].map(String::from).into();
     header.extend(PERCENTILES.iter().map(|(name, _)| format!("{name} µs")));
     let mut rows = vec![header];
     for measurement in measurements {
