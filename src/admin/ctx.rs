@@ -7,12 +7,14 @@
 use std::any::Any;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, ShardId};
 use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
+use crate::config::{Config, SetError};
 use crate::engine::shard::Shard;
 use crate::resp::reply::Reply;
 use crate::session::{Session, Sessions};
@@ -85,6 +87,13 @@ pub struct Server {
     pub config_file: Option<PathBuf>,
     pub shards: usize,
     pub tcp_port: u16,
+    /// Who looks after the process: `no`, `systemd`, `upstart`.
+    pub supervised: &'static str,
+    /// The configuration as it is now. Shards hold it too, and get a new one by an [`Everywhere`]; this is where
+    /// changes are made, one after the other.
+    pub config: Mutex<Arc<Config>>,
+    /// Puts a change into effect that concerns the whole process, before the shards see it: old, then new.
+    pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
     pub next_client_id: AtomicU64,
     /// Connections by shard: a new one goes to the least loaded.
     pub connections: Vec<AtomicU32>,
@@ -94,9 +103,38 @@ pub struct Server {
     pub stopping: AtomicBool,
     pub used_memory_peak: AtomicU64,
     pub used_memory_startup: AtomicU64,
+    pub next_slowlog_id: AtomicU64,
 }
 
 impl Server {
+    /// Facts of a process that has not started a shard yet.
+    pub fn new(run_id: String, started_ms: i64, shards: usize, config: Arc<Config>) -> Server {
+        Server {
+            run_id,
+            started_ms,
+            executable: std::env::current_exe().unwrap_or_default(),
+            config_file: None,
+            shards,
+            tcp_port: config.port,
+            supervised: "no",
+            config: Mutex::new(config),
+            reconfigure: |_, _| Ok(()),
+            next_client_id: AtomicU64::new(1),
+            connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            connections_received: AtomicU64::new(0),
+            connections_rejected: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            used_memory_peak: AtomicU64::new(0),
+            used_memory_startup: AtomicU64::new(0),
+            next_slowlog_id: AtomicU64::new(0),
+        }
+    }
+
+    /// The configuration, to look at or to replace.
+    pub fn config(&self) -> MutexGuard<'_, Arc<Config>> {
+        self.config.lock().expect("nothing panics while it holds the configuration")
+    }
+
     pub fn clients(&self) -> usize {
         self.connections.iter().map(|count| count.load(Relaxed) as usize).sum()
     }

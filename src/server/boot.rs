@@ -1,13 +1,22 @@
-//! Starts the shards and waits for their end.
+//! From a configuration to running shards, and to their end.
+//!
+//! The order matters where the operating system is involved: into the background and on with the log before there is a
+//! second thread; addresses before shards, so that a server that cannot listen says so and exits; readiness last.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use tracing::{error, info, warn};
 
+use super::shutdown::{self, Traces};
+use super::supervisor::Supervisor;
+use super::{log, reconfigure};
 use crate::admin::ctx::Server;
 use crate::base::rng::Rng;
 use crate::command::ctx::ShardCtx;
@@ -15,71 +24,196 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::net::listener::{listen_tcp, listen_unix};
-use crate::runtime::mesh;
+use crate::net::ring::probe;
+use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
-use crate::sys::{affinity, clock, signal};
+use crate::sys::{affinity, clock, memory, process, signal};
 
 /// Memory of glommio's own registered buffers: its smallest, as the network does not go through it.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 const EXECUTOR_RING_ENTRIES: usize = 8;
+/// The thread that takes signals does little.
+const SIGNAL_STACK_BYTES: usize = 64 * 1024;
+/// Where the pid goes if the server runs in the background and nothing else is said.
+const DEFAULT_PID_FILE: &str = "/var/run/peristyle.pid";
 
-/// Runs the server until it is told to stop.
-pub fn run(config: Config) -> io::Result<()> {
+/// Runs the server until it is told to stop. Whether it could; if not, the reason has been told: in the log, or on
+/// standard error where there is no log yet.
+pub fn run(config: Config, config_file: Option<PathBuf>) -> bool {
     signal::block();
+    let supervisor = Supervisor::find(config.supervised);
+    let prepared = check_log_file(&config).and_then(|()| match config.daemonize && supervisor == Supervisor::None {
+        true => process::daemonize().map_err(|error| format!("Can't go to the background: {error}")),
+        false => Ok(()),
+    });
+    if let Err(reason) = prepared {
+        eprintln!("{reason}");
+        return false;
+    }
+    log::start(&config);
+    abort_on_panic();
+    start(config, config_file, supervisor).inspect_err(|reason| warn!("{reason}")).is_ok()
+}
+
+/// The operating system's text of an error, as C programs print it.
+pub fn text_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn check_log_file(config: &Config) -> Result<(), String> {
+    if config.logfile.is_empty() {
+        return Ok(());
+    }
+    match std::fs::OpenOptions::new().create(true).append(true).open(&config.logfile) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("Can't open the log file: {}", text_of(&error))),
+    }
+}
+
+fn start(mut config: Config, config_file: Option<PathBuf>, supervisor: Supervisor) -> Result<(), String> {
     let shards = match config.shards {
         0 => affinity::allowed_cpus().len().min(affinity::quota_cpus().unwrap_or(usize::MAX)),
         shards => shards as usize,
     };
+    let version = env!("CARGO_PKG_VERSION");
+    info!("Peristyle {version} is starting, {shards} shards, PID: {}", std::process::id());
+    match &config_file {
+        Some(_) => info!("Configuration loaded"),
+        None => warn!("Warning: no config file specified, using the default config."),
+    }
+    supervisor.begin();
+    info!("{}", probe()?);
+    std::env::set_current_dir(&config.dir).map_err(|error| format!("Can't chdir to '{}': {error}", config.dir))?;
+    config.maxclients = reconfigure::raise_descriptor_limit(config.maxclients, shards).max(1);
+    if let Err(error) = reconfigure::adjust_oom_score(&config) {
+        warn!("Unable to write oom_score_adj: {error}");
+    }
+    if config.maxmemory > 0 && config.maxmemory < 1024 * 1024 {
+        warn!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {} bytes). Are you sure \
+             this is what you really want?",
+            config.maxmemory
+        );
+    }
+    warn_of_small_backlog(config.tcp_backlog);
+
+    let sockets = listen(&config, shards)?;
+    let traces = Traces {
+        unix_socket: (!config.unixsocket.is_empty()).then(|| PathBuf::from(&config.unixsocket)),
+        pid_file: write_pid_file(&config, supervisor),
+    };
+    let outcome = serve(config, config_file, sockets, supervisor);
+    traces.remove();
+    if outcome.is_ok() {
+        warn!("Peristyle is now ready to exit, bye bye...");
+    }
+    outcome
+}
+
+/// Runs the shards, which own the listening sockets, until all have ended.
+fn serve(
+    config: Config,
+    config_file: Option<PathBuf>,
+    mut sockets: Vec<Vec<Listener>>,
+    supervisor: Supervisor,
+) -> Result<(), String> {
+    let shards = sockets.len();
     let mut seeds = seed_of_the_process();
-    let server = Arc::new(Server {
-        run_id: (0..5).map(|_| format!("{:08x}", seeds.next_u64() as u32)).collect(),
-        started_ms: clock::unix_us() / 1000,
-        executable: std::env::current_exe().unwrap_or_default(),
-        config_file: None,
-        shards,
-        tcp_port: config.port,
-        next_client_id: AtomicU64::new(1),
-        connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
-        connections_received: AtomicU64::new(0),
-        connections_rejected: AtomicU64::new(0),
-        stopping: AtomicBool::new(false),
-        used_memory_peak: AtomicU64::new(0),
-        used_memory_startup: AtomicU64::new(0),
-    });
-    let mut sockets = listen(&config, shards)?;
-    let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
+    let run_id = (0..5).map(|_| format!("{:08x}", seeds.next_u64() as u32)).collect();
     let config = Arc::new(config);
+    let mut server = Server::new(run_id, clock::unix_us() / 1000, shards, config.clone());
+    server.config_file = config_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    server.supervised = supervisor.name();
+    server.reconfigure = reconfigure::apply;
+    let server = Arc::new(server);
+    info!("Running mode=standalone, port={}.", config.port);
+    info!("Server initialized");
+
+    let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
     let meshes = mesh::connect(shards, clock::mono_ns);
     let stations = meshes[0].stations().clone();
-    let cpus = affinity::place(shards);
+    let (started, starts) = mpsc::channel();
     let mut threads = Vec::new();
-    for (mesh, cpu) in meshes.into_iter().zip(cpus) {
-        let (server, config, seed) = (server.clone(), config.clone(), seeds.next_u64());
-        let listeners = std::mem::take(&mut sockets[mesh.id()]);
-        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&format!("shard-{}", mesh.id()))
-            .io_memory(EXECUTOR_IO_BYTES)
-            .ring_depth(EXECUTOR_RING_ENTRIES);
-        let thread = executor.spawn(move || async move {
-            let keyspace = Keyspace::new(config.databases as usize, hash_seeds, clock::unix_us() / 1000);
-            let ctx = ShardCtx::new(keyspace, config, seed, mesh.id(), server.shards);
-            let core = Core::new(mesh.id(), ctx, server, clock::ticks_ns);
-            ShardLoop::new(core, mesh, listeners)?.run()
-        });
-        threads.push(thread.map_err(|error| io::Error::other(error.to_string()))?);
+    for (mesh, cpu) in meshes.into_iter().zip(affinity::place(shards)) {
+        let (id, seed) = (mesh.id(), seeds.next_u64());
+        let keyspace = Keyspace::new(config.databases as usize, hash_seeds, clock::unix_us() / 1000);
+        let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, shards);
+        let core = Core::new(id, ctx, server.clone(), clock::ticks_ns);
+        threads.push(spawn(core, mesh, std::mem::take(&mut sockets[id]), cpu, started.clone())?);
     }
-    while !server.stopping.load(Relaxed) {
-        if signal::wait() != signal::Signal::Ignored {
-            server.stopping.store(true, Relaxed);
+    for _ in 0..shards {
+        starts.recv().expect("each shard tells how its start went")?;
+    }
+    server.used_memory_startup.store(memory::used_bytes() as u64, Relaxed);
+    let watched = (server.clone(), stations.clone());
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .stack_size(SIGNAL_STACK_BYTES)
+        .spawn(move || shutdown::watch_signals(&watched.0, &watched.1))
+        .map_err(|error| format!("Can't start the thread that takes signals: {error}"))?;
+    if config.port != 0 {
+        info!("Ready to accept connections tcp");
+    }
+    if !config.unixsocket.is_empty() {
+        info!("Ready to accept connections unix");
+    }
+    supervisor.ready();
+
+    let mut outcome = Ok(());
+    for thread in threads {
+        let ended = thread.join().map_err(|error| error.to_string()).and_then(|end| end);
+        if let Err(reason) = ended {
+            // One shard alone cannot go on: its keys would be missing.
+            shutdown::stop(&server, &stations);
+            outcome = Err(reason);
         }
     }
-    for station in stations.iter().filter(|station| station.wake_fd() >= 0) {
-        crate::net::ring::wake_by_eventfd(station.wake_fd());
-    }
-    for thread in threads {
-        thread.join().map_err(|error| io::Error::other(error.to_string()))??;
-    }
-    Ok(())
+    supervisor.stopping();
+    outcome
+}
+
+type ShardThread = ExecutorJoinHandle<Result<(), String>>;
+
+/// Starts the thread of a shard, which tells through `started` whether it runs.
+fn spawn(
+    core: Core,
+    mesh: ShardMesh,
+    listeners: Vec<Listener>,
+    cpu: usize,
+    started: mpsc::Sender<Result<(), String>>,
+) -> Result<ShardThread, String> {
+    let id = core.id;
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("shard-{id}"))
+        .io_memory(EXECUTOR_IO_BYTES)
+        .ring_depth(EXECUTOR_RING_ENTRIES);
+    let run = move || async move {
+        let reason = |error: io::Error| format!("Shard {id}: {error}");
+        match ShardLoop::new(core, mesh, listeners) {
+            Ok(shard) => {
+                // The other end is gone if another shard has failed; then the process ends.
+                let _ = started.send(Ok(()));
+                shard.run().map_err(reason)
+            }
+            Err(error) => {
+                let _ = started.send(Err(reason(error)));
+                Ok(())
+            }
+        }
+    };
+    executor.spawn(run).map_err(|error| format!("Shard {id} cannot start: {error}"))
+}
+
+/// A broken invariant ends the process: losing it beats losing the data.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let thread = std::thread::current();
+        error!("=== PERISTYLE BUG REPORT: {} in thread {}", panic, thread.name().unwrap_or("?"));
+        std::process::abort();
+    }));
 }
 
 fn seed_of_the_process() -> Rng {
@@ -88,29 +222,55 @@ fn seed_of_the_process() -> Rng {
 }
 
 /// The listening sockets of each shard.
-fn listen(config: &Config, shards: usize) -> io::Result<Vec<Vec<Listener>>> {
+fn listen(config: &Config, shards: usize) -> Result<Vec<Vec<Listener>>, String> {
     let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    if config.port != 0 {
-        for bind in &config.bind {
-            for address in addresses(&bind.address, config.port)? {
-                // First alone, so that a second server fails; the kernel would let it share the port.
-                match listen_tcp(address, config.tcp_backlog as u32, false) {
-                    Ok(probe) => drop::<OwnedFd>(probe),
-                    Err(_) if bind.optional => continue,
-                    Err(error) => return Err(error),
-                }
-                for shard in &mut sockets {
-                    let socket = listen_tcp(address, config.tcp_backlog as u32, shards > 1)?;
-                    shard.push(Listener { socket, is_unix: false });
-                }
+    let backlog = config.tcp_backlog;
+    for bind in config.bind.iter().filter(|_| config.port != 0) {
+        if let Err(error) = listen_on(&bind.address, config, &mut sockets) {
+            warn!(
+                "Warning: Could not create server TCP listening socket {}:{}: bind: {}",
+                bind.address,
+                config.port,
+                text_of(&error)
+            );
+            let missing = error.kind() == io::ErrorKind::AddrNotAvailable && bind.optional;
+            if !missing && !is_unsupported(&error) {
+                return Err(format!("Failed listening on port {} (tcp), aborting.", config.port));
             }
         }
     }
-    if let Some(path) = (!config.unixsocket.is_empty()).then(|| std::path::Path::new(&config.unixsocket)) {
-        let socket = listen_unix(path, Some(config.unixsocketperm as u32), config.tcp_backlog as u32)?;
+    if !config.unixsocket.is_empty() {
+        let path = Path::new(&config.unixsocket);
+        let socket = listen_unix(path, Some(config.unixsocketperm), backlog).and_then(|socket| {
+            if !config.unixsocketgroup.is_empty() {
+                process::set_group(path, &config.unixsocketgroup)?;
+            }
+            Ok(socket)
+        });
+        let socket = socket.map_err(|error| {
+            warn!("Failed opening Unix socket: bind: {}", text_of(&error));
+            format!("Failed listening on port {} (unix), aborting.", config.port)
+        })?;
         sockets[0].push(Listener { socket, is_unix: true });
     }
+    if sockets.iter().all(Vec::is_empty) {
+        return Err("Configured to not listen anywhere, exiting.".to_owned());
+    }
     Ok(sockets)
+}
+
+/// One address of the configuration, for all shards.
+fn listen_on(address: &str, config: &Config, sockets: &mut [Vec<Listener>]) -> io::Result<()> {
+    for address in addresses(address, config.port)? {
+        // First alone, so that a second server fails; the kernel would let it share the port.
+        drop::<OwnedFd>(listen_tcp(address, config.tcp_backlog, false)?);
+        let is_shared = sockets.len() > 1;
+        for shard in &mut *sockets {
+            let socket = listen_tcp(address, config.tcp_backlog, is_shared)?;
+            shard.push(Listener { socket, is_unix: false });
+        }
+    }
+    Ok(())
 }
 
 fn addresses(bind: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -120,4 +280,38 @@ fn addresses(bind: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         host => host,
     };
     Ok((host, port).to_socket_addrs()?.collect())
+}
+
+/// The machine does without this kind of address (IPv6, mostly).
+fn is_unsupported(error: &io::Error) -> bool {
+    use libc::{EAFNOSUPPORT, ENOPROTOOPT, EPFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
+    let codes = [ENOPROTOOPT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, EPFNOSUPPORT, EAFNOSUPPORT];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+fn warn_of_small_backlog(backlog: u32) {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+    if let Some(limit) = limit.filter(|&limit: &u32| limit < backlog) {
+        warn!(
+            "WARNING: The TCP backlog setting of {backlog} cannot be enforced because /proc/sys/net/core/somaxconn is \
+             set to the lower value of {limit}."
+        );
+    }
+}
+
+/// The pid file's path, if there is one now.
+fn write_pid_file(config: &Config, supervisor: Supervisor) -> Option<PathBuf> {
+    let in_background = config.daemonize && supervisor == Supervisor::None;
+    let path = match config.pidfile.as_str() {
+        "" if in_background => DEFAULT_PID_FILE,
+        "" => return None,
+        path => path,
+    };
+    match std::fs::write(path, format!("{}\n", std::process::id())) {
+        Ok(()) => Some(PathBuf::from(path)),
+        Err(error) => {
+            warn!("Failed to write PID file: {}", text_of(&error));
+            None
+        }
+    }
 }

@@ -1,3 +1,7 @@
-//! Level 10: the process: from its arguments to running shards, and to the end.
+//! Level 10: the process: from its configuration to running shards, and to the end.
 
 pub mod boot;
+pub mod log;
+pub mod reconfigure;
+pub mod shutdown;
+pub mod supervisor;

@@ -21,6 +21,28 @@ pub fn unix_us() -> i64 {
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
 }
 
+/// A moment as people write it where this machine stands: `21 Nov 2026 10:03:35.482`.
+pub fn local_time_text(unix_us: i64) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds: libc::time_t = unix_us.div_euclid(1_000_000);
+    let mut time = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: valid for a read and a write; zeros are a valid `tm` should the call fail.
+    let time = unsafe {
+        libc::localtime_r(&seconds, time.as_mut_ptr());
+        time.assume_init()
+    };
+    format!(
+        "{:02} {} {} {:02}:{:02}:{:02}.{:03}",
+        time.tm_mday,
+        MONTHS[time.tm_mon as usize],
+        1900 + time.tm_year,
+        time.tm_hour,
+        time.tm_min,
+        time.tm_sec,
+        unix_us.rem_euclid(1_000_000) / 1000
+    )
+}
+
 /// CLOCK_MONOTONIC in nanoseconds: one order over all cores (design, section 4).
 pub fn mono_ns() -> u64 {
     nanoseconds(read(libc::CLOCK_MONOTONIC))

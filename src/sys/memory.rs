@@ -46,7 +46,8 @@ fn add_slow(bytes: i64) {
 
 /// Usable bytes of all live allocations of the process.
 pub fn used_bytes() -> usize {
-    USED.iter().map(|counter| counter.0.load(Relaxed)).sum::<i64>().max(0) as usize
+    let counters = NEXT.load(Relaxed).min(COUNTERS);
+    USED[..counters].iter().map(|counter| counter.0.load(Relaxed)).sum::<i64>().max(0) as usize
 }
 
 /// What an allocation of `size` bytes really takes. O(1), arithmetic only.

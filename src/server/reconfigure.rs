@@ -1,0 +1,106 @@
+//! What the process does at its start because of a directive, and again when CONFIG SET changes it.
+//!
+//! Most directives need nothing of the sort: whoever works by them reads them where it works.
+
+use tracing::{info, warn};
+
+use crate::config::value::OomScoreAdj;
+use crate::config::{Config, SetError};
+use crate::sys::process;
+
+/// Descriptors that are no clients: files, listening sockets; and for each shard its rings and what wakes them.
+const RESERVED_DESCRIPTORS: u64 = 32;
+const RESERVED_DESCRIPTORS_BY_SHARD: u64 = 16;
+
+/// CONFIG SET's part that concerns the whole process. On an error nothing has changed.
+pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
+    let failed = |name: &str, reason: String| Err(SetError::Failed { name: name.into(), reason });
+    if new.port != old.port {
+        return failed("port", "Unable to listen on this port. Check server logs.".into());
+    }
+    if new.bind != old.bind {
+        return failed("bind", "Failed to bind to specified addresses.".into());
+    }
+    if new.maxclients > old.maxclients {
+        let allowed = raise_descriptor_limit(new.maxclients, new.shards as usize);
+        if allowed < new.maxclients {
+            let reason = format!(
+                "The operating system is not able to handle the specified number of clients, try with {allowed}"
+            );
+            return failed("maxclients", reason);
+        }
+    }
+    if new.dir != old.dir
+        && let Err(error) = std::env::set_current_dir(&new.dir)
+    {
+        return failed("dir", crate::server::boot::text_of(&error));
+    }
+    let adjustment = |config: &Config| (config.oom_score_adj, config.oom_score_adj_values);
+    if adjustment(new) != adjustment(old)
+        && let Err(error) = adjust_oom_score(new)
+    {
+        warn!("Unable to write oom_score_adj: {error}");
+        return failed("oom-score-adj", "Failed to apply new oom_score_adj configuration, check server logs.".into());
+    }
+    super::log::set_level(new.loglevel);
+    Ok(())
+}
+
+/// Allows as many open descriptors as `maxclients` needs, as far as the system lets; how many clients that serves.
+pub fn raise_descriptor_limit(maxclients: u32, shards: usize) -> u32 {
+    let reserved = RESERVED_DESCRIPTORS + RESERVED_DESCRIPTORS_BY_SHARD * shards as u64;
+    let needed = u64::from(maxclients) + reserved;
+    let (soft, hard) = match process::descriptor_limit() {
+        Ok(limits) => limits,
+        Err(error) => {
+            warn!(
+                "Unable to obtain the current NOFILE limit ({error}), assuming 1024 and setting the max clients \
+                 configuration accordingly."
+            );
+            return 1024_u64.saturating_sub(reserved).max(1) as u32;
+        }
+    };
+    if soft >= needed {
+        return maxclients;
+    }
+    // A process without the privilege to go beyond the hard limit can still reach it.
+    let outcome = process::set_descriptor_limit(needed, hard.max(needed));
+    let reached = match &outcome {
+        Ok(()) => needed,
+        Err(_) if process::set_descriptor_limit(hard, hard).is_ok() => hard,
+        Err(_) => soft,
+    };
+    if let Err(error) = outcome {
+        warn!("You requested maxclients of {maxclients} requiring at least {needed} max file descriptors.");
+        warn!("Server can't set maximum open files to {needed} because of OS error: {error}.");
+    }
+    if reached < needed {
+        let clients = reached.saturating_sub(reserved) as u32;
+        warn!(
+            "Current maximum open files is {reached}. maxclients has been reduced to {clients} to compensate for low \
+             ulimit. If you need higher maxclients increase 'ulimit -n'."
+        );
+        return clients;
+    }
+    info!("Increased maximum number of open files to {reached} (it was originally set to {soft}).");
+    maxclients
+}
+
+/// The kernel's readiness to kill this process, as `oom-score-adj` says; `no` leaves it as it is.
+pub fn adjust_oom_score(config: &Config) -> std::io::Result<()> {
+    use std::sync::OnceLock;
+    /// The value before it was first touched: what `relative` is relative to.
+    static INITIAL: OnceLock<i32> = OnceLock::new();
+    let initial = match INITIAL.get() {
+        Some(&value) => value,
+        None if config.oom_score_adj == OomScoreAdj::No => return Ok(()),
+        None => *INITIAL.get_or_init(|| process::oom_score_adj().unwrap_or(0)),
+    };
+    // The first of the three is a primary's; there are no replicas and no forked children yet.
+    let value = config.oom_score_adj_values[0];
+    process::set_oom_score_adj(match config.oom_score_adj {
+        OomScoreAdj::No => initial,
+        OomScoreAdj::Absolute => value,
+        OomScoreAdj::Relative => (initial + value).clamp(-1000, 1000),
+    })
+}

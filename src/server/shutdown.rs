@@ -1,0 +1,69 @@
+//! The way to the end: signals ask for it, shards leave their loops, and what the process put into the file system goes.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use tracing::{info, warn};
+
+use crate::admin::ctx::Server;
+use crate::net::ring::wake_by_eventfd;
+use crate::runtime::mesh::Station;
+use crate::sys::signal::{self, Signal};
+
+/// Takes the process's signals until its end.
+pub fn watch_signals(server: &Server, stations: &[Station]) -> ! {
+    loop {
+        let (name, options) = match signal::wait() {
+            Signal::Ignored => continue,
+            Signal::Interrupt if server.stopping.load(Relaxed) => {
+                warn!("You insist... exiting now.");
+                std::process::exit(1);
+            }
+            Signal::Interrupt => ("SIGINT", server.config().shutdown_on_sigint),
+            Signal::Terminate => ("SIGTERM", server.config().shutdown_on_sigterm),
+        };
+        warn!("Received {name} scheduling shutdown...");
+        if options.save && !options.force {
+            // There is no persistence that could save.
+            warn!("Error trying to save the DB, can't exit.");
+            warn!("{name} received but errors trying to shut down the server, check the logs for more information");
+            continue;
+        }
+        warn!("User requested shutdown...");
+        stop(server, stations);
+    }
+}
+
+/// Makes every shard leave its loop.
+pub fn stop(server: &Server, stations: &[Station]) {
+    server.stopping.store(true, Relaxed);
+    for station in stations.iter().filter(|station| station.wake_fd() >= 0) {
+        wake_by_eventfd(station.wake_fd());
+    }
+}
+
+/// Files that exist as long as the server runs.
+#[derive(Debug, Default)]
+pub struct Traces {
+    pub pid_file: Option<PathBuf>,
+    pub unix_socket: Option<PathBuf>,
+}
+
+impl Traces {
+    pub fn remove(self) {
+        if let Some(path) = self.pid_file {
+            info!("Removing the pid file.");
+            remove(&path, "pid file");
+        }
+        if let Some(path) = self.unix_socket {
+            info!("Removing the unix socket file.");
+            remove(&path, "unix socket file");
+        }
+    }
+}
+
+fn remove(path: &Path, what: &str) {
+    if let Err(error) = std::fs::remove_file(path) {
+        warn!("Error removing the {what}: {error}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The process as the operating system sees it: descriptors, background, processor time, what it may be killed for.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Soft and hard limit on open descriptors.
+pub fn descriptor_limit() -> io::Result<(u64, u64)> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: valid for a write of one rlimit.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, hence wrote it.
+    let limit = unsafe { limit.assume_init() };
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+pub fn set_descriptor_limit(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: valid for a read of one rlimit.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
+/// Goes on in a child without a terminal; the process that was started exits. Call while there is one thread.
+pub fn daemonize() -> io::Result<()> {
+    // SAFETY: the process has one thread, so the child may go on as usual.
+    if checked(unsafe { libc::fork() })? > 0 {
+        std::process::exit(0);
+    }
+    // SAFETY: no arguments.
+    checked(unsafe { libc::setsid() })?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    for standard in 0..=2 {
+        // SAFETY: both are descriptors of this process; nothing here owns the standard ones.
+        checked(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), standard) })?;
+    }
+    Ok(())
+}
+
+/// Stops this process until somebody lets it go on: how upstart is told that a service is ready.
+pub fn stop() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+/// Changes the group that a file belongs to.
+pub fn set_group(path: &Path, group: &str) -> io::Result<()> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("unknown group '{group}'"));
+    let name = CString::new(group).map_err(|_| invalid())?;
+    // SAFETY: a valid string; the result is read at once, and no other thread asks for groups.
+    let id = unsafe {
+        let entry = libc::getgrnam(name.as_ptr());
+        if entry.is_null() {
+            return Err(invalid());
+        }
+        (*entry).gr_gid
+    };
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a valid path; -1 leaves the owner as it is.
+    checked(unsafe { libc::chown(path.as_ptr(), libc::uid_t::MAX, id) }).map(drop)
+}
+
+/// Processor time of the process, or of the calling thread, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuTime {
+    pub system_us: u64,
+    pub user_us: u64,
+}
+
+impl CpuTime {
+    pub fn of_process() -> CpuTime {
+        CpuTime::read(libc::RUSAGE_SELF)
+    }
+
+    pub fn of_children() -> CpuTime {
+        CpuTime::read(libc::RUSAGE_CHILDREN)
+    }
+
+    pub fn of_thread() -> CpuTime {
+        CpuTime::read(libc::RUSAGE_THREAD)
+    }
+
+    fn read(whose: libc::c_int) -> CpuTime {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: valid for a write of one rusage, which is valid as zeros if the call fails.
+        let usage = unsafe {
+            libc::getrusage(whose, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        let microseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+        CpuTime { system_us: microseconds(usage.ru_stime), user_us: microseconds(usage.ru_utime) }
+    }
+}
+
+/// `uname`: system name, release and machine.
+pub fn system_name() -> String {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: valid for a write of one utsname; its fields are terminated strings.
+    let name = unsafe {
+        libc::uname(name.as_mut_ptr());
+        name.assume_init()
+    };
+    let text = |field: &[libc::c_char]| -> String {
+        field.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8 as char).collect()
+    };
+    format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
+}
+
+/// Physical memory of the machine in bytes.
+pub fn physical_memory_bytes() -> u64 {
+    // SAFETY: no arguments but names.
+    unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) as u64 * libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}
+
+/// How likely the kernel is to kill this process when memory runs out.
+pub fn oom_score_adj() -> io::Result<i32> {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+pub fn set_oom_score_adj(value: i32) -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", value.to_string())
+}
