@@ -46,12 +46,12 @@ fn main() -> ExitCode {
         eprintln!("Reading standard input: {error}");
         return ExitCode::FAILURE;
     }
-    match load(&command_line, &stdin, &Disk) {
-        Ok(config) if peristyle::server::boot::run(config, command_line.file) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let config = match load(&command_line, &stdin, &Disk) {
+        Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    if peristyle::server::boot::run(config, command_line.file) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
