@@ -53,6 +53,9 @@ pub struct ShardLoop {
     clock_offset_ms: i64,
 }
 
+/// Turns that the end of a shard waits for its listeners.
+const CANCEL_TURNS_MAX: usize = 50;
+
 /// What the ring holds of a connection.
 struct Conn {
     key: ConnKey,
@@ -115,6 +118,23 @@ impl ShardLoop {
             }
         }
         self.core.server.connections[self.core.id].store(0, Relaxed);
+        self.cancel_listeners(events)
+    }
+
+    /// Lets go of the listening sockets before the process ends: what is armed in the ring holds them open, and the
+    /// kernel takes its time to tear down the ring of a process that is gone. The next server wants the port now.
+    fn cancel_listeners(mut self, mut events: Vec<Event>) -> io::Result<()> {
+        self.ring.cancel_all();
+        let mut armed = self.listeners.len();
+        for _ in 0..CANCEL_TURNS_MAX {
+            if armed == 0 {
+                break;
+            }
+            self.ring.turn(Wait::AtMost(Duration::from_millis(10)), &mut events)?;
+            for event in events.drain(..) {
+                armed -= usize::from(matches!(event, Event::Accepted { more: false, .. }));
+            }
+        }
         Ok(())
     }
 

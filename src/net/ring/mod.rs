@@ -148,6 +148,12 @@ impl Ring {
         self.push(entry.user_data(plain(Op::Accept, listener)), Completes::Sometime);
     }
 
+    /// Ends all that is armed; each completes, an accept without `more`.
+    pub fn cancel_all(&mut self) {
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
+        self.push(entry.user_data(plain(Op::Cancel, 0)), Completes::Sometime);
+    }
+
     /// Arms a multishot receive.
     pub fn receive(&mut self, conn: ConnKey, fd: RawFd) {
         let entry = opcode::RecvMulti::new(types::Fd(fd), RECEIVE_GROUP).build();
