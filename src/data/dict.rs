@@ -35,7 +35,7 @@ use std::ops::Deref;
 use ahash::RandomState;
 
 use super::entry::{Entry, EntryRef};
-use bucket::Fingerprint;
+use bucket::{Fingerprint, Slot};
 use directory::{Directory, end_of, hash_of};
 use expiries::{TICK_NEVER, Tick};
 use segment::{PREFIX_BITS, PREFIX_END, Place, Segment, SnapshotState};
@@ -235,7 +235,7 @@ impl Dict {
             Some(segment) if !segment.is_full() => segment,
             _ => self.make_room(hash),
         };
-        let at = segment.put(Fingerprint::of(hash), entry.into_raw());
+        let at = segment.put(Slot::new(Fingerprint::of(hash), entry.into_raw()));
         self.len += 1;
         if expire_at_ms.is_some() {
             self.update_expiry(hash, at, None, expire_at_ms);
@@ -502,7 +502,7 @@ impl Dict {
                 self.expiry.usable_bytes += halves.iter().map(|half| half.expiries.usable_bytes()).sum::<usize>();
                 self.directory.replace_by_halves(halves);
             } else {
-                let mut grown = Segment::new(segment.prefix, segment.depth, segment.len(), segment.snapshot);
+                let mut grown = segment.successor(segment.len());
                 grown.absorb(&mut [segment]);
                 self.expiry.usable_bytes += grown.expiries.usable_bytes();
                 self.directory.replace(grown);
@@ -520,25 +520,28 @@ impl Dict {
             self.clear_prefix = 0;
             return;
         }
-        if self.directory.segment(hash).is_some_and(Segment::should_shrink) {
+        let segment = self.directory.segment(hash).expect("the table is not empty");
+        if segment.should_shrink() || segment.should_refresh() {
             self.shrink(hash);
         }
     }
 
+    /// Merges, shrinks or rebuilds the segment of a hash.
     #[cold]
     fn shrink(&mut self, hash: u64) {
         while self.merge(hash) {}
         let segment = self.directory.segment_mut(hash).expect("the table is not empty");
-        if !segment.should_shrink() {
-            return;
-        }
-        // Some room to grow, lest the next insertion undoes it.
-        let mut shrunk = Segment::new(segment.prefix, segment.depth, segment.len() * 5 / 4, segment.snapshot);
-        if shrunk.buckets() < segment.buckets() {
+        let mut successor = if segment.should_shrink() {
+            // Some room to grow, lest the next insertion undoes it.
+            segment.successor(segment.len() * 5 / 4)
+        } else {
+            segment.twin()
+        };
+        if successor.buckets() < segment.buckets() || segment.should_refresh() {
             self.expiry.usable_bytes -= segment.expiries.usable_bytes();
-            shrunk.absorb(&mut [segment]);
-            self.expiry.usable_bytes += shrunk.expiries.usable_bytes();
-            self.directory.replace(shrunk);
+            successor.absorb(&mut [segment]);
+            self.expiry.usable_bytes += successor.expiries.usable_bytes();
+            self.directory.replace(successor);
         }
     }
 

@@ -363,7 +363,7 @@ fn a_ttl_costs_at_most_16_bytes() {
         let bytes = |ttl: bool| {
             let mut dict = dict();
             let mut entries = 0;
-            for n in 0..200_000u32 {
+            for n in 0..60_000u32 {
                 let expire_at_ms = (ttl && n % one_in == 0).then_some(NOW_MS + i64::from(n));
                 let entry = Entry::new(&key(n), Value::Text(&value[..8 + n as usize % 93]), expire_at_ms, 0);
                 entries += entry.usable_bytes();
@@ -371,7 +371,7 @@ fn a_ttl_costs_at_most_16_bytes() {
             }
             entries + dict.usable_bytes()
         };
-        let each = (bytes(true) - bytes(false)) as f64 / f64::from(200_000 / one_in);
+        let each = (bytes(true) - bytes(false)) as f64 / f64::from(60_000 / one_in);
         println!("a TTL on one key in {one_in}: {each:.2} bytes");
         assert!(each <= 16.0);
     }
@@ -497,7 +497,7 @@ fn a_flood_of_equal_fingerprints_is_slow_and_right() {
             grown.absorb(&mut [&mut segment]);
             segment = grown;
         }
-        segment.put(fingerprint, Entry::new(&key(n), Value::Int(0), None, 0).into_raw());
+        segment.put(Slot::new(fingerprint, Entry::new(&key(n), Value::Int(0), None, 0).into_raw()));
     }
     assert!(segment.find(fingerprint, &key(LEN)).is_none());
     for n in 0..LEN {
@@ -506,4 +506,27 @@ fn a_flood_of_equal_fingerprints_is_slow_and_right() {
         assert!(segment.find(fingerprint, &key(n)).is_none());
     }
     assert_eq!(segment.len(), 0);
+}
+
+#[test]
+fn churn_leaves_lookups_as_short_as_they_were() {
+    const LEN: u32 = 20_000;
+    let mut dict = dict();
+    for n in 0..LEN {
+        put(&mut dict, &key(n), 0, None);
+    }
+    let looked_at = |dict: &Dict, from: u32| {
+        let buckets = (from..from + 10_000).map(|n| {
+            let hash = dict.hash(&key(n));
+            dict.directory.segment(hash).expect("not empty").probe_len(Fingerprint::of(hash))
+        });
+        buckets.sum::<usize>()
+    };
+    let fresh = looked_at(&dict, 10_000_000);
+    for n in LEN..20 * LEN {
+        remove(&mut dict, &key(n - LEN));
+        put(&mut dict, &key(n), 0, None);
+    }
+    let churned = looked_at(&dict, 10_000_000);
+    assert!(churned < fresh * 5 / 4, "10,000 misses look at {churned} buckets, at first {fresh}");
 }
