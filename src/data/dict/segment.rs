@@ -12,6 +12,7 @@ use super::super::entry::{Entry, EntryRef};
 use super::super::size_class::allocation_size;
 use super::bucket::{Bucket, Fingerprint, PLACES, Slot, prefetch};
 use super::expiries::{Expiries, TICK_NEVER, Tick};
+use super::snapshot::SnapshotState;
 
 /// A prefix is kept left-aligned in this many bits, so that it keeps its place in the order when segments split.
 pub(super) const PREFIX_BITS: u32 = 24;
@@ -31,43 +32,6 @@ const BUCKETS_MAX: usize = u16::MAX as usize / PLACES;
 const SPLIT_AT: [u32; 8] = [768, 838, 913, 996, 1086, 1184, 1292, 1409];
 /// Of 64: the fullest that buckets of the first draw become. The last draw adds 7.
 const LOAD_MAX: usize = 52;
-
-/// How far a snapshot has come in a segment, for each of its 64 groups of fingerprints.
-///
-/// A number is compared, never flipped: the groups in `saved` are as new as `number`, all others are older. A group is a
-/// range of fingerprints rather than a bucket, so that growing and shrinking cannot mix saved with unsaved entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SnapshotState {
-    pub(super) number: u64,
-    pub(super) saved: u64,
-}
-
-impl SnapshotState {
-    const GROUP_SHIFT: u32 = Fingerprint::BITS - 6;
-
-    pub(super) fn all_saved(number: u64) -> SnapshotState {
-        SnapshotState { number, saved: u64::MAX }
-    }
-
-    pub(super) fn group(fingerprint: Fingerprint) -> u32 {
-        u32::from(fingerprint.bits() >> SnapshotState::GROUP_SHIFT)
-    }
-
-    pub(super) fn group_range(group: u32) -> Range<u16> {
-        (group << SnapshotState::GROUP_SHIFT) as u16..((group + 1) << SnapshotState::GROUP_SHIFT) as u16
-    }
-
-    pub(super) fn is_saved(self, group: u32, number: u64) -> bool {
-        self.number == number && self.saved >> group & 1 != 0
-    }
-
-    pub(super) fn mark_saved(&mut self, group: u32, number: u64) {
-        if self.number != number {
-            *self = SnapshotState { number, saved: 0 };
-        }
-        self.saved |= 1 << group;
-    }
-}
 
 #[repr(C, align(64))]
 pub(super) struct Segment {

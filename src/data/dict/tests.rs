@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::entry::{Value, ValueRef};
+use super::expire::TICK_MS_LOG2;
+use super::scan::below;
 use super::*;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -350,6 +352,7 @@ fn overhead_per_string_key_is_below_32_bytes() {
             overheads.push(overhead);
         }
     }
+    assert!(dict.directory.words() <= 1_000_000 / 256, "{} words", dict.directory.words());
     let average = overheads.iter().sum::<f64>() / overheads.len() as f64;
     let worst = overheads.iter().copied().fold(0.0, f64::max);
     println!("average {average:.2}, at most {worst:.2}");
