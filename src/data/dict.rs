@@ -351,6 +351,8 @@ impl Dict {
             for index in 0..segment.expiries.len() {
                 expiry.tick_sum += u64::from(segment.expiries.tick(index));
                 assert!(self.expiry.tick_min <= segment.expiries.tick(index), "earliest tick of all");
+                let passed = end_of(segment) <= self.expiry.pass_prefix;
+                assert!(!passed || self.expiry.pass_tick_min <= segment.expiries.tick(index), "earliest tick passed");
             }
         }
         assert_eq!(len, self.len, "length");

@@ -34,8 +34,8 @@ pub(super) struct ExpiryState {
     /// No key is due earlier. Lowered by insertions, raised at the end of a pass over all segments.
     pub(super) tick_min: Tick,
     /// Where the pass goes on, and the earliest tick that it leaves behind.
-    pass_prefix: u32,
-    pass_tick_min: Tick,
+    pub(super) pass_prefix: u32,
+    pub(super) pass_tick_min: Tick,
     /// Something due was not admitted, so that another pass at once would be in vain.
     pass_refused: bool,
 }

@@ -51,7 +51,7 @@ enum Step {
     Put { from: u32, len: u32, value: i64, ttl_ms: Option<i64> },
     Remove { from: u32, len: u32 },
     Expire { from: u32, len: u32, ttl_ms: Option<i64> },
-    Pass { ms: i64 },
+    Pass { ms: i64, slices_max: usize },
     Clear { entries: usize },
     Scan { calls: usize },
     BeginSnapshot,
@@ -70,7 +70,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, len, value, ttl_ms)| Step::Put { from, len, value, ttl_ms }),
         5 => (from(), len()).prop_map(|(from, len)| Step::Remove { from, len }),
         3 => (from(), len(), ttl_ms()).prop_map(|(from, len, ttl_ms)| Step::Expire { from, len, ttl_ms }),
-        2 => (0..5_000i64).prop_map(|ms| Step::Pass { ms }),
+        2 => (0..5_000i64, prop_oneof![1..5usize, Just(usize::MAX)])
+            .prop_map(|(ms, slices_max)| Step::Pass { ms, slices_max }),
         1 => (0..3_000usize).prop_map(|entries| Step::Clear { entries }),
         3 => (0..60usize).prop_map(|calls| Step::Scan { calls }),
         1 => Just(Step::BeginSnapshot),
@@ -137,11 +138,11 @@ impl Model {
                     }
                 }
             }
-            Step::Pass { ms } => {
+            Step::Pass { ms, slices_max } => {
                 self.now_ms += ms;
                 // An unsaved key must not go before it is saved; active expiry leaves such keys alone.
                 if self.snapshot.is_none() {
-                    self.expire();
+                    self.expire(slices_max);
                 }
             }
             Step::Clear { entries } => {
@@ -210,9 +211,10 @@ impl Model {
         }
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, slices_max: usize) {
         let mut expired = Vec::new();
-        loop {
+        let mut complete = false;
+        for _ in 0..slices_max {
             let slice = self.dict.expire_slice(
                 self.now_ms,
                 50,
@@ -225,6 +227,7 @@ impl Model {
             assert!(slice.expired <= 50);
             self.dict.assert_consistent();
             if !slice.more {
+                complete = true;
                 break;
             }
         }
@@ -232,6 +235,9 @@ impl Model {
             let (_, expire_at_ms) = self.map.remove(entry.key()).expect("expired once");
             assert_eq!(entry.expire_at_ms(), expire_at_ms);
             self.forget(entry.key());
+        }
+        if !complete {
+            return;
         }
         let due_ms = self.now_ms - (1 << TICK_MS_LOG2);
         for (key, (_, expire_at_ms)) in &self.map {
@@ -279,7 +285,7 @@ fn walk_hash(index: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn table_behaves_like_a_map(steps in prop::collection::vec(step(), 0..40)) {
