@@ -85,19 +85,26 @@ fn keys(range: std::ops::Range<u64>) -> Vec<[u8; 16]> {
     (0..KEYS).map(|n| key(range.start + mix(n) % (range.end - range.start))).collect()
 }
 
-fn get(dict: &Dict, hash: u64, key: &[u8]) -> usize {
+/// A hit copies the value, as a reply does.
+fn get(dict: &Dict, hash: u64, key: &[u8], reply: &mut [u8; 256]) -> usize {
     dict.get(hash, key).map_or(0, |entry| match entry.value() {
-        ValueRef::Bytes(bytes) => usize::from(bytes[0]),
+        ValueRef::Bytes(bytes) => {
+            reply[..bytes.len()].copy_from_slice(bytes);
+            bytes.len()
+        }
         ValueRef::Int(_) | ValueRef::Shared(_) => unreachable!("all values here are short strings"),
     })
 }
 
-fn get_peer(peer: &Peer, key: &[u8]) -> usize {
-    peer.get(key).map_or(0, |value| usize::from(value[0]))
+fn get_peer(peer: &Peer, key: &[u8], reply: &mut [u8; 256]) -> usize {
+    peer.get(key).map_or(0, |value| {
+        reply[..value.len()].copy_from_slice(value);
+        value.len()
+    })
 }
 
 /// Two passes over a batch, as a turn of the reactor makes them, and then the lookups.
-fn get_batch(dict: &Dict, batch: &[[u8; 16]]) -> usize {
+fn get_batch(dict: &Dict, batch: &[[u8; 16]], reply: &mut [u8; 256]) -> usize {
     let mut hashes = [0; 16];
     for (hash, key) in hashes.iter_mut().zip(batch) {
         *hash = dict.hash(key);
@@ -106,7 +113,7 @@ fn get_batch(dict: &Dict, batch: &[[u8; 16]]) -> usize {
     for &hash in &hashes[..batch.len()] {
         dict.prefetch_entry(hash);
     }
-    batch.iter().zip(hashes).map(|(key, hash)| get(dict, hash, key)).sum()
+    batch.iter().zip(hashes).map(|(key, hash)| get(dict, hash, key, reply)).sum()
 }
 
 /// One criterion iteration is one key of `keys`, in turn.
@@ -117,10 +124,12 @@ fn each_key(b: &mut criterion::Bencher<'_>, keys: &[[u8; 16]], mut run: impl FnM
 
 fn each_batch(b: &mut criterion::Bencher<'_>, keys: &[[u8; 16]], len: usize, dict: &Dict) {
     b.iter_custom(|iterations| {
+        let mut reply = [0; 256];
         let start = Instant::now();
         let mut left = iterations as usize;
         for batch in keys.chunks_exact(len).cycle() {
-            black_box(get_batch(dict, batch));
+            black_box(get_batch(dict, batch, &mut reply));
+            black_box(&reply);
             left = left.saturating_sub(len);
             if left == 0 {
                 return start.elapsed();
@@ -133,16 +142,17 @@ fn each_batch(b: &mut criterion::Bencher<'_>, keys: &[[u8; 16]], len: usize, dic
 fn lookups(c: &mut Criterion) {
     let (dict, peer) = (filled_dict(), filled_peer());
     let (present, absent) = (keys(0..KEYS), keys(KEYS..2 * KEYS));
+    let mut reply = [0; 256];
     let mut group = c.benchmark_group("lookup");
     group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(2));
     group.bench_function("hash of 16 bytes", |b| each_key(b, &present, |key| dict.hash(key) as usize));
-    group.bench_function("hit", |b| each_key(b, &present, |key| get(&dict, dict.hash(key), key)));
-    group.bench_function("hit, hashbrown", |b| each_key(b, &present, |key| get_peer(&peer, key)));
+    group.bench_function("hit", |b| each_key(b, &present, |key| get(&dict, dict.hash(key), key, &mut reply)));
+    group.bench_function("hit, hashbrown", |b| each_key(b, &present, |key| get_peer(&peer, key, &mut reply)));
     for len in [4, 16] {
         group.bench_function(format!("hit, batch of {len}"), |b| each_batch(b, &present, len, &dict));
     }
-    group.bench_function("miss", |b| each_key(b, &absent, |key| get(&dict, dict.hash(key), key)));
-    group.bench_function("miss, hashbrown", |b| each_key(b, &absent, |key| get_peer(&peer, key)));
+    group.bench_function("miss", |b| each_key(b, &absent, |key| get(&dict, dict.hash(key), key, &mut reply)));
+    group.bench_function("miss, hashbrown", |b| each_key(b, &absent, |key| get_peer(&peer, key, &mut reply)));
     group.bench_function("miss, batch of 16", |b| each_batch(b, &absent, 16, &dict));
     group.finish();
 }

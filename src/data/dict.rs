@@ -5,9 +5,10 @@
 //! lookup  directory word (2^depth of them) -> bucket (64 bytes, 9 places) -> entry
 //! ```
 //!
-//! - A *segment* holds the hashes of one prefix, up to some hundred entries. It grows in steps of a quarter by moving
-//!   places, and splits in two when it is large; nothing else ever moves, so that no insertion takes longer than a split
-//!   (tens of microseconds). It shrinks and merges with its buddy the same way, down to nothing.
+//! - A *segment* holds the hashes of one prefix, up to about 1400 entries. It grows in steps of a quarter by moving
+//!   places, and splits in two when it is large; nothing else ever moves. The longest insertion while a table grows to
+//!   ten million keys is a split of some 80 µs, or one of the rare doublings of the directory, 0.2 ms there
+//!   (`cargo bench --bench dict -- report`). A segment shrinks and merges with its buddy the same way, down to nothing.
 //! - A *bucket* is a cache line: nine tags, nine pointers of 48 bits. The five bits that a pointer leaves and the tag are
 //!   the *fingerprint*; it chooses the home bucket, monotonically, whatever the number of buckets. So both resizing a
 //!   segment and scanning in a fixed order need no look at the entries.
@@ -22,8 +23,11 @@
 
 mod bucket;
 mod directory;
+mod expire;
 mod expiries;
+mod scan;
 mod segment;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -35,20 +39,15 @@ use std::ops::Deref;
 use ahash::RandomState;
 
 use super::entry::{Entry, EntryRef};
-use bucket::Fingerprint;
+use bucket::{Fingerprint, Slot};
 use directory::{Directory, end_of, hash_of};
-use expiries::{TICK_NEVER, Tick};
-use segment::{PREFIX_BITS, PREFIX_END, Place, Segment, SnapshotState};
+pub use expire::ExpireSlice;
+use expire::ExpiryState;
+use segment::{PREFIX_BITS, PREFIX_END, Place, Segment};
+use snapshot::{Snapshot, SnapshotState};
 
-/// The expiry index counts in units of 128 ms: a key is collected that much after its time at most (and is invisible
-/// from its time on), and 32 bits last for 17 years. What expires later is collected on access only.
-const TICK_MS_LOG2: u32 = 7;
 /// How many entries are asked for ahead of their removal, so that the misses overlap.
 const REMOVE_BATCH: usize = 16;
-/// An expiry slice looks at this many segments for each entry that it may collect.
-const SEGMENTS_PER_EXPIRED: usize = 4;
-/// SCAN looks at this many buckets for each element that was asked for, as Redis does.
-const SCAN_BUCKETS_PER_ELEMENT: usize = 10;
 /// The directory may be this much deeper than an even distribution of hashes would make it.
 const EXTRA_DEPTH: u32 = 4;
 /// A segment never holds fewer entries on average than this when depth is limited by the number of keys.
@@ -68,36 +67,6 @@ pub struct Dict {
 
 // SAFETY: the table owns its segments and entries, and entries are Send. It is not Sync, as access bits are cells.
 unsafe impl Send for Dict {}
-
-struct ExpiryState {
-    /// Tick zero.
-    base_ms: i64,
-    len: usize,
-    usable_bytes: usize,
-    /// Sum of all ticks, for the average.
-    tick_sum: u64,
-    /// No key is due earlier. Lowered by insertions, raised at the end of a pass over all segments.
-    tick_min: Tick,
-    /// Where the pass goes on, and the earliest tick that it leaves behind.
-    pass_prefix: u32,
-    pass_tick_min: Tick,
-    /// Something due was not admitted, so that another pass at once would be in vain.
-    pass_refused: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Snapshot {
-    number: u64,
-    running: bool,
-}
-
-/// What `expire_slice` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpireSlice {
-    pub expired: usize,
-    /// There may be more that is due.
-    pub more: bool,
-}
 
 /// Where an entry is, for as long as the table is not changed: a lookup's result that borrows nothing.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +204,7 @@ impl Dict {
             Some(segment) if !segment.is_full() => segment,
             _ => self.make_room(hash),
         };
-        let at = segment.put(Fingerprint::of(hash), entry.into_raw());
+        let at = segment.put(Slot::new(Fingerprint::of(hash), entry.into_raw()));
         self.len += 1;
         if expire_at_ms.is_some() {
             self.update_expiry(hash, at, None, expire_at_ms);
@@ -249,79 +218,6 @@ impl Dict {
     /// Visits all entries, in the table's order.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.directory.segments().flat_map(|segment| segment.places().map(|at| segment.entry(at)))
-    }
-
-    /// Visits about `count` entries from `cursor` on, and returns the next cursor: zero, where a scan begins, at its end.
-    ///
-    /// Whatever happens to the table between the calls, an entry that stays in it is visited at least once: the order is
-    /// fixed, and a cursor is a place in it. A segment that has split meanwhile may be visited from its left half again,
-    /// one that has merged begins anew; only those entries may come twice. A cursor fits into 42 bits.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(EntryRef<'a>)) -> u64 {
-        let mut cursor = ScanCursor::unpack(cursor);
-        let (mut visited, mut buckets) = (0, 0);
-        while let Some(segment) = self.directory.segment(hash_of(cursor.prefix)) {
-            if segment.depth < cursor.depth {
-                cursor.fingerprint = 0;
-            }
-            let first = segment.home_of(cursor.fingerprint);
-            for home in first..segment.buckets() {
-                if visited >= count || buckets >= count.saturating_mul(SCAN_BUCKETS_PER_ELEMENT) {
-                    return ScanCursor { depth: segment.depth, prefix: segment.prefix, ..cursor }.pack();
-                }
-                segment.prefetch_entries(home + 1);
-                visited += segment.visit_home(home, cursor.fingerprint..Fingerprint::END, &mut visit);
-                buckets += 1;
-                cursor.fingerprint = segment.home_end(home);
-            }
-            cursor = ScanCursor { depth: 0, prefix: end_of(segment), fingerprint: 0 };
-            if cursor.prefix == PREFIX_END {
-                break;
-            }
-        }
-        0
-    }
-
-    /// A random entry; all are about equally likely. `random` returns uniform 64-bit numbers.
-    pub fn random(&self, mut random: impl FnMut() -> u64) -> Option<EntryRef<'_>> {
-        let segment = self.random_segment(random(), |segment| segment.len() > 0)?;
-        loop {
-            let at = segment.place_at(below(random(), segment.places_total()));
-            if segment.is_occupied(at) {
-                return Some(segment.entry(at));
-            }
-        }
-    }
-
-    /// A random entry among those that have an expiry.
-    pub fn random_expiring(&self, mut random: impl FnMut() -> u64) -> Option<EntryRef<'_>> {
-        if self.expiry.len == 0 {
-            return None;
-        }
-        let segment = self.random_segment(random(), |segment| segment.expiries.len() > 0)?;
-        let at = segment.expiry_place(below(random(), segment.expiries.len()));
-        Some(segment.entry(at))
-    }
-
-    /// Up to `count` entries that lie together at a random place, for an eviction that compares samples.
-    pub fn sample<'a>(&'a self, count: usize, mut random: impl FnMut() -> u64, mut visit: impl FnMut(EntryRef<'a>)) {
-        let Some(segment) = self.random_segment(random(), |segment| segment.len() > 0) else { return };
-        let (from, total) = (below(random(), segment.places_total()), segment.places_total());
-        let numbers = (0..total).map(|offset| (from + offset) % total);
-        let places = numbers.map(|number| segment.place_at(number)).filter(|&at| segment.is_occupied(at));
-        places.take(count).for_each(|at| visit(segment.entry(at)));
-    }
-
-    /// The segment of a random hash, or the next one that suits.
-    fn random_segment(&self, hash: u64, suits: impl Fn(&Segment) -> bool) -> Option<&Segment> {
-        let mut segment = self.directory.segment(hash)?;
-        let start = segment.prefix;
-        while !suits(segment) {
-            segment = self.directory.segment(hash_of(end_of(segment) % PREFIX_END))?;
-            if segment.prefix == start {
-                return None;
-            }
-        }
-        Some(segment)
     }
 
     /// Frees up to `entries_max` entries; true when none is left. Nothing else is to be done with the table meanwhile.
@@ -348,143 +244,6 @@ impl Dict {
         self.len == 0
     }
 
-    /// Removes keys whose time is before `now_ms`: up to `entries_max` of those that `admit` lets go.
-    ///
-    /// The index names them; no other entry is touched. Call again at once if there is more, else not before
-    /// `next_expire_ms`. What is not admitted stays due.
-    pub fn expire_slice(
-        &mut self,
-        now_ms: i64,
-        entries_max: usize,
-        mut admit: impl FnMut(EntryRef<'_>) -> bool,
-        mut on_expired: impl FnMut(Entry),
-    ) -> ExpireSlice {
-        let mut slice = ExpireSlice { expired: 0, more: false };
-        let Some(now) = self.expiry.now(now_ms) else { return slice };
-        if self.expiry.tick_min > now {
-            return slice;
-        }
-        for _ in 0..=entries_max * SEGMENTS_PER_EXPIRED {
-            let hash = hash_of(self.expiry.pass_prefix);
-            let Some(segment) = self.directory.segment(hash) else { return slice };
-            if segment.expiries.tick_min() <= now {
-                let complete = self.expire_segment(hash, now, entries_max, &mut slice, &mut admit, &mut on_expired);
-                if !complete {
-                    slice.more = true;
-                    return slice;
-                }
-            }
-            // The segment may have been merged or freed.
-            let Some(segment) = self.directory.segment(hash) else { return slice };
-            self.expiry.pass_tick_min = self.expiry.pass_tick_min.min(segment.expiries.tick_min());
-            self.expiry.pass_prefix = end_of(segment);
-            if self.expiry.pass_prefix == PREFIX_END {
-                slice.more = self.expiry.end_pass() <= now && !std::mem::take(&mut self.expiry.pass_refused);
-                return slice;
-            }
-        }
-        slice.more = true;
-        slice
-    }
-
-    /// Collects what is due in one segment; false if `entries_max` came first.
-    fn expire_segment(
-        &mut self,
-        hash: u64,
-        now: Tick,
-        entries_max: usize,
-        slice: &mut ExpireSlice,
-        admit: &mut impl FnMut(EntryRef<'_>) -> bool,
-        on_expired: &mut impl FnMut(Entry),
-    ) -> bool {
-        let Some(segment) = self.directory.segment(hash) else { return true };
-        let mut end = segment.expiries.len();
-        loop {
-            let Some(segment) = self.directory.segment(hash) else { return true };
-            let mut batch = [None; REMOVE_BATCH];
-            let mut batch_len = 0;
-            while batch_len < REMOVE_BATCH.min(entries_max - slice.expired) {
-                let Some(index) = segment.expiries.due_before(end, now) else {
-                    end = 0;
-                    break;
-                };
-                end = index;
-                let at = segment.expiry_place(index);
-                segment.prefetch_place(at);
-                batch[batch_len] = Some(at);
-                batch_len += 1;
-            }
-            let batch = batch.into_iter().flatten();
-            for at in batch.clone() {
-                bucket::prefetch(segment.entry_pointer(at).as_ptr());
-            }
-            // Records behind `end` are not due or were seen; removing from the back never moves an unseen one.
-            for at in batch {
-                let segment = self.directory.segment(hash).expect("nothing merges before after_removal");
-                if admit(segment.entry(at)) {
-                    on_expired(self.take_at(hash, at));
-                    slice.expired += 1;
-                } else {
-                    self.expiry.pass_refused = true;
-                }
-            }
-            let exhausted = slice.expired == entries_max;
-            if end == 0 || exhausted {
-                if let Some(segment) = self.directory.segment_mut(hash) {
-                    segment.expiries.recompute_tick_min();
-                }
-                self.after_removal(hash);
-                return !exhausted;
-            }
-        }
-    }
-
-    /// No active expiry has anything to do before this time; nothing at all if no key has an expiry.
-    pub fn next_expire_ms(&self) -> Option<i64> {
-        (self.expiry.len > 0 && self.expiry.tick_min < TICK_NEVER).then(|| self.expiry.due_ms(self.expiry.tick_min))
-    }
-
-    /// The average of what is left to live of the keys that have an expiry, for INFO.
-    pub fn average_ttl_ms(&self, now_ms: i64) -> i64 {
-        let Some(average) = self.expiry.tick_sum.checked_div(self.expiry.len as u64) else { return 0 };
-        (self.expiry.base_ms + ((average as i64) << TICK_MS_LOG2) - now_ms).max(0)
-    }
-
-    /// Begins a snapshot: from now on all that is in the table counts as not saved. Numbers ascend.
-    pub fn begin_snapshot(&mut self, number: u64) {
-        assert!(number > self.snapshot.number, "numbers of snapshots ascend");
-        self.snapshot = Snapshot { number, running: true };
-    }
-
-    /// Ends a snapshot, complete or not.
-    pub fn end_snapshot(&mut self) {
-        self.snapshot.running = false;
-    }
-
-    /// Whether a key may be written without saving first what the running snapshot has to contain.
-    #[inline]
-    pub fn is_saved(&self, hash: u64) -> bool {
-        let Snapshot { number, running } = self.snapshot;
-        let group = SnapshotState::group(Fingerprint::of(hash));
-        !running || self.directory.segment(hash).is_none_or(|segment| segment.snapshot.is_saved(group, number))
-    }
-
-    /// Visits the entries that are saved together with a key, and marks them as saved. Those that are so already are not
-    /// visited.
-    pub fn save_group(&mut self, hash: u64, mut visit: impl FnMut(EntryRef<'_>)) {
-        if self.is_saved(hash) {
-            return;
-        }
-        let number = self.snapshot.number;
-        let group = SnapshotState::group(Fingerprint::of(hash));
-        let range = SnapshotState::group_range(group);
-        let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
-        for home in segment.home_of(range.start)..=segment.home_of(range.end - 1) {
-            segment.visit_home(home, range.clone(), &mut visit);
-        }
-        segment.snapshot.mark_saved(group, number);
-    }
-
     /// Makes room in the segment of a hash, or makes the first one.
     #[cold]
     fn make_room(&mut self, hash: u64) -> &mut Segment {
@@ -502,7 +261,7 @@ impl Dict {
                 self.expiry.usable_bytes += halves.iter().map(|half| half.expiries.usable_bytes()).sum::<usize>();
                 self.directory.replace_by_halves(halves);
             } else {
-                let mut grown = Segment::new(segment.prefix, segment.depth, segment.len(), segment.snapshot);
+                let mut grown = segment.successor(segment.len());
                 grown.absorb(&mut [segment]);
                 self.expiry.usable_bytes += grown.expiries.usable_bytes();
                 self.directory.replace(grown);
@@ -520,25 +279,28 @@ impl Dict {
             self.clear_prefix = 0;
             return;
         }
-        if self.directory.segment(hash).is_some_and(Segment::should_shrink) {
+        let segment = self.directory.segment(hash).expect("the table is not empty");
+        if segment.should_shrink() || segment.should_refresh() {
             self.shrink(hash);
         }
     }
 
+    /// Merges, shrinks or rebuilds the segment of a hash.
     #[cold]
     fn shrink(&mut self, hash: u64) {
         while self.merge(hash) {}
         let segment = self.directory.segment_mut(hash).expect("the table is not empty");
-        if !segment.should_shrink() {
-            return;
-        }
-        // Some room to grow, lest the next insertion undoes it.
-        let mut shrunk = Segment::new(segment.prefix, segment.depth, segment.len() * 5 / 4, segment.snapshot);
-        if shrunk.buckets() < segment.buckets() {
+        let mut successor = if segment.should_shrink() {
+            // Some room to grow, lest the next insertion undoes it.
+            segment.successor(segment.len() * 5 / 4)
+        } else {
+            segment.twin()
+        };
+        if successor.buckets() < segment.buckets() || segment.should_refresh() {
             self.expiry.usable_bytes -= segment.expiries.usable_bytes();
-            shrunk.absorb(&mut [segment]);
-            self.expiry.usable_bytes += shrunk.expiries.usable_bytes();
-            self.directory.replace(shrunk);
+            successor.absorb(&mut [segment]);
+            self.expiry.usable_bytes += successor.expiries.usable_bytes();
+            self.directory.replace(successor);
         }
     }
 
@@ -576,35 +338,6 @@ impl Dict {
         segment.take(at)
     }
 
-    /// Brings the expiry index from one time of an entry to another.
-    fn update_expiry(&mut self, hash: u64, at: Place, from_ms: Option<i64>, to_ms: Option<i64>) {
-        let segment = self.directory.segment_mut(hash).expect("an occupied place");
-        let expiry = &mut self.expiry;
-        let usable_before = segment.expiries.usable_bytes();
-        let removed = match (from_ms, to_ms) {
-            (None, None) => return,
-            (None, Some(to_ms)) => {
-                segment.add_expiry(at, expiry.tick(to_ms));
-                None
-            }
-            (Some(_), Some(to_ms)) => Some(segment.set_expiry(at, expiry.tick(to_ms))),
-            (Some(_), None) => Some(segment.remove_expiry(at)),
-        };
-        expiry.usable_bytes = expiry.usable_bytes + segment.expiries.usable_bytes() - usable_before;
-        if let Some(tick) = removed {
-            expiry.len -= 1;
-            expiry.tick_sum -= u64::from(tick);
-        }
-        if let Some(to_ms) = to_ms {
-            let tick = expiry.tick(to_ms);
-            expiry.len += 1;
-            expiry.tick_sum += u64::from(tick);
-            expiry.tick_min = expiry.tick_min.min(tick);
-            // The pass may be past this segment.
-            expiry.pass_tick_min = expiry.pass_tick_min.min(tick);
-        }
-    }
-
     /// Panics if anything that the table keeps contradicts its entries. For tests and the simulation: it visits all.
     pub fn assert_consistent(&self) {
         self.directory.assert_consistent();
@@ -618,6 +351,8 @@ impl Dict {
             for index in 0..segment.expiries.len() {
                 expiry.tick_sum += u64::from(segment.expiries.tick(index));
                 assert!(self.expiry.tick_min <= segment.expiries.tick(index), "earliest tick of all");
+                let passed = end_of(segment) <= self.expiry.pass_prefix;
+                assert!(!passed || self.expiry.pass_tick_min <= segment.expiries.tick(index), "earliest tick passed");
             }
         }
         assert_eq!(len, self.len, "length");
@@ -640,75 +375,6 @@ fn hash_with(hasher: &RandomState, key: &[u8]) -> u64 {
     let mut state = hasher.build_hasher();
     state.write(key);
     state.finish()
-}
-
-/// A uniform number below `end`, from a uniform 64-bit number.
-fn below(random: u64, end: usize) -> usize {
-    ((u128::from(random) * end as u128) >> 64) as usize
-}
-
-impl ExpiryState {
-    fn new(base_ms: i64) -> ExpiryState {
-        ExpiryState {
-            base_ms,
-            len: 0,
-            usable_bytes: 0,
-            tick_sum: 0,
-            tick_min: TICK_NEVER,
-            pass_prefix: 0,
-            pass_tick_min: TICK_NEVER,
-            pass_refused: false,
-        }
-    }
-
-    /// Rounded up, so that what is due by its tick is due.
-    fn tick(&self, at_ms: i64) -> Tick {
-        let after_base_ms = at_ms.saturating_sub(self.base_ms).max(0) as u64;
-        after_base_ms.div_ceil(1 << TICK_MS_LOG2).min(u64::from(TICK_NEVER)) as Tick
-    }
-
-    /// The last tick that is due. As in Redis a key lives through the millisecond of its expiry.
-    fn now(&self, now_ms: i64) -> Option<Tick> {
-        let after_base_ms = now_ms.checked_sub(self.base_ms)?.checked_sub(1).filter(|&ms| ms >= 0)?;
-        Some((after_base_ms as u64 >> TICK_MS_LOG2).min(u64::from(TICK_NEVER - 1)) as Tick)
-    }
-
-    fn due_ms(&self, tick: Tick) -> i64 {
-        self.base_ms + (i64::from(tick) << TICK_MS_LOG2) + 1
-    }
-
-    /// All segments were visited since the pass began; returns the earliest tick that is left.
-    fn end_pass(&mut self) -> Tick {
-        self.tick_min = std::mem::replace(&mut self.pass_tick_min, TICK_NEVER);
-        self.pass_prefix = 0;
-        self.tick_min
-    }
-}
-
-/// A place in the table's order: the fingerprints from `fingerprint` on of the segment with this prefix, and all that
-/// follows. `depth` is the segment's, to recognise that it has merged.
-#[derive(Clone, Copy)]
-struct ScanCursor {
-    depth: u8,
-    prefix: u32,
-    fingerprint: u16,
-}
-
-impl ScanCursor {
-    fn pack(self) -> u64 {
-        let high = u64::from(self.depth) << PREFIX_BITS | u64::from(self.prefix);
-        high << Fingerprint::BITS | u64::from(self.fingerprint)
-    }
-
-    /// Clients may send any number; all are taken for some cursor.
-    fn unpack(cursor: u64) -> ScanCursor {
-        let high = cursor >> Fingerprint::BITS;
-        ScanCursor {
-            depth: (high >> PREFIX_BITS) as u8 & 0x1f,
-            prefix: high as u32 & (PREFIX_END - 1),
-            fingerprint: cursor as u16 & (Fingerprint::END - 1),
-        }
-    }
 }
 
 impl VacantMut<'_> {

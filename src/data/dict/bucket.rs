@@ -9,8 +9,6 @@ pub(super) const PLACES: usize = 9;
 const POINTER_SHIFT: u32 = 4;
 const POINTER_BITS: u32 = 43;
 const ADDRESS_BITS: u32 = 47;
-/// A count of displaced entries that has reached this value is not exact any more, and stays until the next rebuild.
-const DISPLACED_MAX: u8 = u8::MAX;
 
 /// Thirteen bits of the hash, of their own: not those that choose the segment. They choose the home bucket, and are
 /// kept with each entry, eight as its tag and five beside its pointer, so that an entry can be moved within a segment
@@ -28,10 +26,6 @@ impl Fingerprint {
         let bits = (hash >> Fingerprint::SHIFT) as u16 & (Fingerprint::END - 1);
         // Tag zero marks a free place.
         Fingerprint(bits | u16::from(bits as u8 == 0))
-    }
-
-    fn new(tag: u8, high: u8) -> Fingerprint {
-        Fingerprint(u16::from(high) << 8 | u16::from(tag))
     }
 
     /// Monotone in the fingerprint: a segment is in order of fingerprints whatever its size, which is what a scan
@@ -52,14 +46,54 @@ impl Fingerprint {
     fn high(self) -> u8 {
         (self.0 >> 8) as u8
     }
+
+    /// By the lowest bits, which differ among the fingerprints of one home.
+    #[inline]
+    fn passed_bit(self) -> u8 {
+        1 << (self.0 & 7)
+    }
 }
 
-/// Entries whose fingerprint is at home here go to later buckets when this one is full; `displaced` counts them, and
-/// those from earlier homes which had to pass, so that a lookup knows whether to look further.
+/// What an occupied place holds: the fingerprint, and an owned entry.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    tag: u8,
+    pointer: [u8; 6],
+}
+
+impl Slot {
+    pub(super) fn new(fingerprint: Fingerprint, pointer: NonNull<u8>) -> Slot {
+        let address = pointer.as_ptr().expose_provenance() as u64;
+        assert!(address >> ADDRESS_BITS == 0 && address.trailing_zeros() >= POINTER_SHIFT, "unforeseen address");
+        let packed = address >> POINTER_SHIFT | u64::from(fingerprint.high()) << POINTER_BITS;
+        let [a, b, c, d, e, f, ..] = packed.to_le_bytes();
+        Slot { tag: fingerprint.tag(), pointer: [a, b, c, d, e, f] }
+    }
+
+    #[inline]
+    fn packed(self) -> u64 {
+        let [a, b, c, d, e, f] = self.pointer;
+        u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(u16::from_le_bytes([e, f])) << 32
+    }
+
+    #[inline]
+    pub(super) fn fingerprint(self) -> Fingerprint {
+        Fingerprint(((self.packed() >> POINTER_BITS) as u16) << 8 | u16::from(self.tag))
+    }
+
+    /// Null at a free place.
+    #[inline]
+    fn address(self) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(((self.packed() & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT) as usize)
+    }
+}
+
+/// Entries whose home is here go to later buckets when this one is full. `passed` is a filter of the fingerprints that
+/// did, so that a lookup rarely looks further in vain. It cannot forget; the segment sees to that.
 #[repr(C, align(64))]
 pub(super) struct Bucket {
     tags: [u8; PLACES],
-    displaced: u8,
+    passed: u8,
     pointers: [[u8; 6]; PLACES],
 }
 
@@ -98,42 +132,35 @@ impl Bucket {
         Places(bits.sum())
     }
 
+    /// Whether an entry with this fingerprint may be in a later bucket.
     #[inline]
-    pub(super) fn displaced(&self) -> bool {
-        self.displaced != 0
+    pub(super) fn was_passed_by(&self, fingerprint: Fingerprint) -> bool {
+        self.passed & fingerprint.passed_bit() != 0
     }
 
-    pub(super) fn displaced_count(&self) -> usize {
-        usize::from(self.displaced)
+    /// Whether any entry may have gone on to a later bucket.
+    pub(super) fn was_passed(&self) -> bool {
+        self.passed != 0
     }
 
-    pub(super) fn add_displaced(&mut self) {
-        self.displaced = self.displaced.saturating_add(1);
-    }
-
-    pub(super) fn remove_displaced(&mut self) {
-        debug_assert!(self.displaced > 0, "an entry passed a full bucket uncounted");
-        if self.displaced < DISPLACED_MAX {
-            self.displaced -= 1;
-        }
+    pub(super) fn pass(&mut self, fingerprint: Fingerprint) {
+        self.passed |= fingerprint.passed_bit();
     }
 
     #[inline]
-    fn packed(&self, place: usize) -> u64 {
-        let [a, b, c, d, e, f] = self.pointers[place];
-        u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(u16::from_le_bytes([e, f])) << 32
+    pub(super) fn slot(&self, place: usize) -> Slot {
+        Slot { tag: self.tags[place], pointer: self.pointers[place] }
     }
 
     #[inline]
     pub(super) fn fingerprint(&self, place: usize) -> Fingerprint {
-        Fingerprint::new(self.tags[place], (self.packed(place) >> POINTER_BITS) as u8)
+        self.slot(place).fingerprint()
     }
 
     /// Where the entry is, or null at a free place.
     #[inline]
     pub(super) fn address(&self, place: usize) -> *mut u8 {
-        let address = (self.packed(place) & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT;
-        ptr::with_exposed_provenance_mut(address as usize)
+        self.slot(place).address()
     }
 
     /// The entry at an occupied place.
@@ -146,25 +173,21 @@ impl Bucket {
     #[inline]
     pub(super) fn entry(&self, place: usize) -> EntryRef<'_> {
         debug_assert!(self.tags[place] != 0);
-        // SAFETY: `put` stored a pointer that came from Entry::into_raw, and whoever modifies or frees the entry holds
-        // the bucket mutably.
+        // SAFETY: every slot was made from a pointer that came from Entry::into_raw, and whoever modifies or frees the
+        // entry holds the bucket mutably.
         unsafe { EntryRef::from_raw(self.pointer(place)) }
     }
 
-    pub(super) fn put(&mut self, place: usize, fingerprint: Fingerprint, pointer: NonNull<u8>) {
-        let address = pointer.as_ptr().expose_provenance() as u64;
-        assert!(address >> ADDRESS_BITS == 0 && address.trailing_zeros() >= POINTER_SHIFT, "unforeseen address");
-        let packed = address >> POINTER_SHIFT | u64::from(fingerprint.high()) << POINTER_BITS;
-        let [a, b, c, d, e, f, ..] = packed.to_le_bytes();
-        self.pointers[place] = [a, b, c, d, e, f];
-        self.tags[place] = fingerprint.tag();
+    #[inline]
+    pub(super) fn put(&mut self, place: usize, slot: Slot) {
+        self.tags[place] = slot.tag;
+        self.pointers[place] = slot.pointer;
     }
 
     /// Gives an occupied place free and the entry away.
     pub(super) fn clear(&mut self, place: usize) -> NonNull<u8> {
         let pointer = self.pointer(place);
-        self.tags[place] = 0;
-        self.pointers[place] = [0; 6];
+        self.put(place, Slot { tag: 0, pointer: [0; 6] });
         pointer
     }
 }

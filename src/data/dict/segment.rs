@@ -10,8 +10,9 @@ use std::ptr::{self, NonNull};
 
 use super::super::entry::{Entry, EntryRef};
 use super::super::size_class::allocation_size;
-use super::bucket::{Bucket, Fingerprint, PLACES, prefetch};
+use super::bucket::{Bucket, Fingerprint, PLACES, Slot, prefetch};
 use super::expiries::{Expiries, TICK_NEVER, Tick};
+use super::snapshot::SnapshotState;
 
 /// A prefix is kept left-aligned in this many bits, so that it keeps its place in the order when segments split.
 pub(super) const PREFIX_BITS: u32 = 24;
@@ -19,7 +20,9 @@ pub(super) const PREFIX_END: u32 = 1 << PREFIX_BITS;
 
 const LINE_BYTES: usize = 64;
 /// A segment shrinks when it holds less than this share of what it may hold, of 8.
-const SHRINK_BELOW: usize = 3;
+const SHRINK_BELOW: u32 = 3;
+/// One in so many places may have lost a displaced entry before the filters are made anew.
+const STALE_SHARE: u32 = 16;
 /// Places are counted in u16. Only hashes that agree in nearly all bits could bring a segment there.
 const BUCKETS_MAX: usize = u16::MAX as usize / PLACES;
 
@@ -30,43 +33,6 @@ const SPLIT_AT: [u32; 8] = [768, 838, 913, 996, 1086, 1184, 1292, 1409];
 /// Of 64: the fullest that buckets of the first draw become. The last draw adds 7.
 const LOAD_MAX: usize = 52;
 
-/// How far a snapshot has come in a segment, for each of its 64 groups of fingerprints.
-///
-/// A number is compared, never flipped: the groups in `saved` are as new as `number`, all others are older. A group is a
-/// range of fingerprints rather than a bucket, so that growing and shrinking cannot mix saved with unsaved entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SnapshotState {
-    pub(super) number: u64,
-    pub(super) saved: u64,
-}
-
-impl SnapshotState {
-    const GROUP_SHIFT: u32 = Fingerprint::BITS - 6;
-
-    pub(super) fn all_saved(number: u64) -> SnapshotState {
-        SnapshotState { number, saved: u64::MAX }
-    }
-
-    pub(super) fn group(fingerprint: Fingerprint) -> u32 {
-        u32::from(fingerprint.bits() >> SnapshotState::GROUP_SHIFT)
-    }
-
-    pub(super) fn group_range(group: u32) -> Range<u16> {
-        (group << SnapshotState::GROUP_SHIFT) as u16..((group + 1) << SnapshotState::GROUP_SHIFT) as u16
-    }
-
-    pub(super) fn is_saved(self, group: u32, number: u64) -> bool {
-        self.number == number && self.saved >> group & 1 != 0
-    }
-
-    pub(super) fn mark_saved(&mut self, group: u32, number: u64) {
-        if self.number != number {
-            *self = SnapshotState { number, saved: 0 };
-        }
-        self.saved |= 1 << group;
-    }
-}
-
 #[repr(C, align(64))]
 pub(super) struct Segment {
     pub(super) expiries: Expiries,
@@ -76,6 +42,8 @@ pub(super) struct Segment {
     len: u32,
     /// At this length the segment grows or splits before the next insertion.
     grow_at: u32,
+    /// How many displaced entries are gone that the buckets' filters still contain.
+    stale: u32,
     /// How many bits of the prefix count.
     pub(super) depth: u8,
     buckets: [Bucket],
@@ -153,7 +121,22 @@ impl Segment {
     }
 
     pub(super) fn should_shrink(&self) -> bool {
-        self.len == 0 || self.buckets() > 1 && self.len() < self.grow_at as usize * SHRINK_BELOW / 8
+        self.len == 0 || self.buckets() > 1 && self.len < self.grow_at * SHRINK_BELOW / 8
+    }
+
+    /// Whether the filters are so stale that the segment should be rebuilt.
+    pub(super) fn should_refresh(&self) -> bool {
+        self.stale > self.grow_at / STALE_SHARE
+    }
+
+    /// An empty segment for the same hashes, with room for `len` entries and one more.
+    pub(super) fn successor(&self, len: usize) -> Box<Segment> {
+        Segment::new(self.prefix, self.depth, len, self.snapshot)
+    }
+
+    /// An empty segment of the same size for the same hashes.
+    pub(super) fn twin(&self) -> Box<Segment> {
+        self.successor(self.grow_at as usize - 1)
     }
 
     /// Whether this and its buddy would be small enough as one segment, with a margin before that one splits again.
@@ -189,7 +172,7 @@ impl Segment {
                     return Some(Place { bucket: index as u32, place: place as u32 });
                 }
             }
-            if !bucket.displaced() {
+            if !bucket.was_passed_by(fingerprint) {
                 return None;
             }
             index = self.next(index);
@@ -212,21 +195,23 @@ impl Segment {
 
     /// The entry at `at` has moved to another allocation.
     pub(super) fn set_entry_pointer(&mut self, at: Place, pointer: NonNull<u8>) {
-        let fingerprint = self.fingerprint(at);
-        self.buckets[at.bucket as usize].put(at.place as usize, fingerprint, pointer);
+        let slot = Slot::new(self.fingerprint(at), pointer);
+        self.buckets[at.bucket as usize].put(at.place as usize, slot);
     }
 
     /// Takes an entry. The segment must have room.
-    pub(super) fn put(&mut self, fingerprint: Fingerprint, pointer: NonNull<u8>) -> Place {
+    #[inline]
+    pub(super) fn put(&mut self, slot: Slot) -> Place {
+        let fingerprint = slot.fingerprint();
         let mut index = fingerprint.home(self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[index];
             if let Some(place) = bucket.free().next() {
-                bucket.put(place, fingerprint, pointer);
+                bucket.put(place, slot);
                 self.len += 1;
                 return Place { bucket: index as u32, place: place as u32 };
             }
-            bucket.add_displaced();
+            bucket.pass(fingerprint);
             index = self.next(index);
         }
         unreachable!("the segment grows before it is full");
@@ -234,12 +219,9 @@ impl Segment {
 
     /// Gives an entry away; its expiry must be gone from the index.
     pub(super) fn take(&mut self, at: Place) -> Entry {
-        let mut index = self.fingerprint(at).home(self.buckets.len());
-        while index != at.bucket as usize {
-            self.buckets[index].remove_displaced();
-            index = self.next(index);
-        }
-        let pointer = self.buckets[index].clear(at.place as usize);
+        let home = self.fingerprint(at).home(self.buckets.len());
+        self.stale += u32::from(home != at.bucket as usize);
+        let pointer = self.buckets[at.bucket as usize].clear(at.place as usize);
         self.len -= 1;
         // SAFETY: the pointer came from Entry::into_raw, and has just left the table.
         unsafe { Entry::from_raw(pointer) }
@@ -292,7 +274,7 @@ impl Segment {
                     visited += 1;
                 }
             }
-            if !bucket.displaced() {
+            if !bucket.was_passed() {
                 break;
             }
             index = self.next(index);
@@ -343,7 +325,7 @@ impl Segment {
     pub(super) fn absorb(&mut self, sources: &mut [&mut Segment]) {
         self.expiries.reserve(sources.iter().map(|source| source.expiries.len()).sum());
         for source in sources {
-            source.drain(|fingerprint, pointer, tick, _| self.receive(fingerprint, pointer, tick));
+            source.drain(|slot, tick, _| self.receive(slot, tick));
         }
     }
 
@@ -371,26 +353,29 @@ impl Segment {
             Segment::new(self.prefix, depth, self.len() - right_len, self.snapshot),
             Segment::new(right_prefix, depth, right_len, self.snapshot),
         ];
-        self.drain(|fingerprint, pointer, tick, from| {
+        self.drain(|slot, tick, from| {
             let right = sides[from.bucket as usize] >> from.place & 1;
-            halves[usize::from(right)].receive(fingerprint, pointer, tick);
+            halves[usize::from(right)].receive(slot, tick);
         });
         halves
     }
 
     /// Gives all entries and their expiries away. The buckets are left as they were: the segment is to be freed.
-    fn drain(&mut self, mut receive: impl FnMut(Fingerprint, NonNull<u8>, Option<Tick>, Place)) {
+    fn drain(&mut self, mut receive: impl FnMut(Slot, Option<Tick>, Place)) {
         let ticks = self.ticks_by_place();
-        for at in self.places() {
-            let tick = ticks.get(usize::from(at.number())).copied().flatten();
-            receive(self.fingerprint(at), self.entry_pointer(at), tick, at);
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            for place in bucket.occupied() {
+                let at = Place { bucket: index as u32, place: place as u32 };
+                let tick = ticks.get(usize::from(at.number())).copied().flatten();
+                receive(bucket.slot(place), tick, at);
+            }
         }
         self.len = 0;
         self.expiries = Expiries::new();
     }
 
-    fn receive(&mut self, fingerprint: Fingerprint, pointer: NonNull<u8>, tick: Option<Tick>) {
-        let at = self.put(fingerprint, pointer);
+    fn receive(&mut self, slot: Slot, tick: Option<Tick>) {
+        let at = self.put(slot);
         if let Some(tick) = tick {
             self.add_expiry(at, tick);
         }
@@ -413,9 +398,16 @@ impl Segment {
         if index + 1 == self.buckets.len() { 0 } else { index + 1 }
     }
 
+    /// How many buckets a lookup of an absent key looks at.
+    #[cfg(test)]
+    pub(super) fn probe_len(&self, fingerprint: Fingerprint) -> usize {
+        let home = fingerprint.home(self.buckets.len());
+        let probed = (0..self.buckets.len()).map(|offset| &self.buckets[(home + offset) % self.buckets.len()]);
+        1 + probed.take_while(|bucket| bucket.was_passed_by(fingerprint)).count()
+    }
+
     /// Panics if anything that the segment keeps contradicts its entries.
     pub(super) fn assert_consistent(&self, hash: &impl Fn(&[u8]) -> u64, tick: &impl Fn(i64) -> Tick) {
-        let mut displaced = vec![0; self.buckets.len()];
         let mut expiries = 0;
         let ticks = self.ticks_by_place();
         for at in self.places() {
@@ -428,25 +420,18 @@ impl Segment {
                 "prefix"
             );
             assert_eq!(self.find(Fingerprint::of(hash), entry.key()), Some(at), "found where it is");
-            let mut index = self.fingerprint(at).home(self.buckets.len());
-            while index != at.bucket as usize {
-                displaced[index] += 1;
-                index = self.next(index);
-            }
             let indexed = ticks.get(usize::from(at.number())).copied().flatten();
             assert_eq!(indexed, entry.expire_at_ms().map(tick), "expiry index");
             expiries += usize::from(indexed.is_some());
         }
         assert_eq!(self.places().count(), self.len(), "length");
         assert_eq!(self.expiries.len(), expiries, "expiries");
-        for (bucket, &count) in self.buckets.iter().zip(&displaced) {
-            assert!(bucket.displaced_count() == count || bucket.displaced_count() == usize::from(u8::MAX), "displaced");
-        }
         for index in 0..self.expiries.len() {
             assert!(self.expiries.tick(index) >= self.expiries.tick_min(), "earliest tick");
         }
         assert!(self.expiries.len() > 0 || self.expiries.tick_min() == TICK_NEVER);
         assert!(self.len <= self.grow_at, "load");
+        assert!(!self.should_refresh(), "filters");
     }
 }
 
