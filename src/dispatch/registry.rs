@@ -118,6 +118,23 @@ impl Registry {
         }
     }
 
+    /// The command or subcommand that these words call, and the id by which it is counted; `None` if the subcommand or
+    /// the number of words is wrong.
+    #[inline]
+    pub fn called(&self, command: &Command, words: &[&[u8]]) -> Option<(&'static Spec, CommandId)> {
+        let called = match command.spec.subcommands {
+            [] => (command.spec, command.id),
+            _ => self.called_subcommand(command, words)?,
+        };
+        called.0.arity.allows(words.len()).then_some(called)
+    }
+
+    #[cold]
+    fn called_subcommand(&self, command: &Command, words: &[&[u8]]) -> Option<(&'static Spec, CommandId)> {
+        let subcommand = command.spec.subcommand(words.get(1)?)?;
+        Some((subcommand, self.subcommand_id(subcommand.name)))
+    }
+
     /// The id by which a subcommand is counted.
     pub fn subcommand_id(&self, name: &str) -> CommandId {
         let position = self.names.iter().skip(self.commands.len()).position(|known| *known == name);
