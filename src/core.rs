@@ -302,7 +302,7 @@ impl Core {
             self.background = expiring || freeing;
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
-                self.shard.ctx.active_expire.cpu_ns += elapsed;
+                self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;
             }
         }

@@ -19,9 +19,9 @@ pub fn is_expired(entry: EntryRef<'_>, now: Now) -> bool {
 pub struct ActiveExpire {
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub enabled: bool,
-    /// Turns that ended with more to do, booked by the driver: INFO's `expired_time_cap_reached_count`.
+    /// Turns that ended with more to do: INFO's `expired_time_cap_reached_count`.
     pub cap_reached: u64,
-    /// Time spent in slices, booked by the driver: INFO's `expire_cycle_cpu_milliseconds`.
+    /// Time spent in slices: INFO's `expire_cycle_cpu_milliseconds`.
     pub cpu_ns: u64,
     /// The database that the next slice begins with.
     db: usize,
@@ -68,6 +68,12 @@ impl ActiveExpire {
             }
         }
         progress
+    }
+
+    /// Books what the slices of a turn took, and whether they left anything.
+    pub fn end_turn(&mut self, nanoseconds: u64, more: bool) {
+        self.cpu_ns += nanoseconds;
+        self.cap_reached += u64::from(more);
     }
 
     /// Nothing is due before this Unix time; nothing at all if no key has an expiry.
