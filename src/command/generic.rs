@@ -1,5 +1,8 @@
 //! Commands on keys whatever they hold: deleting, renaming, copying, expiry, how a value is stored, DUMP and RESTORE.
 
+#[cfg(test)]
+mod tests;
+
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};

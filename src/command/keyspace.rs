@@ -1,5 +1,8 @@
 //! Commands on the whole keyspace: each shard answers for its part, and `engine/gather.rs` merges the answers.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use super::KeyRow;
