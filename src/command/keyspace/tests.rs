@@ -64,6 +64,15 @@ fn lazyfree_lazy_user_flush_makes_flushing_asynchronous() {
 }
 
 #[test]
+fn changes_are_counted_as_redis_counts_them() {
+    let mut shard = TestShard::new(FAMILIES);
+    shard.run("SET a 1 | SET b 1 | SET c 1 | PEXPIRE c 5 | +6ms | EXISTS c");
+    assert_eq!(shard.ctx.journal.dirty, 4, "three sets and an expiry");
+    shard.run("FLUSHALL | FLUSHALL");
+    assert_eq!(shard.ctx.journal.dirty, 6, "two keys flushed");
+}
+
+#[test]
 fn swapdb_exchanges() {
     check("SET a 1 | SWAPDB 0 9 | DBSIZE | SWAPDB 9 0 | GET a | SWAPDB 0 0 | GET a", "OK | OK | :0 | OK | 1 | OK | 1");
     check("SWAPDB x 0", "ERR invalid first DB index");
@@ -139,12 +148,12 @@ impl Shards {
     fn scan(&mut self, cursor: &str, count: usize) -> (String, Vec<u32>) {
         let shard = cursor_shard(cursor.as_bytes()).filter(|&shard| shard < self.0.len()).unwrap_or(0);
         let reply = self.0[shard].command(&["SCAN", cursor, "COUNT", &count.to_string()]);
-        let parts: Vec<&[u8]> = skip::elements(&reply).expect("an array").into_iter().collect();
+        let parts: Vec<&[u8]> = skip::elements(&reply).expect("an array").collect();
         let bulk = |encoded: &[u8]| {
             let text = std::str::from_utf8(encoded).expect("digits").split("\r\n").nth(1).expect("a bulk string");
             text.to_owned()
         };
-        let keys = skip::elements(parts[1]).expect("an array").into_iter();
+        let keys = skip::elements(parts[1]).expect("an array");
         (bulk(parts[0]), keys.map(|key| bulk(key).parse().expect("a number")).collect())
     }
 }
