@@ -197,4 +197,19 @@ mod tests {
         assert_eq!(registry.names()[usize::from(id)], "config|get");
         assert_eq!(registry.find(b"get").map(|command| registry.names()[usize::from(command.id)]), Some("get"));
     }
+
+    #[test]
+    fn a_container_is_called_through_its_subcommands() {
+        let registry = Registry::get();
+        let called = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let command = registry.find(words[0]).expect("a command");
+            registry.called(command, &words).map(|(spec, id)| (spec.name, registry.names()[usize::from(id)]))
+        };
+        assert_eq!(called("OBJECT Encoding k"), Some(("object|encoding", "object|encoding")));
+        assert_eq!(called("get k"), Some(("get", "get")));
+        for wrong in ["object", "object foo k", "object encoding", "object encoding k x", "get"] {
+            assert_eq!(called(wrong), None, "{wrong}");
+        }
+    }
 }
