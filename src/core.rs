@@ -302,7 +302,7 @@ impl Core {
             self.background = expiring || freeing;
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
-                self.shard.ctx.active_expire.cpu_ns += elapsed;
+                self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;
             }
         }
@@ -564,12 +564,9 @@ impl Core {
         let words = &batch.words[first..];
         let authenticated = self.sessions.at(conn).authenticated;
         let found = self.registry.find(words[0]);
-        let (command, row) = match found {
-            Some(command @ Command { run: Run::Key(row), .. })
-                if authenticated && command.spec.arity.allows(words.len()) =>
-            {
-                (command, *row)
-            }
+        let called = found.filter(|_| authenticated).and_then(|command| self.registry.called(command, words));
+        let (command, row, (spec, id)) = match (found, called) {
+            (Some(command @ Command { run: Run::Key(row), .. }), Some(called)) => (command, *row, called),
             _ => {
                 let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);
@@ -579,8 +576,10 @@ impl Core {
         let shard = match command.keys {
             _ if self.server.shards == 1 => Some(0),
             KeyPlan::First => Some(self.slots.shard_of(words[1])),
-            KeyPlan::Several => self.one_shard_of(command.spec, words),
-            KeyPlan::None => match command.spec.shape {
+            KeyPlan::Several => self.one_shard_of(spec, words),
+            KeyPlan::None => match spec.shape {
+                // A subcommand: only containers have no key of their own.
+                Shape::OneShard => self.one_shard_of(spec, words),
                 Shape::ByCursor => {
                     Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
                 }
@@ -592,12 +591,12 @@ impl Core {
             Some(shard) if shard == self.id => {
                 let session = self.sessions.at(conn);
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
-                let discard = session.start_command(command.id);
+                let discard = session.start_command(id);
                 let sequence = (!session.pipeline.is_empty()).then(|| session.pipeline.push_waiting(discard));
                 batch.own.push(Own {
                     conn,
                     row,
-                    id: command.id,
+                    id,
                     db: session.db,
                     hash,
                     first_word: first as u32,
@@ -611,7 +610,7 @@ impl Core {
                 Fate::Taken
             }
             Some(shard) => {
-                let fate = self.depart(conn, shard, row, command.id, &batch.words[first..], shared);
+                let fate = self.depart(conn, shard, row, id, &batch.words[first..], shared);
                 if !matches!(fate, Fate::NotYet(_)) {
                     batch.departing += 1;
                 }
@@ -621,7 +620,7 @@ impl Core {
             None => {
                 let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);
-                self.start_job(conn, row, command.id, &words, mesh)
+                self.start_job(conn, row, id, &words, mesh)
             }
         }
     }

@@ -162,7 +162,7 @@ impl ShardCtx {
         if expire::is_expired(occupied.as_ref(), self.now) {
             occupied.remove();
             self.stats.expired += 1;
-            self.journal.effect(self.db, &[expired_word(&self.config), key]);
+            self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
             return Ok(None);
         }
         if !self.no_touch {
@@ -184,7 +184,7 @@ impl ShardCtx {
                 let expired = expire::is_expired(occupied.as_ref(), self.now);
                 if expired {
                     self.stats.expired += 1;
-                    self.journal.effect(self.db, &[expired_word(&self.config), key]);
+                    self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
                     occupied.set_access(access::initial(self.now, &self.config));
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
@@ -285,7 +285,7 @@ impl ShardCtx {
         let ShardCtx { keyspace, active_expire, journal, stats, .. } = self;
         active_expire.slice(keyspace, self.now, keys_max, |db, key| {
             stats.expired += 1;
-            journal.effect(db, &[word, key]);
+            journal.uncounted(db, &[word, key]);
         })
     }
 
@@ -312,7 +312,7 @@ impl ShardCtx {
     fn expire(&mut self, key: &[u8], hash: u64) {
         self.keyspace.db_mut(self.db).remove(hash, key);
         self.stats.expired += 1;
-        self.effect(&[self.expired_word(), key]);
+        self.journal.uncounted(self.db, &[self.expired_word(), key]);
     }
 }
 

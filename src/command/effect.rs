@@ -33,6 +33,12 @@ impl Journal {
     #[inline]
     pub fn effect(&mut self, db: usize, words: &[&[u8]]) {
         self.dirty += 1;
+        self.uncounted(db, words);
+    }
+
+    /// What Redis does not count as a change: a key that expired.
+    #[inline]
+    pub fn uncounted(&mut self, db: usize, words: &[&[u8]]) {
         if let Some(recorder) = &mut self.recorder {
             recorder.push(Effect { db, words: words.iter().map(|word| word.to_vec()).collect() });
         }

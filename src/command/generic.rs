@@ -1,5 +1,8 @@
 //! Commands on keys whatever they hold: deleting, renaming, copying, expiry, how a value is stored, DUMP and RESTORE.
 
+#[cfg(test)]
+mod tests;
+
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
@@ -818,7 +821,7 @@ const OBJECT_HELP: &[&str] = &[
 pub fn memory_usage(ctx: &mut ShardCtx, key: &[u8]) -> Option<usize> {
     /// A bucket of the table is a cache line of 64 bytes with nine places, eight of them in use in the long run.
     const PLACE_BYTES: usize = 8;
-    ctx.inspect(key).map(|entry| entry.usable_bytes() + PLACE_BYTES)
+    ctx.peek(key).map(|entry| entry.usable_bytes() + PLACE_BYTES)
 }
 
 /// DUMP key

@@ -1,5 +1,8 @@
 //! Commands on the whole keyspace: each shard answers for its part, and `engine/gather.rs` merges the answers.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use super::KeyRow;
@@ -167,12 +170,13 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
     };
     for db in databases {
         let table = ctx.keyspace.db_mut(db).take();
+        // Redis counts each key as a change, and the flush itself as none.
         ctx.journal.dirty += table.len() as u64;
         if in_background {
             ctx.lazyfree.push(table);
         }
     }
-    ctx.effect(args.words());
+    ctx.journal.uncounted(ctx.db, args.words());
     reply.ok();
     Ok(())
 }

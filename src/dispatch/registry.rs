@@ -118,6 +118,23 @@ impl Registry {
         }
     }
 
+    /// The command or subcommand that these words call, and the id by which it is counted; `None` if the subcommand or
+    /// the number of words is wrong.
+    #[inline]
+    pub fn called(&self, command: &Command, words: &[&[u8]]) -> Option<(&'static Spec, CommandId)> {
+        let called = match command.spec.subcommands {
+            [] => (command.spec, command.id),
+            _ => self.called_subcommand(command, words)?,
+        };
+        called.0.arity.allows(words.len()).then_some(called)
+    }
+
+    #[cold]
+    fn called_subcommand(&self, command: &Command, words: &[&[u8]]) -> Option<(&'static Spec, CommandId)> {
+        let subcommand = command.spec.subcommand(words.get(1)?)?;
+        Some((subcommand, self.subcommand_id(subcommand.name)))
+    }
+
     /// The id by which a subcommand is counted.
     pub fn subcommand_id(&self, name: &str) -> CommandId {
         let position = self.names.iter().skip(self.commands.len()).position(|known| *known == name);
@@ -179,5 +196,20 @@ mod tests {
         let id = registry.subcommand_id("config|get");
         assert_eq!(registry.names()[usize::from(id)], "config|get");
         assert_eq!(registry.find(b"get").map(|command| registry.names()[usize::from(command.id)]), Some("get"));
+    }
+
+    #[test]
+    fn a_container_is_called_through_its_subcommands() {
+        let registry = Registry::get();
+        let called = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let command = registry.find(words[0]).expect("a command");
+            registry.called(command, &words).map(|(spec, id)| (spec.name, registry.names()[usize::from(id)]))
+        };
+        assert_eq!(called("OBJECT Encoding k"), Some(("object|encoding", "object|encoding")));
+        assert_eq!(called("get k"), Some(("get", "get")));
+        for wrong in ["object", "object foo k", "object encoding", "object encoding k x", "get"] {
+            assert_eq!(called(wrong), None, "{wrong}");
+        }
     }
 }

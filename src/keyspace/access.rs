@@ -58,7 +58,7 @@ pub fn of_frequency(frequency: u8, now: Now) -> u32 {
 /// The counter of an entry, less what has decayed since its last use: OBJECT FREQ.
 pub fn decayed(access: u32, now: Now, config: &Config) -> u8 {
     let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
-    let periods = if config.lfu_decay_time > 0 { elapsed / config.lfu_decay_time as u32 } else { 0 };
+    let periods = elapsed.checked_div(config.lfu_decay_time).unwrap_or(0);
     (access as u8).saturating_sub(periods.min(255) as u8)
 }
 

@@ -19,9 +19,9 @@ pub fn is_expired(entry: EntryRef<'_>, now: Now) -> bool {
 pub struct ActiveExpire {
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub enabled: bool,
-    /// Slices that ended with more to do: INFO's `expired_time_cap_reached_count`.
+    /// Turns that ended with more to do: INFO's `expired_time_cap_reached_count`.
     pub cap_reached: u64,
-    /// CPU time spent in slices, booked by the driver: INFO's `expire_cycle_cpu_milliseconds`.
+    /// Time spent in slices: INFO's `expire_cycle_cpu_milliseconds`.
     pub cpu_ns: u64,
     /// The database that the next slice begins with.
     db: usize,
@@ -60,16 +60,20 @@ impl ActiveExpire {
             let left = keys_max - progress.expired;
             let slice = keyspace.db_mut(db).expire_slice(now.unix_ms, left, |_| true, |entry| expired(db, entry.key()));
             progress.expired += slice.expired;
+            // Whether this one has caught up or not: the keys of the next must not wait.
+            self.db = (db + 1) % databases;
             if slice.more {
-                // Another database's keys must not wait until this one has caught up.
                 progress.more = true;
-                self.cap_reached += 1;
-                self.db = (db + 1) % databases;
                 break;
             }
-            self.db = (db + 1) % databases;
         }
         progress
+    }
+
+    /// Books what the slices of a turn took, and whether they left anything.
+    pub fn end_turn(&mut self, nanoseconds: u64, more: bool) {
+        self.cpu_ns += nanoseconds;
+        self.cap_reached += u64::from(more);
     }
 
     /// Nothing is due before this Unix time; nothing at all if no key has an expiry.
@@ -98,4 +102,86 @@ pub fn stale_percent(keyspace: &Keyspace, now: Now, mut random: impl FnMut() -> 
         }
     }
     if sampled == 0 { 0.0 } else { 100.0 * stale as f64 / sampled as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::entry::{Entry, Value};
+    use crate::keyspace::HashSeeds;
+
+    const START: Now = Now { unix_ms: 1_700_000_000_000, mono_ns: 0 };
+
+    /// Databases with so many keys each, all due a second from the start.
+    fn keyspace(keys_by_db: &[usize]) -> Keyspace {
+        let mut keyspace = Keyspace::new(keys_by_db.len(), HashSeeds([1, 2, 3, 4]), START.unix_ms);
+        for (db, &keys) in keys_by_db.iter().enumerate() {
+            for n in 0..keys {
+                let key = n.to_string().into_bytes();
+                let entry = Entry::new(&key, Value::Int(0), Some(START.unix_ms + 1000), 0);
+                let hash = keyspace.hash(&key);
+                keyspace.db_mut(db).insert(hash, entry);
+            }
+        }
+        keyspace
+    }
+
+    fn run(expire: &mut ActiveExpire, keyspace: &mut Keyspace, now: Now, keys_max: usize) -> (Progress, Vec<usize>) {
+        let mut by_db = vec![0; keyspace.databases()];
+        let progress = expire.slice(keyspace, now, keys_max, |db, _| by_db[db] += 1);
+        (progress, by_db)
+    }
+
+    #[test]
+    fn a_key_lives_through_the_millisecond_of_its_expiry() {
+        let entry = Entry::new(b"k", Value::Int(0), Some(START.unix_ms), 0);
+        assert!(!is_expired(entry.as_ref(), START));
+        assert!(is_expired(entry.as_ref(), START.plus_ms(1)));
+    }
+
+    #[test]
+    fn removes_what_is_due_and_nothing_else() {
+        let mut keyspace = keyspace(&[3, 0, 2]);
+        let mut expire = ActiveExpire::default();
+        assert_eq!(run(&mut expire, &mut keyspace, START.plus_ms(900), 100).1, [0, 0, 0]);
+        let due = expire.next_ms(&keyspace).expect("keys have an expiry");
+        assert!((1000..1200).contains(&(due - START.unix_ms)), "due after {} ms", due - START.unix_ms);
+        let later = Now { unix_ms: due, ..START };
+        assert_eq!(run(&mut expire, &mut keyspace, later, 100), (Progress { expired: 5, more: false }, vec![3, 0, 2]));
+        assert_eq!(expire.next_ms(&keyspace), None);
+    }
+
+    #[test]
+    fn a_large_database_does_not_delay_the_others() {
+        let mut keyspace = keyspace(&[10_000, 10]);
+        let mut expire = ActiveExpire::default();
+        let later = START.plus_ms(2000);
+        assert_eq!(run(&mut expire, &mut keyspace, later, 100), (Progress { expired: 100, more: true }, vec![100, 0]));
+        let (_, by_db) = run(&mut expire, &mut keyspace, later, 100);
+        assert_eq!(by_db[1], 10);
+        let mut slices = 2;
+        while run(&mut expire, &mut keyspace, later, 100).0.more {
+            slices += 1;
+        }
+        assert!(keyspace.is_empty());
+        assert!((100..=103).contains(&slices), "{slices} slices");
+    }
+
+    #[test]
+    fn does_nothing_while_switched_off() {
+        let mut keyspace = keyspace(&[5]);
+        let mut expire = ActiveExpire { enabled: false, ..ActiveExpire::default() };
+        assert_eq!(run(&mut expire, &mut keyspace, START.plus_ms(2000), 100).0, Progress { expired: 0, more: false });
+        assert_eq!((keyspace.len(), expire.next_ms(&keyspace)), (5, None));
+    }
+
+    #[test]
+    fn stale_percent_is_judged_by_keys_with_an_expiry() {
+        let mut keyspace = keyspace(&[1000]);
+        let hash = keyspace.hash(b"forever");
+        keyspace.db_mut(0).insert(hash, Entry::new(b"forever", Value::Int(0), None, 0));
+        let mut random = crate::base::rng::Rng::new(1);
+        assert_eq!(stale_percent(&keyspace, START, || random.next_u64()), 0.0);
+        assert_eq!(stale_percent(&keyspace, START.plus_ms(2000), || random.next_u64()), 100.0);
+    }
 }
