@@ -33,6 +33,12 @@ fn set_and_get() {
 }
 
 #[test]
+fn set_with_a_time_in_the_past_deletes() {
+    check("SET k v PXAT 1000000 | SET k v | SET k w EXAT 1 GET | EXISTS k", "OK | OK | v | :0");
+    check("SET k v PXAT 1 XX | SET k v | SET k w PXAT 1 NX | GET k", "nil | OK | nil | v");
+}
+
+#[test]
 fn set_under_conditions() {
     check("SET k v XX | SET k v NX | SET k w NX | SET k x XX | GET k", "nil | OK | nil | OK | x");
     check("SET k v PX 10 | +11ms | SET k w XX | SET k w NX", "OK | nil | OK");
@@ -208,6 +214,8 @@ fn effects_need_no_clock() {
     effects("SET k v EXAT 2000 NX GET", "SET k v PXAT 2000000");
     effects("SET k v pxat 2000000", "SET k v pxat 2000000");
     effects("SET k v KEEPTTL", "SET k v KEEPTTL");
+    effects("SET k v | SET k v EXAT 1", "DEL k");
+    effects("SET k v EXAT 1", "");
     effects("SETEX k 10 v", "SET k v PXAT 1010000");
     effects("PSETEX k 10 v", "SET k v PXAT 1000010");
     effects("SETNX k v", "SET k v");
