@@ -208,6 +208,18 @@ fn large_values_are_taken_over() {
 }
 
 #[test]
+fn an_empty_key_does_not_lend_its_hash_to_the_word_behind_it() {
+    let mut shard = TestShard::new(FAMILIES);
+    let bytes = b"k";
+    let (empty, key) = bytes.split_at(0);
+    let hash = shard.ctx.keyspace.hash(empty);
+    shard.ctx.remember_hash(empty, hash);
+    shard.command(&[b"MSET", empty, b"1", key, b"2"]);
+    shard.ctx.forget_hash();
+    assert_eq!(shard.run("MGET \"\" k"), "[1 2]");
+}
+
+#[test]
 fn effects_need_no_clock() {
     effects("SET k v", "SET k v");
     effects("SET k v EX 10", "SET k v PXAT 1010000");
