@@ -53,8 +53,9 @@ pub struct ShardCtx {
     pub db: usize,
     /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
     pub no_touch: bool,
-    /// The hash of the command's first key, from the prefetching pass: key address and hash.
-    hashed: (usize, u64),
+    /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
+    /// an empty key may begin where the next word does.
+    hashed: (usize, usize, u64),
 }
 
 impl ShardCtx {
@@ -72,7 +73,7 @@ impl ShardCtx {
             shards,
             db: 0,
             no_touch: false,
-            hashed: (0, 0),
+            hashed: (0, 0, 0),
         }
     }
 
@@ -83,12 +84,12 @@ impl ShardCtx {
     /// Remembers the hash of a key, by address, for the lookup that follows.
     #[inline]
     pub fn remember_hash(&mut self, key: &[u8], hash: u64) {
-        self.hashed = (key.as_ptr().addr(), hash);
+        self.hashed = (key.as_ptr().addr(), key.len(), hash);
     }
 
     /// The key's memory may be used for another one from now on.
     pub fn forget_hash(&mut self) {
-        self.hashed = (0, 0);
+        self.hashed = (0, 0, 0);
     }
 
     /// A context with an empty keyspace, for a job that runs a command on copies.
@@ -101,7 +102,8 @@ impl ShardCtx {
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
-        if self.hashed.0 == key.as_ptr().addr() { self.hashed.1 } else { self.keyspace.hash(key) }
+        let (at, length, hash) = self.hashed;
+        if at == key.as_ptr().addr() && length == key.len() { hash } else { self.keyspace.hash(key) }
     }
 
     /// The entry of a key, for a command that reads its value: counts a hit or a miss, and a use.

@@ -457,10 +457,7 @@ fn getex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let expire_at_ms = options.expire_at_ms(now_ms, "getex")?;
     reply_value(Some(held), reply);
     match (options.ttl, expire_at_ms) {
-        (Some(ttl), Some(at_ms)) if ttl.kind.is_absolute() && at_ms <= now_ms => {
-            ctx.delete(key);
-            ctx.effect(&[ctx.expired_word(), key]);
-        }
+        (_, Some(at_ms)) if at_ms <= now_ms => delete_as_expired(ctx, key),
         (_, Some(at_ms)) => {
             ctx.set_expire(key, Some(at_ms));
             ctx.effect(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
@@ -696,19 +693,26 @@ fn store_pairs(ctx: &mut ShardCtx, args: &Args) {
 /// SET as its options say, whose conditions hold.
 fn store_with(ctx: &mut ShardCtx, args: &Args, ttl: Option<Ttl>, expire_at_ms: Option<i64>) {
     let (key, text) = (args.get(1), args.get(2));
-    let value = value_of(args, 2);
     match (ttl, expire_at_ms) {
+        (_, Some(at_ms)) if at_ms <= ctx.now_ms() => delete_as_expired(ctx, key),
         (Some(ttl), Some(at_ms)) => {
-            ctx.set(key, value, Expiry::At(at_ms));
+            ctx.set(key, value_of(args, 2), Expiry::At(at_ms));
             // Replicas see the option as the client spelled it, as they do from Redis.
             let option = if ttl.kind == TtlKind::Pxat { ttl.word } else { b"PXAT" };
             ctx.effect(&[b"SET", key, text, option, itoa::Buffer::new().format(at_ms).as_bytes()]);
         }
         (Some(ttl), None) => {
-            ctx.set(key, value, Expiry::Keep);
+            ctx.set(key, value_of(args, 2), Expiry::Keep);
             ctx.effect(&[b"SET", key, text, ttl.word]);
         }
         (None, _) => store(ctx, key, args, 2),
+    }
+}
+
+/// What becomes of a key that is given a time in the past.
+fn delete_as_expired(ctx: &mut ShardCtx, key: &[u8]) {
+    if ctx.delete(key) {
+        ctx.effect(&[ctx.expired_word(), key]);
     }
 }
 

@@ -82,8 +82,8 @@ impl Job {
                 job.stage = Stage::Merging { merge, places: vec![Vec::new(); slots.shards()] };
                 (0..slots.shards()).map(|shard| (shard, job.run((row, id), job.words.clone()))).collect()
             }
-            Shape::PerKey(merge) => job.split(merge, slots),
-            Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => job.fetch(slots),
+            Shape::PerKey(merge) if job.splits_evenly() => job.split(merge, slots),
+            Shape::PerKey(_) | Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => job.fetch(slots),
         };
         (job, round)
     }
@@ -97,6 +97,15 @@ impl Job {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let found = keys_of(&self.row.spec, &words).expect("a command without keys is no job for several shards");
         found.iter().map(|key| (key.index as usize, key.flags)).collect()
+    }
+
+    /// Is each key followed by as many words as the first? If not, the command refuses, and has to see all its words.
+    fn splits_evenly(&self) -> bool {
+        let indexes = self.key_indexes();
+        match indexes[..] {
+            [(first, _), (second, _), ..] => (self.words.len() - first).is_multiple_of(second - first),
+            _ => true,
+        }
     }
 
     /// One command a shard, with the keys that live there (and what follows each, up to the next key).

@@ -33,6 +33,12 @@ fn set_and_get() {
 }
 
 #[test]
+fn set_with_a_time_in_the_past_deletes() {
+    check("SET k v PXAT 1000000 | SET k v | SET k w EXAT 1 GET | EXISTS k", "OK | OK | v | :0");
+    check("SET k v PXAT 1 XX | SET k v | SET k w PXAT 1 NX | GET k", "nil | OK | nil | v");
+}
+
+#[test]
 fn set_under_conditions() {
     check("SET k v XX | SET k v NX | SET k w NX | SET k x XX | GET k", "nil | OK | nil | OK | x");
     check("SET k v PX 10 | +11ms | SET k w XX | SET k w NX", "OK | nil | OK");
@@ -202,12 +208,26 @@ fn large_values_are_taken_over() {
 }
 
 #[test]
+fn an_empty_key_does_not_lend_its_hash_to_the_word_behind_it() {
+    let mut shard = TestShard::new(FAMILIES);
+    let bytes = b"k";
+    let (empty, key) = bytes.split_at(0);
+    let hash = shard.ctx.keyspace.hash(empty);
+    shard.ctx.remember_hash(empty, hash);
+    shard.command(&[b"MSET", empty, b"1", key, b"2"]);
+    shard.ctx.forget_hash();
+    assert_eq!(shard.run("MGET \"\" k"), "[1 2]");
+}
+
+#[test]
 fn effects_need_no_clock() {
     effects("SET k v", "SET k v");
     effects("SET k v EX 10", "SET k v PXAT 1010000");
     effects("SET k v EXAT 2000 NX GET", "SET k v PXAT 2000000");
     effects("SET k v pxat 2000000", "SET k v pxat 2000000");
     effects("SET k v KEEPTTL", "SET k v KEEPTTL");
+    effects("SET k v | SET k v EXAT 1", "DEL k");
+    effects("SET k v EXAT 1", "");
     effects("SETEX k 10 v", "SET k v PXAT 1010000");
     effects("PSETEX k 10 v", "SET k v PXAT 1000010");
     effects("SETNX k v", "SET k v");
