@@ -31,6 +31,12 @@ pub struct Case {
     pub pipeline: u64,
 }
 
+impl Case {
+    pub fn title(&self) -> String {
+        format!("{} P={}", self.mix.label(), self.pipeline)
+    }
+}
+
 pub fn login(args: &LoginArgs) -> Login {
     Login { user: args.user.clone(), password: args.password.clone(), database: args.database, resp3: args.resp3 }
 }
