@@ -31,7 +31,7 @@ const OWED_MAX: usize = 1 << 20;
 /// The default lateness of a timer, 50 µs, would be part of every latency of the open loop.
 const TIMER_SLACK_NS: u64 = 1;
 /// How long a worker waits for the last replies after the end of its time.
-const DRAIN_NS: u64 = 5_000_000_000;
+const DRAIN_NS: u64 = 3_000_000_000;
 
 /// What one worker does.
 pub struct Work {
@@ -143,12 +143,11 @@ impl Worker<'_> {
             if self.alive == 0 || (self.in_flight == 0 && self.is_over(now_ns)) {
                 return Ok(());
             }
-            let wake_ns = self.wake_ns(now_ns);
             if now_ns >= self.duration_ns.saturating_add(DRAIN_NS) {
                 return Ok(());
             }
             events.clear();
-            let timeout = wake_ns.map(|wake_ns| {
+            let timeout = self.wake_ns(now_ns).map(|wake_ns| {
                 let wait_ns = wake_ns.saturating_sub(now_ns);
                 Timespec { tv_sec: (wait_ns / 1_000_000_000) as i64, tv_nsec: (wait_ns % 1_000_000_000) as i64 }
             });
@@ -166,17 +165,20 @@ impl Worker<'_> {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// Nothing more will be sent.
+    /// Nothing more will be sent. What was due before the end is sent even after it, as its lateness is a result.
     fn is_over(&self, now_ns: u64) -> bool {
-        now_ns >= self.duration_ns || (self.remaining == 0 && self.owed == 0)
+        match &self.schedule {
+            None => self.remaining == 0 || now_ns >= self.duration_ns,
+            Some(schedule) => self.owed == 0 && (self.remaining == 0 || schedule.due_ns() >= self.duration_ns),
+        }
     }
 
     /// The next moment at which there is something to do without a reply.
     fn wake_ns(&self, now_ns: u64) -> Option<u64> {
         let end_ns = self.duration_ns.checked_add(if now_ns < self.duration_ns { 0 } else { DRAIN_NS });
         match &self.schedule {
-            Some(schedule) if self.remaining > 0 && self.owed < OWED_MAX && now_ns < self.duration_ns => {
-                Some(schedule.due_ns().min(end_ns.unwrap_or(u64::MAX)))
+            Some(schedule) if self.remaining > 0 && self.owed < OWED_MAX && schedule.due_ns() < self.duration_ns => {
+                Some(schedule.due_ns())
             }
             _ => end_ns,
         }
@@ -214,7 +216,6 @@ impl Worker<'_> {
         let Link { connection, owed, .. } = &mut self.links[index];
         if self.schedule.is_some() {
             while connection.in_flight() < self.pipeline
-                && now_ns < self.duration_ns
                 && let Some(due_ns) = owed.pop_front()
             {
                 connection.request(self.mix, &mut self.source, due_ns);

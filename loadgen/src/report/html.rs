@@ -17,12 +17,12 @@ const STYLE: &str = "\
 --c0:#1f6feb;--c1:#d1242f;--c2:#1a7f37;--c3:#9a6700;--c4:#8250df;--c5:#0e7490}\
 @media(prefers-color-scheme:dark){:root{--text:#e6edf3;--soft:#8b949e;--rule:#30363d;--page:#0d1117;\
 --c0:#58a6ff;--c1:#ff7b72;--c2:#56d364;--c3:#e3b341;--c4:#bc8cff;--c5:#39c5cf}}\
-body{font:14px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page);max-width:1180px;margin:2em auto;\
+body{font:14px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page);max-width:1240px;margin:2em auto;\
 padding:0 1em}h1{font-size:22px}h2{font-size:17px;margin-top:2em}.wide{overflow-x:auto}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th,td{padding:3px 10px;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}\
-.plots{display:flex;flex-wrap:wrap;gap:12px}svg text{fill:var(--soft);font-size:11px}\
+.plots{display:flex;margin-top:1em;flex-wrap:wrap;gap:12px}svg text{fill:var(--soft);font-size:11px}\
 svg .name{fill:var(--text);font-size:13px;font-weight:600}svg .grid{stroke:var(--rule)}\
 svg polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}.key{display:inline-block;width:14px;height:3px;\
 margin:0 6px 4px 14px}.range{color:var(--soft)}\
