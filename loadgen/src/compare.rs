@@ -64,11 +64,11 @@ const METRICS: &[Metric] = &[
     ("ops/s", |measurement| Some(measurement.replies_per_second)),
     ("server ns/op", |measurement| measurement.server_cpu_ns_per_op),
     ("client ns/op", |measurement| Some(measurement.client_cpu_ns_per_op)),
-    ("p50 µs", |measurement| Some(measurement.latency_us("p50"))),
-    ("p90 µs", |measurement| Some(measurement.latency_us("p90"))),
-    ("p99 µs", |measurement| Some(measurement.latency_us("p99"))),
-    ("p99.9 µs", |measurement| Some(measurement.latency_us("p99.9"))),
-    ("max µs", |measurement| Some(measurement.latency_us("max"))),
+    ("p50 µs", |measurement| Some(measurement.latency_us.at("p50"))),
+    ("p90 µs", |measurement| Some(measurement.latency_us.at("p90"))),
+    ("p99 µs", |measurement| Some(measurement.latency_us.at("p99"))),
+    ("p99.9 µs", |measurement| Some(measurement.latency_us.at("p99.9"))),
+    ("max µs", |measurement| Some(measurement.latency_us.at("max"))),
 ];
 
 impl Comparison {

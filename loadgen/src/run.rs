@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cpu::CpuTime;
 use crate::driver::{self, Done, Work};
@@ -18,6 +19,8 @@ use crate::stats::Stats;
 use crate::template::Source;
 use crate::values::Payload;
 
+/// For the standard streams, epoll, and the files of results.
+const DESCRIPTORS_SPARE: u64 = 64;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A server with all that measuring it needs.
@@ -66,6 +69,7 @@ impl Subject {
         payload: &Payload,
         title: Option<String>,
     ) -> Result<Measured, String> {
+        allow_descriptors(load.clients);
         let mut sockets = Vec::new();
         for _ in 0..load.clients {
             let socket = self.server.connect(&self.login);
@@ -116,6 +120,16 @@ impl Subject {
             }
             Ok(all)
         })
+    }
+}
+
+/// The usual limit of 1024 descriptors is one that a process may lift by itself. Where it may not lift it far enough,
+/// connecting says so.
+fn allow_descriptors(clients: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < clients + DESCRIPTORS_SPARE) {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

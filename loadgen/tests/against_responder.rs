@@ -199,8 +199,8 @@ fn a_stall_makes_all_requests_of_its_time_late_in_the_open_loop_only() {
     let common = ["-t", "ping", "-c", "1", "--duration", "1"];
     let closed = measure(&[&["run", "-s", &stalling()], &common[..]].concat());
     let open = measure(&[&["run", "-s", &stalling(), "--rate", "1000", "-P", "64"], &common[..]].concat());
-    let p50 = |measured: &[Value]| measured[0]["latency_us"]["percentiles"][0].as_f64().unwrap();
-    let p99 = |measured: &[Value]| measured[0]["latency_us"]["percentiles"][2].as_f64().unwrap();
+    let p50 = |measured: &[Value]| measured[0]["latency_us"]["percentiles"]["p50"].as_f64().unwrap();
+    let p99 = |measured: &[Value]| measured[0]["latency_us"]["percentiles"]["p99"].as_f64().unwrap();
     assert!(p99(&closed) < 100_000.0, "one late request among thousands: {}", p99(&closed));
     assert!(p99(&open) > 400_000.0, "half of all were due during the stall: {}", p99(&open));
     assert!(p50(&open) < 400_000.0 && p50(&closed) < 100_000.0);

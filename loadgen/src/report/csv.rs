@@ -56,7 +56,7 @@ pub fn render(measurements: &[Measurement]) -> String {
             measurement.latency_us.mean.to_string(),
         ];
         assert!(cells.len() == COLUMNS.len(), "a cell for each column");
-        cells.extend(measurement.latency_us.percentiles.iter().map(f64::to_string));
+        cells.extend(PERCENTILES.iter().map(|(name, _)| measurement.latency_us.at(name).to_string()));
         text.push_str(&cells.join(","));
         text.push('\n');
     }

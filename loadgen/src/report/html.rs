@@ -4,11 +4,9 @@
 //! has room; throughput over time; and the 99th percentile over time. Every round is a line of its own, in the colour
 //! of its server, so that the spread is seen and not only told.
 
-mod chart;
-
 use std::fmt::Write;
 
-use self::chart::{Chart, Line, Scale};
+use super::chart::{Chart, Line, Scale};
 use super::{Measurement, PERCENTILES, Report};
 use crate::compare::Range;
 
@@ -133,7 +131,7 @@ fn push_measurements(page: &mut String, measurements: &[Measurement]) {
             measurement.hit_ratio().map_or("–".into(), |ratio| format!("{:.2} %", ratio * 100.0)),
             measurement.errors.to_string(),
         ];
-        cells.extend(measurement.latency_us.percentiles.iter().map(|us| format!("{us:.1}")));
+        cells.extend(PERCENTILES.iter().map(|(name, _)| format!("{:.1}", measurement.latency_us.at(name))));
         cells
     });
     push_table(page, &header, rows);
@@ -158,7 +156,7 @@ fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     seen
 }
 
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

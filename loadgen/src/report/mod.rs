@@ -1,10 +1,12 @@
 //! Results as plain data, and the forms they are written in: each form reads this data and nothing else.
 
+mod chart;
 mod csv;
 mod html;
 mod json;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -67,8 +69,8 @@ pub struct CommandResult {
 #[derive(Clone, Debug, Serialize)]
 pub struct Latency {
     pub mean: f64,
-    /// The points of `PERCENTILES`, in their order.
-    pub percentiles: Vec<f64>,
+    /// By the names of `PERCENTILES`.
+    pub percentiles: BTreeMap<&'static str, f64>,
     /// Percentile and latency, ever denser towards 100: the curve that is plotted.
     pub curve: Vec<(f64, f64)>,
 }
@@ -138,12 +140,6 @@ impl Measurement {
             _ => None,
         }
     }
-
-    /// The latency at a point of `PERCENTILES`.
-    pub fn latency_us(&self, name: &str) -> f64 {
-        let index = PERCENTILES.iter().position(|(point, _)| *point == name);
-        self.latency_us.percentiles[index.expect("only points of the list are asked for")]
-    }
 }
 
 impl Latency {
@@ -161,9 +157,14 @@ impl Latency {
         }
         Latency {
             mean: histogram.mean() / 1e3,
-            percentiles: PERCENTILES.iter().map(|(_, at)| us(histogram.value_at_percentile(*at))).collect(),
+            percentiles: PERCENTILES.iter().map(|(name, at)| (*name, us(histogram.value_at_percentile(*at)))).collect(),
             curve,
         }
+    }
+
+    /// In microseconds, at one of the names of `PERCENTILES`.
+    pub fn at(&self, name: &str) -> f64 {
+        self.percentiles[name]
     }
 }
 
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(measurement.replies_per_second, 100.0);
         assert_eq!((measurement.client_cpu_ns_per_op, measurement.server_cpu_ns_per_op), (2_000.0, Some(4_000.0)));
         assert_eq!(measurement.hit_ratio(), Some(0.75));
-        assert!((measurement.latency_us("p99") - 990.0).abs() < 1.0);
+        assert!((measurement.latency_us.at("p99") - 990.0).abs() < 1.0);
         assert!(measurement.series.iter().all(|point| point.replies_per_second <= 100.0 + 1e-9));
     }
 

@@ -46,14 +46,14 @@ fn measurements(measurements: &[Measurement]) -> String {
             format!("{:.0}", measurement.client_cpu_ns_per_op),
             measurement.hit_ratio().map_or("-".into(), percent),
         ];
-        row.extend(measurement.latency_us.percentiles.iter().map(|us| short(*us)));
+        row.extend(PERCENTILES.iter().map(|(name, _)| short(measurement.latency_us.at(name))));
         rows.push(row);
         if measurement.commands.len() > 1 {
             for command in &measurement.commands {
                 let per_second = command.replies as f64 / measurement.seconds.max(1e-9);
                 let mut row = vec![format!("  {}", command.command), String::new(), format!("{per_second:.0}")];
                 row.extend([String::new(), String::new(), command.hit_ratio.map_or("-".into(), percent)]);
-                row.extend(command.latency_us.percentiles.iter().map(|us| short(*us)));
+                row.extend(PERCENTILES.iter().map(|(name, _)| short(command.latency_us.at(name))));
                 rows.push(row);
             }
         }

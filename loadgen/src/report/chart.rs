@@ -68,7 +68,7 @@ impl Chart {
             for (value_x, value_y) in &line.points {
                 let _ = write!(path, "{:.1},{:.1} ", at_x(*value_x), at_y(*value_y));
             }
-            let name = super::escape(&line.name);
+            let name = super::html::escape(&line.name);
             let (colour, path) = (line.colour, path.trim_end());
             let _ = write!(svg, "<polyline class=\"c{colour}\" points=\"{path}\"><title>{name}</title></polyline>");
         }
