@@ -3,6 +3,10 @@
 //! Closed loop: a connection sends a batch of `pipeline` requests and the next when the last reply is in. Open loop:
 //! the timetable says when requests are due; they go to the connections in turn, each of which has at most `pipeline`
 //! in flight, and those that must wait keep the time they were due at.
+//!
+//! Why not io_uring: the same closed loop, cut down to bare reads and writes of 50 connections, cost 2.9 µs of client
+//! CPU a GET with either at depth 1, and at depths 16 and 64 epoll was 5 % cheaper (174 and 49 ns against 183 and 52).
+//! Nearly all of it is the kernel's TCP, which both must run; epoll does without unsafe code.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
