@@ -48,6 +48,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Fill a server: SET every key of the key space exactly once
     Populate(PopulateArgs),
+    /// List the tests that have a name
+    Tests,
 }
 
 #[derive(Args, Debug)]
@@ -182,7 +184,7 @@ pub enum ArrivalsArg {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Requests")]
 pub struct WorkloadArgs {
-    /// Tests by name, each measured by itself; --list-tests shows them [default: set,get]
+    /// Tests by name, each measured by itself; `tests` lists them [default: set,get]
     #[arg(short, long, value_delimiter = ',', conflicts_with_all = ["mix", "command"])]
     pub tests: Vec<String>,
     /// Tests in one mix by weight, such as get=9,set=1

@@ -3,9 +3,14 @@
 //! Closed loop: a connection sends a batch of `pipeline` requests and the next when the last reply is in. Open loop:
 //! the timetable says when requests are due; they go to the connections in turn, each of which has at most `pipeline`
 //! in flight, and those that must wait keep the time they were due at.
+//!
+//! Why not io_uring: the same closed loop, cut down to bare reads and writes of 50 connections, cost 2.9 µs of client
+//! CPU a GET with either at depth 1, and at depths 16 and 64 epoll was 5 % cheaper (174 and 49 ns against 183 and 52).
+//! Nearly all of it is the kernel's TCP, which both must run; epoll does without unsafe code.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +18,7 @@ use std::time::Instant;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::thread::set_current_timer_slack;
 
 use crate::client::Connection;
 use crate::cpu;
@@ -26,8 +32,10 @@ const EVENTS_MAX: usize = 512;
 /// Requests that are due and wait for a free place, over all connections of a worker. Beyond it they stay in the
 /// timetable, which remembers them just as well.
 const OWED_MAX: usize = 1 << 20;
+/// The default lateness of a timer, 50 µs, would be part of every latency of the open loop.
+const TIMER_SLACK_NS: u64 = 1;
 /// How long a worker waits for the last replies after the end of its time.
-const DRAIN_NS: u64 = 5_000_000_000;
+const DRAIN_NS: u64 = 3_000_000_000;
 
 /// What one worker does.
 pub struct Work {
@@ -111,6 +119,7 @@ fn prepare(work: &Work, sockets: Vec<Socket>) -> io::Result<(OwnedFd, Vec<Link>)
     if let Some(cpu) = work.cpu {
         cpu::pin_this_thread(cpu)?;
     }
+    set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS))?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut links = Vec::new();
     for (index, socket) in sockets.into_iter().enumerate() {
@@ -138,12 +147,11 @@ impl Worker<'_> {
             if self.alive == 0 || (self.in_flight == 0 && self.is_over(now_ns)) {
                 return Ok(());
             }
-            let wake_ns = self.wake_ns(now_ns);
             if now_ns >= self.duration_ns.saturating_add(DRAIN_NS) {
                 return Ok(());
             }
             events.clear();
-            let timeout = wake_ns.map(|wake_ns| {
+            let timeout = self.wake_ns(now_ns).map(|wake_ns| {
                 let wait_ns = wake_ns.saturating_sub(now_ns);
                 Timespec { tv_sec: (wait_ns / 1_000_000_000) as i64, tv_nsec: (wait_ns % 1_000_000_000) as i64 }
             });
@@ -161,17 +169,20 @@ impl Worker<'_> {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// Nothing more will be sent.
+    /// Nothing more will be sent. What was due before the end is sent even after it, as its lateness is a result.
     fn is_over(&self, now_ns: u64) -> bool {
-        now_ns >= self.duration_ns || (self.remaining == 0 && self.owed == 0)
+        match &self.schedule {
+            None => self.remaining == 0 || now_ns >= self.duration_ns,
+            Some(schedule) => self.owed == 0 && (self.remaining == 0 || schedule.due_ns() >= self.duration_ns),
+        }
     }
 
     /// The next moment at which there is something to do without a reply.
     fn wake_ns(&self, now_ns: u64) -> Option<u64> {
         let end_ns = self.duration_ns.checked_add(if now_ns < self.duration_ns { 0 } else { DRAIN_NS });
         match &self.schedule {
-            Some(schedule) if self.remaining > 0 && self.owed < OWED_MAX && now_ns < self.duration_ns => {
-                Some(schedule.due_ns().min(end_ns.unwrap_or(u64::MAX)))
+            Some(schedule) if self.remaining > 0 && self.owed < OWED_MAX && schedule.due_ns() < self.duration_ns => {
+                Some(schedule.due_ns())
             }
             _ => end_ns,
         }
@@ -209,7 +220,6 @@ impl Worker<'_> {
         let Link { connection, owed, .. } = &mut self.links[index];
         if self.schedule.is_some() {
             while connection.in_flight() < self.pipeline
-                && now_ns < self.duration_ns
                 && let Some(due_ns) = owed.pop_front()
             {
                 connection.request(self.mix, &mut self.source, due_ns);

@@ -31,6 +31,12 @@ pub struct Case {
     pub pipeline: u64,
 }
 
+impl Case {
+    pub fn title(&self) -> String {
+        format!("{} P={}", self.mix.label(), self.pipeline)
+    }
+}
+
 pub fn login(args: &LoginArgs) -> Login {
     Login { user: args.user.clone(), password: args.password.clone(), database: args.database, resp3: args.resp3 }
 }
@@ -153,5 +159,73 @@ fn nanoseconds(seconds: f64, option: &str) -> Result<u64, String> {
         Ok((seconds * 1e9) as u64)
     } else {
         Err(format!("{option} is a number of seconds, not {seconds}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn run(arguments: &str) -> Result<(Load, Vec<Case>), String> {
+        match Cli::try_parse_from(format!("peristyle-loadgen run {arguments}").split_whitespace()).unwrap().command {
+            Command::Run(args) => Ok((load(&args.load, &args.workload)?, cases(&args.workload, &args.load.pipeline)?)),
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    fn titles(arguments: &str) -> Vec<String> {
+        run(arguments).unwrap().1.iter().map(Case::title).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_is_bounded_by_time_unless_it_is_bounded_by_requests() {
+        let bounds = |arguments| run(arguments).map(|(load, _)| (load.requests, load.duration_ns)).unwrap();
+        assert_eq!(bounds(""), (None, Some(5_000_000_000)));
+        assert_eq!(bounds("-n 100"), (Some(100), None));
+        assert_eq!(bounds("-n 100 -d 0.5"), (Some(100), Some(500_000_000)));
+    }
+
+    #[test]
+    fn tests_are_crossed_with_depths_and_a_mix_is_one_test() {
+        assert_eq!(titles(""), ["set P=1", "get P=1"]);
+        assert_eq!(titles("-t get,incr -P 1,16"), ["get P=1", "get P=16", "incr P=1", "incr P=16"]);
+        assert_eq!(titles("--mix get=9,set"), ["get=9,set=1 P=1"]);
+        assert_eq!(titles("--command PING --weight 3 --command TIME --weight 1"), ["PING=3,TIME=1 P=1"]);
+    }
+
+    #[test]
+    fn populate_walks_the_key_space_once() {
+        let line = "peristyle-loadgen populate --keys 5 --threads 8 -c 8";
+        let Command::Populate(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!("{line}") };
+        let (load, case) = populate(&args).unwrap();
+        assert_eq!((load.requests, load.threads, load.clients), (Some(5), 5, 5));
+        assert_eq!((load.key_pattern, case.title()), (KeyPattern::Sequential, "set P=64".to_string()));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let arguments = [
+            "--ttl 0",
+            "--ttl 9-3",
+            "--rate 0",
+            "-d 0",
+            "-c 1 --threads 2",
+            "--mix get=0",
+            "--keys 11 --key-width 1",
+            "--command PING --command TIME --weight 1",
+            "--mix get=x",
+            "--cpus x",
+        ];
+        for arguments in arguments {
+            assert!(run(arguments).is_err(), "{arguments}");
+        }
     }
 }

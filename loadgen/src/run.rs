@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cpu::CpuTime;
 use crate::driver::{self, Done, Work};
@@ -18,6 +19,8 @@ use crate::stats::Stats;
 use crate::template::Source;
 use crate::values::Payload;
 
+/// For the standard streams, epoll, and the files of results.
+const DESCRIPTORS_SPARE: u64 = 64;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A server with all that measuring it needs.
@@ -44,16 +47,29 @@ impl Subject {
         Ok(Subject { server: server.clone(), login: login.clone(), pid, version: identity.version })
     }
 
-    /// Warms up as asked for, then measures.
-    pub fn measure(&self, case: &Case, load: &Load, payload: &Payload, quiet: bool) -> Result<Measured, String> {
+    /// Warms up as asked for, then measures; `title` heads the live progress, if there is to be any.
+    pub fn measure(
+        &self,
+        case: &Case,
+        load: &Load,
+        payload: &Payload,
+        title: Option<String>,
+    ) -> Result<Measured, String> {
         if load.warmup_ns > 0 {
             let warmup = Load { requests: None, duration_ns: Some(load.warmup_ns), ..load.clone() };
-            self.measure_once(case, &warmup, payload, true)?;
+            self.measure_once(case, &warmup, payload, None)?;
         }
-        self.measure_once(case, load, payload, quiet)
+        self.measure_once(case, load, payload, title)
     }
 
-    fn measure_once(&self, case: &Case, load: &Load, payload: &Payload, quiet: bool) -> Result<Measured, String> {
+    fn measure_once(
+        &self,
+        case: &Case,
+        load: &Load,
+        payload: &Payload,
+        title: Option<String>,
+    ) -> Result<Measured, String> {
+        allow_descriptors(load.clients);
         let mut sockets = Vec::new();
         for _ in 0..load.clients {
             let socket = self.server.connect(&self.login);
@@ -76,7 +92,8 @@ impl Subject {
                 .collect();
             let cpu_before = self.pid.and_then(CpuTime::of_process);
             ready.wait();
-            let progress = (!quiet).then(|| scope.spawn(|| self.show_progress(case, load, &replies, &over)));
+            let (replies, over) = (&replies, &over);
+            let progress = title.map(|title| scope.spawn(move || show_progress(title, load, replies, over)));
             let done: Vec<io::Result<Done>> =
                 workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect();
             let cpu_after = self.pid.and_then(CpuTime::of_process);
@@ -86,54 +103,64 @@ impl Subject {
             }
             let mut all: Option<Measured> = None;
             for done in done {
-                let done = done.map_err(|error| format!("drive connections: {error}"))?;
+                let Done { stats, cpu_ns } = done.map_err(|error| format!("drive connections: {error}"))?;
                 match &mut all {
-                    None => {
-                        all = Some(Measured { stats: done.stats, client_cpu_ns: done.cpu_ns, server_cpu_ns: None });
-                    }
+                    None => all = Some(Measured { stats, client_cpu_ns: cpu_ns, server_cpu_ns: None }),
                     Some(all) => {
-                        all.stats.merge(&done.stats);
-                        all.client_cpu_ns += done.cpu_ns;
+                        all.stats.merge(stats);
+                        all.client_cpu_ns += cpu_ns;
                     }
                 }
             }
             let mut all = all.expect("there is at least one thread");
             all.server_cpu_ns = cpu_before.zip(cpu_after).map(|(before, after)| after.since_ns(before));
+            if all.stats.replies() == 0 {
+                let reasons: Vec<&str> = all.stats.errors_by_text.keys().map(String::as_str).collect();
+                return Err(format!("{} answered nothing: {}", self.server.name, reasons.join("; ")));
+            }
             Ok(all)
         })
     }
+}
 
-    fn show_progress(&self, case: &Case, load: &Load, replies: &[AtomicU64], over: &AtomicBool) {
-        let title = format!("{} {} P={}", self.server.name, case.mix.label(), case.pipeline);
-        let length = match (load.duration_ns, load.requests) {
-            (Some(duration_ns), _) => duration_ns / 1_000_000,
-            (None, Some(requests)) => requests,
-            (None, None) => unreachable!("a load is bounded by one of the two"),
-        };
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}").expect("the template is valid");
-        bar.set_style(style);
-        bar.set_prefix(title);
-        let start = Instant::now();
-        let (mut replies_before, mut at_before) = (0u64, start);
-        while !over.load(Ordering::Relaxed) {
-            std::thread::park_timeout(PROGRESS_INTERVAL);
-            let now = Instant::now();
-            let total: u64 = replies.iter().map(|replies| replies.load(Ordering::Relaxed)).sum();
-            let per_second = (total - replies_before) as f64 / now.duration_since(at_before).as_secs_f64().max(1e-3);
-            bar.set_message(format!("{} /s, {total} replies", per_second as u64));
-            bar.set_position(if load.duration_ns.is_some() { start.elapsed().as_millis() as u64 } else { total });
-            (replies_before, at_before) = (total, now);
-        }
-        bar.finish_and_clear();
+/// The usual limit of 1024 descriptors is one that a process may lift by itself. Where it may not lift it far enough,
+/// connecting says so.
+fn allow_descriptors(clients: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < clients + DESCRIPTORS_SPARE) {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
     }
+}
+
+fn show_progress(title: String, load: &Load, replies: &[AtomicU64], over: &AtomicBool) {
+    let length = match (load.duration_ns, load.requests) {
+        (Some(duration_ns), _) => duration_ns / 1_000_000,
+        (None, Some(requests)) => requests,
+        (None, None) => unreachable!("a load is bounded by one of the two"),
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}");
+    bar.set_style(style.expect("the template is valid"));
+    bar.set_prefix(title);
+    let start = Instant::now();
+    let (mut total_before, mut at_before) = (0u64, start);
+    while !over.load(Ordering::Relaxed) {
+        std::thread::park_timeout(PROGRESS_INTERVAL);
+        let now = Instant::now();
+        let total: u64 = replies.iter().map(|replies| replies.load(Ordering::Relaxed)).sum();
+        let per_second = (total - total_before) as f64 / now.duration_since(at_before).as_secs_f64().max(1e-3);
+        bar.set_message(format!("{per_second:.0} /s, {total} replies"));
+        bar.set_position(if load.duration_ns.is_some() { start.elapsed().as_millis() as u64 } else { total });
+        (total_before, at_before) = (total, now);
+    }
+    bar.finish_and_clear();
 }
 
 /// What thread `thread` contributes to the load.
 fn share_of(case: &Case, load: &Load, payload: &Payload, thread: u64) -> Work {
+    // Cut as the key space is: as many sequential requests as keys are then every key once.
     let share = |total: u64| share_start(total, thread + 1, load.threads) - share_start(total, thread, load.threads);
-    // Walks of the whole key space must end at the borders of the threads' parts.
     let requests = load.requests.map_or(u64::MAX, share);
     let mut rng = Rng::new(load.seed.wrapping_mul(0x9e37_79b9).wrapping_add(thread));
     let schedule = load.rate.map(|(rate, arrivals)| {

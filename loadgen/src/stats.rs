@@ -1,4 +1,4 @@
-//! What was measured: per command, and per second of the run.
+//! What was measured: per command, and over the time of the run.
 //!
 //! Each worker fills a `Stats` of its own, and they are added up at the end; histograms make that exact for
 //! percentiles, where averages of percentiles would be wrong.
@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-pub const SLOT_NS: u64 = 1_000_000_000;
+/// The finest step of the series over time; it doubles whenever the series reaches `SLOTS_MAX`, so that a run of any
+/// length is a plot of some hundred points and takes bounded memory.
+const SLOT_NS_MIN: u64 = 100_000_000;
+const SLOTS_MAX: usize = 256;
 /// Later replies are counted at this value; runs that see them show it as their maximum.
 const LATENCY_NS_MAX: u64 = 1_000_000_000_000;
-/// The series over time needs two digits only, and above a microsecond: 13 KiB a second instead of 220.
+/// The series over time needs two digits only, and above a microsecond: 13 KiB a slot instead of 220.
 const SLOT_LATENCY_NS_MIN: u64 = 1_000;
 /// Distinct error texts kept; further ones are counted under one name.
 const ERROR_KINDS_MAX: usize = 32;
@@ -27,7 +30,7 @@ pub struct CommandStats {
     pub latency_ns: Histogram<u64>,
 }
 
-/// One second of a run.
+/// One step of the series over time.
 #[derive(Clone, Debug)]
 pub struct Slot {
     pub replies: u64,
@@ -38,6 +41,7 @@ pub struct Slot {
 pub struct Stats {
     pub commands: Vec<CommandStats>,
     pub slots: Vec<Slot>,
+    pub slot_ns: u64,
     pub errors_by_text: BTreeMap<String, u64>,
     pub bytes_sent: u64,
     pub bytes_received: u64,
@@ -64,6 +68,7 @@ impl Stats {
         Stats {
             commands: commands.collect(),
             slots: Vec::new(),
+            slot_ns: SLOT_NS_MIN,
             errors_by_text: BTreeMap::new(),
             bytes_sent: 0,
             bytes_received: 0,
@@ -79,13 +84,33 @@ impl Stats {
         let stats = &mut self.commands[usize::from(command)];
         stats.replies += u64::from(count);
         stats.latency_ns.saturating_record_n(latency_ns, u64::from(count));
-        let slot = (now_ns / SLOT_NS) as usize;
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, Slot::new);
-        }
-        self.slots[slot].replies += u64::from(count);
-        self.slots[slot].latency_ns.saturating_record_n(latency_ns, count);
+        let slot = self.slot_at(now_ns);
+        slot.replies += u64::from(count);
+        slot.latency_ns.saturating_record_n(latency_ns, count);
         self.elapsed_ns = self.elapsed_ns.max(now_ns);
+    }
+
+    fn slot_at(&mut self, now_ns: u64) -> &mut Slot {
+        while now_ns / self.slot_ns >= SLOTS_MAX as u64 {
+            self.coarsen();
+        }
+        let index = (now_ns / self.slot_ns) as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, Slot::new);
+        }
+        &mut self.slots[index]
+    }
+
+    /// Joins slots in pairs.
+    fn coarsen(&mut self) {
+        let mut slots = std::mem::take(&mut self.slots).into_iter();
+        while let Some(mut first) = slots.next() {
+            if let Some(second) = slots.next() {
+                first.merge(&second);
+            }
+            self.slots.push(first);
+        }
+        self.slot_ns *= 2;
     }
 
     #[cold]
@@ -100,7 +125,7 @@ impl Stats {
         *self.errors_by_text.entry(text.to_string()).or_default() += 1;
     }
 
-    pub fn merge(&mut self, other: &Stats) {
+    pub fn merge(&mut self, mut other: Stats) {
         assert!(self.commands.len() == other.commands.len(), "all workers run the same mix");
         for (mine, theirs) in self.commands.iter_mut().zip(&other.commands) {
             mine.replies += theirs.replies;
@@ -109,12 +134,17 @@ impl Stats {
             mine.missing += theirs.missing;
             mine.latency_ns.add(&theirs.latency_ns).expect("all latency histograms have the same bounds");
         }
+        while self.slot_ns < other.slot_ns {
+            self.coarsen();
+        }
+        while other.slot_ns < self.slot_ns {
+            other.coarsen();
+        }
         if self.slots.len() < other.slots.len() {
             self.slots.resize_with(other.slots.len(), Slot::new);
         }
         for (mine, theirs) in self.slots.iter_mut().zip(&other.slots) {
-            mine.replies += theirs.replies;
-            mine.latency_ns.add(&theirs.latency_ns).expect("all slot histograms have the same bounds");
+            mine.merge(theirs);
         }
         for (text, count) in &other.errors_by_text {
             *self.errors_by_text.entry(text.clone()).or_default() += count;
@@ -150,6 +180,11 @@ impl Slot {
         let latency_ns = Histogram::new_with_bounds(SLOT_LATENCY_NS_MIN, LATENCY_NS_MAX, 2);
         Slot { replies: 0, latency_ns: latency_ns.expect("the bounds are valid") }
     }
+
+    fn merge(&mut self, other: &Slot) {
+        self.replies += other.replies;
+        self.latency_ns.add(&other.latency_ns).expect("all slot histograms have the same bounds");
+    }
 }
 
 fn latency_histogram() -> Histogram<u64> {
@@ -172,13 +207,24 @@ mod tests {
             part.record((step % 2) as u16, step * 400_000, latency, 2);
             both.record((step % 2) as u16, step * 400_000, latency, 2);
         }
-        one.merge(&two);
+        one.merge(two);
         assert_eq!(one.replies(), both.replies());
         assert_eq!(one.elapsed_ns, both.elapsed_ns);
         assert_eq!(one.latency_ns(), both.latency_ns());
         let slots = |stats: &Stats| stats.slots.iter().map(|slot| slot.replies).collect::<Vec<u64>>();
         assert_eq!(slots(&one), slots(&both));
-        assert_eq!(slots(&one), vec![5_000, 5_000, 5_000, 5_000]);
+        assert_eq!(slots(&one), vec![500; 40]);
+    }
+
+    #[test]
+    fn a_long_series_gets_coarser_and_loses_nothing() {
+        let (mut long, mut short) = (stats(), stats());
+        (0..600).for_each(|tenth| long.record(0, tenth * SLOT_NS_MIN, 1_000, 1));
+        (0..100).for_each(|tenth| short.record(0, tenth * SLOT_NS_MIN, 1_000, 1));
+        assert_eq!((long.slot_ns, long.slots.len()), (4 * SLOT_NS_MIN, 150));
+        short.merge(long);
+        let replies: Vec<u64> = short.slots.iter().map(|slot| slot.replies).collect();
+        assert_eq!(replies, [vec![8; 25], vec![4; 125]].concat());
     }
 
     #[test]

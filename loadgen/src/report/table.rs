@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::{Measurement, PERCENTILES};
+use super::{Measurement, PERCENTILES, Report};
+use crate::compare::{Comparison, Range};
 
 /// Rows of cells as aligned columns: the first to the left, numbers to the right.
-pub fn align(rows: &[Vec<String>]) -> String {
+fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -27,7 +28,11 @@ pub fn align(rows: &[Vec<String>]) -> String {
     text
 }
 
-pub fn render(measurements: &[Measurement]) -> String {
+pub fn render(report: &Report) -> String {
+    if report.comparisons.is_empty() { measurements(&report.measurements) } else { comparisons(&report.comparisons) }
+}
+
+fn measurements(measurements: &[Measurement]) -> String {
     let mut header: Vec<String> =
         ["test", "P", "ops/s", "server ns/op", "client ns/op", "hits"].map(String::from).into();
     header.extend(PERCENTILES.iter().map(|(name, _)| format!("{name} µs")));
@@ -39,30 +44,50 @@ pub fn render(measurements: &[Measurement]) -> String {
             format!("{:.0}", measurement.replies_per_second),
             measurement.server_cpu_ns_per_op.map_or("-".into(), |ns| format!("{ns:.0}")),
             format!("{:.0}", measurement.client_cpu_ns_per_op),
+            measurement.hit_ratio().map_or("-".into(), percent),
         ];
-        let hit_ratio = match measurement.commands.as_slice() {
-            [only] => only.hit_ratio,
-            _ => None,
-        };
-        row.push(hit_ratio.map_or("-".into(), percent));
-        row.extend(measurement.latency_us.percentiles.iter().map(|us| micros(*us)));
+        row.extend(PERCENTILES.iter().map(|(name, _)| short(measurement.latency_us.at(name))));
         rows.push(row);
         if measurement.commands.len() > 1 {
             for command in &measurement.commands {
-                let share = command.replies as f64 / measurement.seconds.max(1e-9);
-                let mut row = vec![format!("  {}", command.command), String::new(), format!("{share:.0}")];
-                row.extend([String::new(), String::new()]);
-                row.push(command.hit_ratio.map_or("-".into(), percent));
-                row.extend(command.latency_us.percentiles.iter().map(|us| micros(*us)));
+                let per_second = command.replies as f64 / measurement.seconds.max(1e-9);
+                let mut row = vec![format!("  {}", command.command), String::new(), format!("{per_second:.0}")];
+                row.extend([String::new(), String::new(), command.hit_ratio.map_or("-".into(), percent)]);
+                row.extend(PERCENTILES.iter().map(|(name, _)| short(command.latency_us.at(name))));
                 rows.push(row);
             }
         }
     }
-    let mut text = align(&rows);
-    for measurement in measurements {
-        text.push_str(&warnings(measurement));
+    align(&rows)
+}
+
+/// For each case a block: a line per metric, a column per server, and ratios to the first server with their range over
+/// the rounds; the last column is the range of the first server's own rounds, each over the one before it.
+fn comparisons(comparisons: &[Comparison]) -> String {
+    let mut text = String::new();
+    for comparison in comparisons {
+        let servers = &comparison.servers;
+        let title = format!("{} P={}, {} rounds", comparison.test, comparison.pipeline, comparison.rounds);
+        let mut header = vec![title];
+        header.extend(servers.iter().cloned());
+        header.extend(servers[1..].iter().map(|name| format!("{name} / {}", servers[0])));
+        header.push(format!("noise of {}", servers[0]));
+        let mut rows = vec![header];
+        for row in &comparison.metrics {
+            let mut cells = vec![row.metric.clone()];
+            cells.extend(row.medians.iter().map(|median| short(*median)));
+            cells.extend(row.ratios_to_first.iter().map(ratio));
+            cells.push(ratio(&row.noise));
+            rows.push(cells);
+        }
+        text.push_str(&align(&rows));
+        text.push('\n');
     }
     text
+}
+
+fn ratio(range: &Range) -> String {
+    format!("{:.3} ({:.3}..{:.3})", range.median, range.low, range.high)
 }
 
 /// What makes a measurement less than it seems.
@@ -88,8 +113,8 @@ fn percent(ratio: f64) -> String {
     format!("{:.2} %", ratio * 100.0)
 }
 
-fn micros(us: f64) -> String {
-    if us < 1_000.0 { format!("{us:.1}") } else { format!("{us:.0}") }
+fn short(number: f64) -> String {
+    if number < 1_000.0 { format!("{number:.1}") } else { format!("{number:.0}") }
 }
 
 #[cfg(test)]
