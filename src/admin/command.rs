@@ -3,10 +3,163 @@
 //! Plain functions from specs to a reply, in the forms and the field order of Redis, which clients rely on: flags, tips
 //! and key specs are sets, arguments arrays, the rest maps. Arity and unknown subcommands are the gate's business.
 
+use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
+use super::write_help;
 use crate::base::glob;
-use crate::command::spec::{Arg, ArgKind, BeginSearch, Categories, FindKeys, KeyFlags, KeyRange, KeyRefs, KeySpec};
-use crate::command::spec::{NO_MANDATORY_KEYS, Spec, has_keys, keys_reported};
+use crate::command::args::Args;
+use crate::command::error::{self, Error};
+use crate::command::spec::*;
 use crate::resp::reply::Reply;
+
+/// What the rows of this family have in common.
+const SERVER: Spec = Spec { group: Group::Server, shape: Shape::Here, ..Spec::DEFAULT };
+
+pub const ROWS: &[AdminRow] = &[Row {
+    run: command as AdminFn,
+    spec: Spec {
+        name: "command",
+        arity: AtLeast(1),
+        flags: LOADING.and(STALE),
+        categories: category::CONNECTION,
+        since: "2.8.13",
+        complexity: "O(N) where N is the number of commands.",
+        summary: "Describes all commands.",
+        subcommands: &[
+            Spec {
+                name: "command|count",
+                arity: Exactly(2),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "2.8.13",
+                complexity: "O(1)",
+                summary: "Counts the commands.",
+                ..SERVER
+            },
+            Spec {
+                name: "command|docs",
+                arity: AtLeast(2),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "7.0.0",
+                complexity: "O(N) where N is the number of commands asked for.",
+                summary: "Documents commands.",
+                args: &[string("command-name").optional().multiple()],
+                tips: &["nondeterministic_output_order"],
+                ..SERVER
+            },
+            Spec {
+                name: "command|getkeys",
+                arity: AtLeast(3),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "2.8.13",
+                complexity: "O(N) where N is the number of its arguments.",
+                summary: "Picks the keys out of a full command.",
+                args: &[string("command"), string("arg").optional().multiple()],
+                ..SERVER
+            },
+            Spec {
+                name: "command|getkeysandflags",
+                arity: AtLeast(3),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "7.0.0",
+                complexity: "O(N) where N is the number of its arguments.",
+                summary: "Picks the keys out of a full command, and says what it does to them.",
+                args: &[string("command"), string("arg").optional().multiple()],
+                ..SERVER
+            },
+            Spec {
+                name: "command|help",
+                arity: Exactly(2),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "5.0.0",
+                complexity: "O(1)",
+                summary: "Explains the subcommands.",
+                ..SERVER
+            },
+            Spec {
+                name: "command|info",
+                arity: AtLeast(2),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "2.8.13",
+                complexity: "O(N) where N is the number of commands asked for.",
+                summary: "Describes commands.",
+                args: &[string("command-name").optional().multiple()],
+                history: &[("7.0.0", "Allowed to be called with no argument to get info on all commands.")],
+                tips: &["nondeterministic_output_order"],
+                ..SERVER
+            },
+            Spec {
+                name: "command|list",
+                arity: AtLeast(2),
+                flags: LOADING.and(STALE),
+                categories: category::CONNECTION,
+                since: "7.0.0",
+                complexity: "O(N) where N is the number of commands.",
+                summary: "Lists the names of commands.",
+                args: &[one_of(
+                    "filterby",
+                    &[
+                        string("module-name").after("MODULE"),
+                        string("category").after("ACLCAT"),
+                        pattern("pattern").after("PATTERN"),
+                    ],
+                )
+                .after("FILTERBY")
+                .optional()],
+                tips: &["nondeterministic_output_order"],
+                ..SERVER
+            },
+        ],
+        tips: &["nondeterministic_output_order"],
+        ..SERVER
+    },
+}];
+
+const HELP: &[&str] = &[
+    "(no subcommand)",
+    "    Return details about all commands.",
+    "COUNT",
+    "    Return the total number of commands in this server.",
+    "LIST",
+    "    Return a list of all commands in this server.",
+    "INFO [<command-name> ...]",
+    "    Return details about multiple commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "DOCS [<command-name> ...]",
+    "    Return documentation details about multiple commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "GETKEYS <full-command>",
+    "    Return the keys from a full command.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    Return the keys and the access flags from a full command.",
+];
+
+fn command(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> error::Result<Outcome> {
+    if args.len() == 1 {
+        info_all(ctx.specs, reply);
+        return Ok(Outcome::Done);
+    }
+    let rest = args.from(2);
+    match args.get(1).to_ascii_lowercase().as_slice() {
+        b"count" => count(ctx.specs, reply),
+        b"docs" if rest.is_empty() => docs_all(ctx.specs, reply),
+        b"docs" => docs(ctx.specs, rest, reply),
+        b"getkeys" => getkeys(ctx.specs, rest, reply).map_err(Error::Text)?,
+        b"getkeysandflags" => getkeysandflags(ctx.specs, rest, reply).map_err(Error::Text)?,
+        b"help" => write_help("COMMAND", HELP, reply),
+        b"info" if rest.is_empty() => info_all(ctx.specs, reply),
+        b"info" => info(ctx.specs, rest, reply),
+        b"list" => list(ctx.specs, rest, reply).map_err(Error::Text)?,
+        other => unreachable!("no such subcommand is declared: {other:?}"),
+    }
+    Ok(Outcome::Done)
+}
 
 const SYNTAX_ERROR: &str = "ERR syntax error";
 
@@ -88,31 +241,6 @@ pub fn getkeysandflags(specs: &[&'static Spec], words: &[&[u8]], reply: &mut Rep
     }
     Ok(())
 }
-
-/// COMMAND HELP
-pub const HELP: &[&str] = &[
-    "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "(no subcommand)",
-    "    Return details about all commands.",
-    "COUNT",
-    "    Return the total number of commands in this server.",
-    "LIST",
-    "    Return a list of all commands in this server.",
-    "INFO [<command-name> ...]",
-    "    Return details about multiple commands.",
-    "    If no command names are given, documentation details for all",
-    "    commands are returned.",
-    "DOCS [<command-name> ...]",
-    "    Return documentation details about multiple commands.",
-    "    If no command names are given, documentation details for all",
-    "    commands are returned.",
-    "GETKEYS <full-command>",
-    "    Return the keys from a full command.",
-    "GETKEYSANDFLAGS <full-command>",
-    "    Return the keys and the access flags from a full command.",
-    "HELP",
-    "    Print this help.",
-];
 
 /// Finds `get` or `config|get`.
 fn by_full_name(specs: &[&'static Spec], name: &[u8]) -> Option<&'static Spec> {

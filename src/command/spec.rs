@@ -230,7 +230,7 @@ macro_rules! bit_set {
         pub struct $set(u32);
         impl $set {
             pub const NONE: $set = $set(0);
-            const NAMES: &[&str] = &[$($wire),*];
+            pub const NAMES: &[&str] = &[$($wire),*];
             pub const fn and(self, other: $set) -> $set { $set(self.0 | other.0) }
             pub const fn has(self, other: $set) -> bool { self.0 & other.0 == other.0 }
             pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {

@@ -17,7 +17,7 @@ use crate::base::{glob, quoting};
 const INCLUDE_DEPTH_MAX: usize = 16;
 
 /// The version in error texts: that of the Redis whose behaviour this is.
-const REDIS_VERSION: &str = "7.2.4";
+pub const REDIS_VERSION: &str = "7.2.4";
 
 /// Where files come from.
 pub trait Files {

@@ -27,6 +27,11 @@ impl<'a> Reply<'a> {
         self.protocol
     }
 
+    /// From here on replies take this form (HELLO).
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
     pub fn is_resp3(&self) -> bool {
         self.protocol == Protocol::Resp3
     }

@@ -77,6 +77,21 @@ impl Output {
         self.buffer.capacity() + self.full_bytes + self.sending_bytes
     }
 
+    /// Memory of the buffer that replies are written to.
+    pub fn buffer_capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// The driver has taken bytes that the kernel has not.
+    pub fn is_sending(&self) -> bool {
+        self.sending_bytes > 0
+    }
+
+    /// Bytes in full buffers before the one in use.
+    pub fn queued_bytes(&self) -> usize {
+        self.full_bytes
+    }
+
     /// Buffers that wait behind the one in use.
     pub fn queued_buffers(&self) -> usize {
         self.full.as_ref().map_or(0, |full| full.len())
