@@ -1,10 +1,23 @@
 //! Level 7: commands without keys.
 
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod ctx;
+pub mod info;
+pub mod slowlog;
 
+use crate::resp::reply::Reply;
 use ctx::AdminRow;
 
 /// All of them, by topic.
-pub const FAMILIES: &[&[AdminRow]] = &[connection::ROWS];
+pub const FAMILIES: &[&[AdminRow]] = &[connection::ROWS, config::ROWS, info::ROWS, slowlog::ROWS];
+
+/// The reply to `COMMAND HELP`; `lines` describe the other subcommands.
+pub fn write_help(command: &str, lines: &[&str], reply: &mut Reply) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}
