@@ -21,15 +21,18 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::admin::ctx::{AdminCtx, AdminFn, Everywhere, Outcome, Part, PartFn, Server};
+use crate::admin::slowlog::redacted;
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::limits::{
     BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, BATCH_COMMANDS_MAX, PAUSED_INPUT_BYTES_MAX, PIPELINE_REMOTE_MAX,
     TURN_COMMANDS_MAX,
 };
+use crate::base::metrics::Rates;
+use crate::base::slowlog::{SlowCommand, SlowEntry};
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
-use crate::command::error::Error;
+use crate::command::error::{self, Error};
 use crate::command::keys::keys_of;
 use crate::command::spec::{NO_AUTH, Shape, Spec};
 use crate::command::{KeyRow, keyspace};
@@ -57,7 +60,7 @@ pub struct Core {
     pub server: Arc<Server>,
     slots: SlotMap,
     registry: &'static Registry,
-    dbsize: (&'static KeyRow, CommandId),
+    dbsize: &'static KeyRow,
     jobs: Slab<Running>,
     next_job: u32,
     /// Commands for other shards, by shard, being collected.
@@ -79,6 +82,7 @@ pub struct Core {
     pub stop_requested: bool,
     /// Keys may be due, or tables wait to be freed.
     background: bool,
+    rates: Rates,
 }
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
@@ -86,7 +90,10 @@ struct Running {
     generation: u32,
     conn: ConnKey,
     protocol: Protocol,
+    spec: &'static Spec,
     id: CommandId,
+    /// By the shard's clock.
+    started: u64,
     discard: bool,
     work: Work,
     outcomes: Vec<Option<StepOutcome>>,
@@ -207,7 +214,7 @@ impl Core {
             sessions: Sessions::default(),
             slots: SlotMap::contiguous(server.shards),
             registry,
-            dbsize: registry.key_row("dbsize"),
+            dbsize: registry.key_row("dbsize").0,
             jobs: Slab::new(),
             next_job: 0,
             departing: (0..server.shards).map(|_| None).collect(),
@@ -221,6 +228,7 @@ impl Core {
             wave: 0,
             stop_requested: false,
             background: false,
+            rates: Rates::default(),
             server,
         }
     }
@@ -257,6 +265,7 @@ impl Core {
         if over_hard || since.is_some_and(|since| now_ms - since > limit.soft_seconds * 1000) {
             tracing::warn!("Client id={} closed for overcoming of output buffer limits.", session.id);
             session.close = Some(Close::Now);
+            self.sessions.traffic.output_limit_disconnections += 1;
         } else if session.ended && session.is_idle() && session.close.is_none() {
             session.close = Some(Close::AfterReplies);
         }
@@ -280,6 +289,7 @@ impl Core {
             }
         }
         self.sessions.pool.trim();
+        self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
         Duration::from_millis(1000 / config.hz.max(1) as u64)
     }
@@ -400,6 +410,9 @@ impl Core {
         let session = self.sessions.at(input.conn);
         session.last_active_ms = now_ms;
         session.received_bytes += input.bytes.len() as u64;
+        self.sessions.traffic.reads += 1;
+        self.sessions.traffic.received_bytes += input.bytes.len() as u64;
+        let session = self.sessions.at(input.conn);
         if session.pause.is_some() || !session.input.is_empty() {
             session.input.extend_from_slice(input.bytes);
             return;
@@ -684,6 +697,7 @@ impl Core {
         for own in &batch.own {
             self.shard.prefetch_entry(own.db, own.hash);
         }
+        self.shard.start_clock();
         for own in &batch.own {
             let first = own.first_word as usize;
             let words = &batch.words[first..first + own.words as usize];
@@ -707,13 +721,41 @@ impl Core {
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
+            if self.shard.has_slow() {
+                self.log_slow(own.conn);
+            }
         }
         self.shard.ctx.forget_hash();
         batch.own.clear();
         batch.words.clear();
     }
 
+    /// Slow commands of a client of this shard, that ran here, go to the log.
+    #[cold]
+    fn log_slow(&mut self, conn: ConnKey) {
+        for command in self.shard.take_slow() {
+            self.log_slow_command(conn, command);
+        }
+    }
+
+    fn log_slow_command(&mut self, conn: ConnKey, command: SlowCommand) {
+        let client = self.sessions.get(conn);
+        let config = &self.shard.ctx.config;
+        let entry = SlowEntry {
+            id: self.server.next_slowlog_id.fetch_add(1, Relaxed),
+            unix_s: self.shard.ctx.now.unix_s(),
+            command,
+            client_address: client.map(|session| session.peer.address(&config.unixsocket)).unwrap_or_default(),
+            client_name: client.and_then(|session| Some(session.names.as_ref()?.name.clone())).unwrap_or_default(),
+        };
+        let length_max = config.slowlog_max_len as usize;
+        self.shard.slowlog.push(entry, length_max);
+    }
+
     fn batch_done(&mut self, mut batch: Box<RunBatch>) {
+        for (index, command) in std::mem::take(&mut batch.slow) {
+            self.log_slow_command(batch.items[index].session, command);
+        }
         let mut from = 0;
         for (item, &end) in batch.items.iter().zip(&batch.reply_ends) {
             self.sessions.complete(item.session, item.sequence, &batch.replies[from..end]);
@@ -767,7 +809,7 @@ impl Core {
             return self.reject(conn, Some(id), &Error::Text("NOAUTH Authentication required."));
         }
         match command.run {
-            Run::Admin(run) => self.run_admin(conn, run, id, words, mesh),
+            Run::Admin(run) => self.run_admin(conn, run, spec, id, words, mesh),
             Run::Key(_) => unreachable!("a command on keys that nothing refuses was taken before"),
         }
     }
@@ -787,6 +829,7 @@ impl Core {
         &mut self,
         conn: ConnKey,
         run: AdminFn,
+        spec: &'static Spec,
         id: CommandId,
         words: &[&[u8]],
         mesh: &mut M,
@@ -796,6 +839,7 @@ impl Core {
         let protocol = self.sessions.at(conn).protocol;
         let skip = matches!(self.sessions.at(conn).reply_mode, ReplyMode::SkipNext);
         let mut reply = Reply::new(&mut scratch, protocol);
+        self.shard.start_clock();
         let result = run(&mut self.admin(conn), &Args::new(words), &mut reply);
         if let Ok(Outcome::Everywhere(everywhere)) = result {
             self.scratch = scratch;
@@ -803,14 +847,17 @@ impl Core {
             if !self.sessions.at(conn).pipeline.is_empty() {
                 return Fate::NotYet(Pause::Barrier);
             }
-            return self.start_everywhere(conn, id, everywhere, mesh);
+            return self.start_everywhere(conn, spec, id, everywhere, mesh);
         }
         if let Err(error) = &result {
             reply.truncate(0);
             reply.error(&error.text());
             self.shard.commands.failed(id, error.code());
         }
-        self.shard.commands.ran(id, 0);
+        let elapsed = self.shard.ran(id);
+        if self.shard.is_slow(elapsed) {
+            self.was_slow(conn, spec, elapsed, words);
+        }
         let session = self.sessions.at(conn);
         session.start_command(id);
         let discard = skip || session.reply_mode == ReplyMode::Off;
@@ -834,7 +881,14 @@ impl Core {
             conn,
             specs: self.registry.specs(),
             names: self.registry.names(),
+            rate: self.rates.now(),
         }
+    }
+
+    #[cold]
+    fn was_slow(&mut self, conn: ConnKey, spec: &Spec, elapsed: u64, words: &[&[u8]]) {
+        self.shard.was_slow(spec, elapsed, &redacted(spec, words));
+        self.log_slow(conn);
     }
 
     /// A command whose keys lie on several shards. It is a barrier.
@@ -850,13 +904,14 @@ impl Core {
         if !session.pipeline.is_empty() {
             return Fate::NotYet(Pause::Barrier);
         }
-        let (job, round) = Job::start(row, id, self.dbsize, session.db, session.protocol, words, &self.slots);
-        self.run_job(conn, id, Work::Keys(Box::new(job)), round, mesh)
+        let (job, round) = Job::start(row, self.dbsize, session.db, session.protocol, words, &self.slots);
+        self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), round, mesh)
     }
 
     fn start_everywhere<M: Mesh>(
         &mut self,
         conn: ConnKey,
+        spec: &'static Spec,
         id: CommandId,
         everywhere: Everywhere,
         mesh: &mut M,
@@ -864,12 +919,13 @@ impl Core {
         let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
         let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
         let round = (0..self.server.shards).map(|shard| (shard, step())).collect();
-        self.run_job(conn, id, Work::Admin(everywhere), round, mesh)
+        self.run_job(conn, spec, id, Work::Admin(everywhere), round, mesh)
     }
 
     fn run_job<M: Mesh>(
         &mut self,
         conn: ConnKey,
+        spec: &'static Spec,
         id: CommandId,
         work: Work,
         round: gather::Round,
@@ -879,8 +935,18 @@ impl Core {
         let session = self.sessions.at(conn);
         let discard = session.start_command(id);
         let protocol = session.protocol;
-        let running =
-            Running { generation: self.next_job, conn, protocol, id, discard, work, outcomes: Vec::new(), missing: 0 };
+        let running = Running {
+            generation: self.next_job,
+            conn,
+            protocol,
+            spec,
+            id,
+            started: self.shard.ticks(),
+            discard,
+            work,
+            outcomes: Vec::new(),
+            missing: 0,
+        };
         let key = JobKey { index: self.jobs.insert(running) as u32, generation: self.next_job };
         // Before the first step may complete it.
         self.sessions.at(conn).pause = Some(Pause::Job);
@@ -954,7 +1020,7 @@ impl Core {
         let job = &self.jobs[key.index as usize];
         let Work::Admin(everywhere) = &job.work else { unreachable!("checked by the caller") };
         let (merge, words) = (everywhere.merge, everywhere.words.clone());
-        let (conn, protocol, id) = (job.conn, job.protocol, job.id);
+        let (conn, protocol) = (job.conn, job.protocol);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_some()
@@ -962,14 +1028,30 @@ impl Core {
         {
             reply.truncate(0);
             reply.error(&error.text());
-            self.shard.commands.failed(id, error.code());
         }
-        self.shard.commands.ran(id, 0);
         self.finish_job(key, &bytes);
+    }
+
+    /// A job took as long as its client waited for it, other shards' work included.
+    fn count_job(&mut self, job: &Running, reply: &[u8]) {
+        if let Some(error) = reply.strip_prefix(b"-") {
+            self.shard.commands.failed(job.id, error::code_of(error));
+        }
+        let elapsed = self.shard.ticks() - job.started;
+        self.shard.commands.ran(job.id, elapsed);
+        if self.shard.is_slow(elapsed) {
+            let words = match &job.work {
+                Work::Keys(job) => job.words(),
+                Work::Admin(everywhere) => &everywhere.words,
+            };
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            self.was_slow(job.conn, job.spec, elapsed, &words);
+        }
     }
 
     fn finish_job(&mut self, key: JobKey, reply: &[u8]) {
         let job = self.jobs.remove(key.index as usize);
+        self.count_job(&job, reply);
         let Some(session) = self.sessions.get_mut(job.conn) else { return };
         session.pause = None;
         // There may be input behind it.

@@ -5,12 +5,13 @@
 //! shard reads another's memory.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, ShardId};
+use crate::base::metrics::Rate;
 use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
@@ -34,12 +35,20 @@ pub struct AdminCtx<'a> {
     pub specs: &'static [&'static Spec],
     /// Names of commands and subcommands, by `CommandId`: statistics are kept by these.
     pub names: &'static [&'static str],
+    /// How fast this shard's counters grow.
+    pub rate: Rate,
 }
 
 impl AdminCtx<'_> {
     /// The client's session. Not in a part.
     pub fn session(&mut self) -> &mut Session {
         self.sessions.at(self.conn)
+    }
+
+    /// All earlier commands of the client are answered. If not, an [`Outcome::Everywhere`] is dropped, and the handler
+    /// runs again when they are.
+    pub fn is_first_in_line(&mut self) -> bool {
+        self.session().pipeline.is_empty()
     }
 }
 
@@ -78,6 +87,14 @@ pub fn downcast<T: 'static>(parts: Vec<Part>) -> impl Iterator<Item = T> {
     parts.into_iter().map(|part| *part.downcast::<T>().expect("a part and its merge agree on the type"))
 }
 
+/// What only the level of the process can do.
+pub struct Hooks {
+    /// Puts a change into effect that concerns the whole process, before the shards see it: old, then new.
+    pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
+    /// Brings a config file up to date.
+    pub rewrite_config: fn(&Path, &Config) -> Result<(), String>,
+}
+
 /// Facts and counters of the process, the same for all shards.
 pub struct Server {
     /// 40 hexadecimal digits, new at every start.
@@ -92,8 +109,7 @@ pub struct Server {
     /// The configuration as it is now. Shards hold it too, and get a new one by an [`Everywhere`]; this is where
     /// changes are made, one after the other.
     pub config: Mutex<Arc<Config>>,
-    /// Puts a change into effect that concerns the whole process, before the shards see it: old, then new.
-    pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
+    pub hooks: Hooks,
     pub next_client_id: AtomicU64,
     /// Connections by shard: a new one goes to the least loaded.
     pub connections: Vec<AtomicU32>,
@@ -118,7 +134,7 @@ impl Server {
             tcp_port: config.port,
             supervised: "no",
             config: Mutex::new(config),
-            reconfigure: |_, _| Ok(()),
+            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()) },
             next_client_id: AtomicU64::new(1),
             connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             connections_received: AtomicU64::new(0),
@@ -133,6 +149,12 @@ impl Server {
     /// The configuration, to look at or to replace.
     pub fn config(&self) -> MutexGuard<'_, Arc<Config>> {
         self.config.lock().expect("nothing panics while it holds the configuration")
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stat(&self) {
+        self.connections_received.store(0, Relaxed);
+        self.connections_rejected.store(0, Relaxed);
     }
 
     pub fn clients(&self) -> usize {

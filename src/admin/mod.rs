@@ -4,17 +4,31 @@ pub mod acl;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod ctx;
+pub mod info;
 pub mod module;
 pub mod replication;
+pub mod slowlog;
 
 use crate::resp::reply::Reply;
 use ctx::AdminRow;
 
 /// All of them, by topic.
-pub const FAMILIES: &[&[AdminRow]] =
-    &[connection::ROWS, client::ROWS, command::ROWS, acl::ROWS, module::ROWS, cluster::ROWS, replication::ROWS];
+#[rustfmt::skip]
+pub const FAMILIES: &[&[AdminRow]] = &[
+    connection::ROWS,
+    client::ROWS,
+    command::ROWS,
+    config::ROWS,
+    info::ROWS,
+    slowlog::ROWS,
+    acl::ROWS,
+    module::ROWS,
+    cluster::ROWS,
+    replication::ROWS,
+];
 
 /// The reply to `COMMAND HELP`; `lines` describe the other subcommands.
 pub fn write_help(command: &str, lines: &[&str], reply: &mut Reply) {

@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod number;
 pub mod quoting;
 pub mod rng;
+pub mod slowlog;

@@ -38,9 +38,7 @@ impl Error {
 
     /// The first word: what INFO errorstats counts by.
     pub fn code(&self) -> String {
-        let text = self.text();
-        let end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
-        String::from_utf8_lossy(&text[..end]).into_owned()
+        code_of(&self.text())
     }
 
     /// `ERR wrong number of arguments for 'name' command`; `name` may be `container|subcommand`.
@@ -56,4 +54,10 @@ impl Error {
     pub fn dynamic(text: impl Into<Vec<u8>>) -> Error {
         Error::Dynamic(text.into().into_boxed_slice())
     }
+}
+
+/// The first word of an error reply without its dash.
+pub fn code_of(text: &[u8]) -> String {
+    let end = text.iter().position(|byte| b" \r".contains(byte)).unwrap_or(text.len());
+    String::from_utf8_lossy(&text[..end]).into_owned()
 }

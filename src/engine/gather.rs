@@ -11,7 +11,7 @@
 
 use super::msg::{DbKey, Step, StepOutcome};
 use super::route::SlotMap;
-use crate::base::ids::{CommandId, ShardId};
+use crate::base::ids::ShardId;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
@@ -27,7 +27,6 @@ pub type Round = Vec<(ShardId, Step)>;
 /// A command on its way through several shards.
 pub struct Job {
     row: &'static KeyRow,
-    id: CommandId,
     db: usize,
     protocol: Protocol,
     words: Vec<Vec<u8>>,
@@ -64,15 +63,14 @@ impl Job {
     /// RANDOMKEY weighs shards.
     pub fn start(
         row: &'static KeyRow,
-        id: CommandId,
-        dbsize: (&'static KeyRow, CommandId),
+        dbsize: &'static KeyRow,
         db: usize,
         protocol: Protocol,
         words: &[&[u8]],
         slots: &SlotMap,
     ) -> (Job, Round) {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let mut job = Job { row, id, db, protocol, words, stage: Stage::Drawing };
+        let mut job = Job { row, db, protocol, words, stage: Stage::Drawing };
         let round = match row.spec.shape {
             Shape::EveryShard(Merge::OneByWeight) => {
                 job.stage = Stage::Weighing;
@@ -80,7 +78,7 @@ impl Job {
             }
             Shape::EveryShard(merge) => {
                 job.stage = Stage::Merging { merge, places: vec![Vec::new(); slots.shards()] };
-                (0..slots.shards()).map(|shard| (shard, job.run((row, id), job.words.clone()))).collect()
+                (0..slots.shards()).map(|shard| (shard, job.run(row, job.words.clone()))).collect()
             }
             Shape::PerKey(merge) if job.splits_evenly() => job.split(merge, slots),
             Shape::PerKey(_) | Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => job.fetch(slots),
@@ -88,8 +86,12 @@ impl Job {
         (job, round)
     }
 
-    fn run(&self, (row, id): (&'static KeyRow, CommandId), words: Vec<Vec<u8>>) -> Step {
-        Step::Run { row, id, db: self.db, words, protocol: self.protocol }
+    fn run(&self, row: &'static KeyRow, words: Vec<Vec<u8>>) -> Step {
+        Step::Run { row, db: self.db, words, protocol: self.protocol }
+    }
+
+    pub fn words(&self) -> &[Vec<u8>] {
+        &self.words
     }
 
     /// The indexes of the command's keys among its words.
@@ -129,7 +131,7 @@ impl Job {
         let mut round = Vec::new();
         for (shard, words, part_places) in parts {
             places.push(part_places);
-            round.push((shard, self.run((self.row, self.id), words)));
+            round.push((shard, self.run(self.row, words)));
         }
         self.stage = Stage::Merging { merge, places };
         round
@@ -257,7 +259,7 @@ impl Job {
             draw -= size;
         }
         self.stage = Stage::Drawing;
-        Next::Round(vec![(shard, self.run((self.row, self.id), self.words.clone()))])
+        Next::Round(vec![(shard, self.run(self.row, self.words.clone()))])
     }
 }
 

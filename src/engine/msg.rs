@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
+use crate::base::slowlog::SlowCommand;
 use crate::command::KeyRow;
 use crate::data::entry::Entry;
 use crate::resp::reply::Protocol;
@@ -50,6 +51,8 @@ pub struct RunBatch {
     pub replies: Vec<u8>,
     /// Where each item's reply ends.
     pub reply_ends: Vec<usize>,
+    /// Commands that were slow, by index of their items: for the log of the shard that sent them.
+    pub slow: Vec<(usize, SlowCommand)>,
 }
 
 /// In `RunBatch::lengths`: the argument is the next of `RunBatch::shared`.
@@ -88,6 +91,7 @@ impl RunBatch {
         self.lengths.clear();
         self.shared.clear();
         self.reply_ends.clear();
+        self.slow.clear();
         for buffer in [&mut self.bytes, &mut self.replies] {
             buffer.clear();
             buffer.shrink_to(64 * 1024);
@@ -114,7 +118,7 @@ pub struct StepReply {
 #[derive(Debug)]
 pub enum Step {
     /// Run a key command on keys of the shard (or on all of its keys).
-    Run { row: &'static KeyRow, id: CommandId, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
+    Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
     /// Copies of the entries of these keys.
     Fetch { keys: Vec<DbKey> },
     /// What these keys hold from now on: an entry, or nothing.

@@ -4,15 +4,20 @@
 //! encoded reply in it. Batches run in two passes, so that the table's lines are on their way while the first
 //! commands still run (design, section 4).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::msg::{DbKey, RunBatch, SHARED, Step, StepOutcome};
 use crate::base::ids::CommandId;
 use crate::base::metrics::CommandStats;
+use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
 use crate::command::KeyRow;
 use crate::command::args::Args;
-use crate::command::ctx::ShardCtx;
-use crate::command::error::Error;
+use crate::command::ctx::{KeyStats, ShardCtx};
+use crate::command::error::{Error, Result};
+use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
+use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
 
 pub struct Shard {
@@ -22,11 +27,58 @@ pub struct Shard {
     ticks: fn() -> u64,
     /// When the command before ended, hence this one began: one reading of the clock a command.
     ended: u64,
+    /// A command that takes this long is looked at: the smaller of the next two.
+    slow_ns: u64,
+    slowlog_ns: u64,
+    latency_event_ns: u64,
+    /// Commands that ran here and belong into the slow log of the shard whose client sent them.
+    slow: Vec<SlowCommand>,
+    /// Of this shard's clients.
+    pub slowlog: SlowLog,
+    pub events: LatencyEvents,
 }
 
 impl Shard {
     pub fn new(ctx: ShardCtx, commands: usize, ticks: fn() -> u64) -> Shard {
-        Shard { ctx, commands: CommandStats::new(commands), ticks, ended: 0 }
+        let config = ctx.config.clone();
+        let mut shard = Shard {
+            ctx,
+            commands: CommandStats::new(commands),
+            ticks,
+            ended: 0,
+            slow_ns: 0,
+            slowlog_ns: 0,
+            latency_event_ns: 0,
+            slow: Vec::new(),
+            slowlog: SlowLog::default(),
+            events: LatencyEvents::new(),
+        };
+        shard.configure(config);
+        shard
+    }
+
+    /// From now on this configuration counts.
+    pub fn configure(&mut self, config: Arc<Config>) {
+        self.slowlog_ns = u64::try_from(config.slowlog_log_slower_than)
+            .map_or(u64::MAX, |microseconds| microseconds.saturating_mul(1000));
+        self.latency_event_ns = match config.latency_monitor_threshold {
+            0 => u64::MAX,
+            milliseconds => milliseconds.saturating_mul(1_000_000),
+        };
+        self.slow_ns = self.slowlog_ns.min(self.latency_event_ns);
+        if self.commands.tracks_latency && !config.latency_tracking {
+            self.commands.forget_latencies();
+        }
+        self.commands.tracks_latency = config.latency_tracking;
+        self.ctx.config = config;
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stat(&mut self) {
+        self.commands.reset();
+        self.ctx.stats = KeyStats::default();
+        self.ctx.active_expire.reset_stat();
+        self.ctx.lazyfree.reset_stat();
     }
 
     /// The clock by which commands and slices are timed, in nanoseconds.
@@ -64,18 +116,35 @@ impl Shard {
         protocol: Protocol,
         output: &mut Vec<u8>,
     ) {
+        if let Err(error) = self.run(row, db, args, protocol, output) {
+            self.failed(id, &error);
+        }
+        let elapsed = self.ran(id);
+        if self.is_slow(elapsed) {
+            self.was_slow(&row.spec, elapsed, args.words());
+        }
+    }
+
+    /// Runs a command, and appends its reply, without counting it: it may be part of another one.
+    #[inline]
+    fn run(&mut self, row: &KeyRow, db: usize, args: &Args, protocol: Protocol, output: &mut Vec<u8>) -> Result {
         self.ctx.db = db;
         let mut reply = Reply::new(output, protocol);
         let from = reply.position();
-        let result = (row.run)(&mut self.ctx, args, &mut reply);
-        if let Err(error) = result {
+        (row.run)(&mut self.ctx, args, &mut reply).inspect_err(|error| {
             reply.truncate(from);
             reply.error(&error.text());
-            self.failed(id, &error);
-        }
-        let now = (self.ticks)();
-        self.commands.ran(id, now - self.ended);
+        })
+    }
+
+    /// Counts a command that ran since the one before; how long it took, in nanoseconds.
+    #[inline]
+    pub fn ran(&mut self, id: CommandId) -> u64 {
+        let now = self.ticks();
+        let elapsed = now - self.ended;
         self.ended = now;
+        self.commands.ran(id, elapsed);
+        elapsed
     }
 
     #[cold]
@@ -83,9 +152,37 @@ impl Shard {
         self.commands.failed(id, error.code());
     }
 
+    #[inline]
+    pub fn is_slow(&self, nanoseconds: u64) -> bool {
+        nanoseconds >= self.slow_ns
+    }
+
+    /// Takes note of a slow command.
+    #[cold]
+    pub fn was_slow(&mut self, spec: &Spec, nanoseconds: u64, words: &[&[u8]]) {
+        if nanoseconds >= self.latency_event_ns {
+            let event = if spec.flags.has(FAST) { "fast-command" } else { "command" };
+            let sample = LatencySample { unix_s: self.ctx.now.unix_s(), milliseconds: nanoseconds / 1_000_000 };
+            self.events.entry(event).or_default().add(sample);
+        }
+        if nanoseconds >= self.slowlog_ns && !spec.flags.has(SKIP_SLOWLOG) {
+            self.slow.push(SlowCommand::new(nanoseconds, words));
+        }
+    }
+
+    #[inline]
+    pub fn has_slow(&self) -> bool {
+        !self.slow.is_empty()
+    }
+
+    /// The slow commands since the last call: usually one.
+    pub fn take_slow(&mut self) -> Vec<SlowCommand> {
+        std::mem::take(&mut self.slow)
+    }
+
     /// Runs the commands of another shard's connections; their replies are left in the batch.
     pub fn run_batch(&mut self, batch: &mut RunBatch) {
-        let RunBatch { items, bytes, lengths, shared, replies, reply_ends } = batch;
+        let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
         for &length in lengths.iter() {
@@ -97,7 +194,6 @@ impl Shard {
                 at += length as usize;
             }
         }
-        self.start_clock();
         let mut hashes = Vec::with_capacity(items.len());
         let mut first = 0;
         for item in items.iter() {
@@ -109,7 +205,8 @@ impl Shard {
             self.prefetch_entry(usize::from(item.db), hash);
         }
         let (mut first, mut first_shared) = (0, 0);
-        for (item, &hash) in items.iter().zip(&hashes) {
+        self.start_clock();
+        for (index, (item, &hash)) in items.iter().zip(&hashes).enumerate() {
             let range = first..first + item.arguments as usize;
             first = range.end;
             let own: Vec<(usize, Bytes)> = lengths[range.clone()]
@@ -129,6 +226,9 @@ impl Shard {
             let args = Args::with_shared(words, &own);
             self.execute(item.row, item.id, usize::from(item.db), &args, item.protocol, replies);
             reply_ends.push(replies.len());
+            if self.has_slow() {
+                slow.extend(self.take_slow().into_iter().map(|command| (index, command)));
+            }
         }
         self.ctx.no_touch = false;
         self.ctx.forget_hash();
@@ -137,10 +237,11 @@ impl Shard {
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
     pub fn run_step(&mut self, step: Step) -> StepOutcome {
         match step {
-            Step::Run { row, id, db, words, protocol } => {
+            Step::Run { row, db, words, protocol } => {
                 let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 let mut reply = Vec::new();
-                self.execute(row, id, db, &Args::new(&words), protocol, &mut reply);
+                // An error is in the reply; the job counts it.
+                let _ = self.run(row, db, &Args::new(&words), protocol, &mut reply);
                 StepOutcome::Reply(reply)
             }
             Step::Fetch { keys } => StepOutcome::Entries(

@@ -1,7 +1,7 @@
 //! Listening sockets, and what is set on each connection.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -70,16 +70,5 @@ pub fn peer_of(socket: &impl AsFd) -> io::Result<Peer> {
     match (socket.peer_addr()?.as_socket(), socket.local_addr()?.as_socket()) {
         (Some(remote), Some(local)) => Ok(Peer::Tcp { remote, local }),
         _ => Ok(Peer::Unix),
-    }
-}
-
-/// Does the peer come over the loopback interface or a unix socket?
-pub fn is_local(peer: Peer) -> bool {
-    match peer {
-        Peer::Unix => true,
-        Peer::Tcp { remote, .. } => match remote.ip() {
-            IpAddr::V4(ip) => ip.is_loopback(),
-            IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
-        },
     }
 }

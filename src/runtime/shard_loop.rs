@@ -23,10 +23,10 @@ use crate::base::ids::{ConnKey, ShardId};
 use crate::core::{Core, Input};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Adopted, Envelope, Message};
-use crate::net::listener::{is_local, peer_of, prepare_connection};
+use crate::net::listener::{peer_of, prepare_connection};
 use crate::net::ring::{self, Buffer, Event, Ring, Wait};
 use crate::session::Close;
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 
 /// A socket that this shard accepts from.
 pub struct Listener {
@@ -266,6 +266,8 @@ impl ShardLoop {
             Ok(taken) => {
                 session.output.sent(taken);
                 session.sent_bytes += taken as u64;
+                self.core.sessions.traffic.writes += 1;
+                self.core.sessions.traffic.sent_bytes += taken as u64;
                 if from + taken == buffer.len() {
                     self.core.sessions.pool.put(buffer);
                     if session_needs_service(&mut self.core, key) {
@@ -377,7 +379,7 @@ impl ShardLoop {
                 return;
             }
         };
-        if config.protected_mode && config.requirepass.is_empty() && !is_local(peer) {
+        if config.protected_mode && config.requirepass.is_empty() && !peer.is_local() {
             uncount(self);
             self.core.server.connections_rejected.fetch_add(1, Relaxed);
             return refuse(socket, PROTECTED_MODE);
@@ -432,6 +434,9 @@ impl ShardLoop {
         self.clock_offset_ms = clock::unix_us() / 1000 - (now_ns / 1_000_000) as i64;
         self.core.set_now(self.now(now_ns));
         let pause = self.core.tick();
+        if self.core.id == 0 {
+            self.core.server.used_memory_peak.fetch_max(memory::used_bytes() as u64, Relaxed);
+        }
         self.next_tick_ns = now_ns + pause.as_nanos() as u64;
     }
 

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
 use super::{log, reconfigure};
-use crate::admin::ctx::Server;
+use crate::admin::ctx::{Hooks, Server};
 use crate::base::rng::Rng;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
@@ -125,7 +125,7 @@ fn serve(
     let mut server = Server::new(run_id, clock::unix_us() / 1000, shards, config.clone());
     server.config_file = config_file.map(|path| std::path::absolute(&path).unwrap_or(path));
     server.supervised = supervisor.name();
-    server.reconfigure = reconfigure::apply;
+    server.hooks = Hooks { reconfigure: reconfigure::apply, rewrite_config: reconfigure::rewrite };
     let server = Arc::new(server);
     info!("Running mode=standalone, port={}.", config.port);
     info!("Server initialized");

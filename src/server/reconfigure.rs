@@ -2,8 +2,14 @@
 //!
 //! Most directives need nothing of the sort: whoever works by them reads them where it works.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
 use tracing::{info, warn};
 
+use super::boot::text_of;
+use crate::config::rewrite::rewrite as rewritten;
 use crate::config::value::OomScoreAdj;
 use crate::config::{Config, SetError};
 use crate::sys::process;
@@ -33,7 +39,7 @@ pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
     if new.dir != old.dir
         && let Err(error) = std::env::set_current_dir(&new.dir)
     {
-        return failed("dir", crate::server::boot::text_of(&error));
+        return failed("dir", text_of(&error));
     }
     let adjustment = |config: &Config| (config.oom_score_adj, config.oom_score_adj_values);
     if adjustment(new) != adjustment(old)
@@ -44,6 +50,34 @@ pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
     }
     super::log::set_level(new.loglevel);
     Ok(())
+}
+
+/// CONFIG REWRITE: the file as it should be takes the place of the one that is there.
+pub fn rewrite(path: &Path, config: &Config) -> Result<(), String> {
+    let replace = || {
+        let old = match std::fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            old => old?,
+        };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let new = path.with_file_name(name);
+        let written = write_durably(&new, &rewritten(&old, config)).and_then(|()| {
+            if let Ok(metadata) = std::fs::metadata(path) {
+                std::fs::set_permissions(&new, metadata.permissions())?;
+            }
+            std::fs::rename(&new, path)
+        });
+        written.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    replace().map_err(|error| text_of(&error))
+}
+
+fn write_durably(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 /// Allows as many open descriptors as `maxclients` needs, as far as the system lets; how many clients that serves.
@@ -87,7 +121,7 @@ pub fn raise_descriptor_limit(maxclients: u32, shards: usize) -> u32 {
 }
 
 /// The kernel's readiness to kill this process, as `oom-score-adj` says; `no` leaves it as it is.
-pub fn adjust_oom_score(config: &Config) -> std::io::Result<()> {
+pub fn adjust_oom_score(config: &Config) -> io::Result<()> {
     use std::sync::OnceLock;
     /// The value before it was first touched: what `relative` is relative to.
     static INITIAL: OnceLock<i32> = OnceLock::new();

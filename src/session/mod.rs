@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use slab::Slab;
 
 use crate::base::ids::{CommandId, ConnKey};
+use crate::base::metrics::Traffic;
 use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
 use output::{Output, OutputPool};
@@ -21,6 +22,24 @@ use pipeline::Pipeline;
 pub enum Peer {
     Tcp { remote: SocketAddr, local: SocketAddr },
     Unix,
+}
+
+impl Peer {
+    /// As logs and CLIENT LIST show it; a unix socket's path stands for its clients.
+    pub fn address(&self, unix_socket: &str) -> String {
+        match self {
+            Peer::Tcp { remote, .. } => remote.to_string(),
+            Peer::Unix => format!("{unix_socket}:0"),
+        }
+    }
+
+    /// Over the loopback interface or a unix socket?
+    pub fn is_local(&self) -> bool {
+        match self {
+            Peer::Unix => true,
+            Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
+        }
+    }
 }
 
 /// Why a session takes no further commands now. Its input stays as bytes.
@@ -193,6 +212,7 @@ pub struct Sessions {
     slots: Slab<Session>,
     next_generation: u32,
     pub pool: OutputPool,
+    pub traffic: Traffic,
     /// Sessions with something to send or to end, each once.
     dirty: Vec<u32>,
 }
@@ -223,6 +243,10 @@ impl Sessions {
 
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
         self.slots.iter().map(|(_, session)| session)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots.iter_mut().map(|(_, session)| session)
     }
 
     /// The session, unless the slot has another user by now.

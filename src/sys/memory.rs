@@ -66,6 +66,40 @@ pub fn resident_bytes() -> usize {
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
 }
 
+/// What the allocator holds for the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllocatorMemory {
+    /// Bytes that it took from the system and may use.
+    pub committed: u64,
+}
+
+pub fn allocator_memory() -> AllocatorMemory {
+    let mut committed = 0;
+    let mut unused = [0; 7];
+    let [elapsed, user, system, resident, resident_peak, committed_peak, faults] = &mut unused;
+    // SAFETY: all are valid for the write of one number.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            elapsed,
+            user,
+            system,
+            resident,
+            resident_peak,
+            &mut committed,
+            committed_peak,
+            faults,
+        );
+    }
+    AllocatorMemory { committed: committed as u64 }
+}
+
+/// Name and version: `mimalloc-2.2.4`.
+pub fn allocator_name() -> String {
+    // SAFETY: a pure function.
+    let version = unsafe { libmimalloc_sys::mi_version() };
+    format!("mimalloc-{}.{}.{}", version / 100, version / 10 % 10, version % 10)
+}
+
 /// Gives free pages back to the system.
 pub fn purge() {
     // SAFETY: callable at any time from any thread.
