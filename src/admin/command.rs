@@ -500,7 +500,6 @@ fn write_docs_map(specs: impl Iterator<Item = &'static Spec> + Clone, reply: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::spec::*;
     use crate::resp::reply::Protocol;
 
     const GET: Spec = Spec {

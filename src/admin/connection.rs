@@ -297,7 +297,7 @@ fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome>
 mod tests {
     use super::*;
 
-    fn greeting(line: &str) -> Result<String, String> {
+    fn greeting(line: &str) -> std::result::Result<String, String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match Greeting::parse(&Args::new(&words)) {
