@@ -130,7 +130,8 @@ fn large_values_come_back_as_they_were() {
             let mut client = server.client();
             let key = format!("large:{name}");
             client.check(request(&[b"SET", key.as_bytes(), &value]), "+OK\r\n");
-            client.check(request(&["GET", &key]), [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat());
+            client
+                .check(request(&["GET", &key]), [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat());
             client.check(request(&["DEL", &key]), ":1\r\n");
         }
     });
@@ -222,7 +223,9 @@ fn hello_changes_the_protocol_from_the_next_reply_on() {
         let mut client = server.client();
         client.check(request(&["GET", "absent"]), "$-1\r\n");
         client.send([request(&["HELLO", "3"]), request(&["GET", "absent"])].concat());
-        client.expect("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:");
+        client.expect(
+            "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:",
+        );
         client.line();
         client.expect("$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n_\r\n");
         client.check(request(&["HELLO", "4"]), "-NOPROTO unsupported protocol version\r\n");
