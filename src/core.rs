@@ -45,7 +45,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
 use crate::resp::reply::{Protocol, Reply};
-use crate::session::{Close, Pause, Peer, ReplyMode, Session, Sessions};
+use crate::session::{Close, Pause, Peer, Session, Sessions};
 
 /// Bytes that arrived on a connection.
 pub struct Input<'t> {
@@ -836,8 +836,9 @@ impl Core {
     ) -> Fate {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let protocol = self.sessions.at(conn).protocol;
-        let skip = matches!(self.sessions.at(conn).reply_mode, ReplyMode::SkipNext);
+        let session = self.sessions.at(conn);
+        session.enter_command(id);
+        let protocol = session.protocol;
         let mut reply = Reply::new(&mut scratch, protocol);
         self.shard.start_clock();
         let result = run(&mut self.admin(conn), &Args::new(words), &mut reply);
@@ -858,9 +859,7 @@ impl Core {
         if self.shard.is_slow(elapsed) {
             self.was_slow(conn, spec, elapsed, words);
         }
-        let session = self.sessions.at(conn);
-        session.start_command(id);
-        let discard = skip || session.reply_mode == ReplyMode::Off;
+        let discard = self.sessions.at(conn).leave_command();
         if !discard && !scratch.is_empty() {
             self.sessions.reply_buffer(conn).extend_from_slice(&scratch);
         }

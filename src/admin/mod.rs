@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod ctx;
+pub mod function;
 pub mod info;
 pub mod module;
 pub mod replication;
@@ -26,6 +27,7 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     slowlog::ROWS,
     acl::ROWS,
     module::ROWS,
+    function::ROWS,
     cluster::ROWS,
     replication::ROWS,
 ];

@@ -72,6 +72,8 @@ pub enum ReplyMode {
     Off,
     /// The next command's reply is dropped, then replies are on.
     SkipNext,
+    /// That next command runs.
+    Skip,
 }
 
 #[derive(Debug)]
@@ -188,12 +190,27 @@ impl Session {
         self.reply_mode != ReplyMode::On && self.take_reply_mode()
     }
 
+    /// Names a command that may change what becomes of replies, before it runs; `leave_command` follows.
+    pub fn enter_command(&mut self, id: CommandId) {
+        self.last_command = Some(id);
+        if self.reply_mode == ReplyMode::SkipNext {
+            self.reply_mode = ReplyMode::Skip;
+        }
+    }
+
+    /// Counts the command that was entered; whether its reply is to be dropped.
+    pub fn leave_command(&mut self) -> bool {
+        self.commands += 1;
+        // CLIENT REPLY SKIP is for the command behind it.
+        self.reply_mode == ReplyMode::SkipNext || self.take_reply_mode()
+    }
+
     /// Whether the reply of the next command is to be dropped (CLIENT REPLY).
     pub fn take_reply_mode(&mut self) -> bool {
         match self.reply_mode {
             ReplyMode::On => false,
             ReplyMode::Off => true,
-            ReplyMode::SkipNext => {
+            ReplyMode::SkipNext | ReplyMode::Skip => {
                 self.reply_mode = ReplyMode::On;
                 true
             }
@@ -322,5 +339,32 @@ impl Sessions {
                 return Some(session.key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs commands that set the mode, or leave it; tells of each whether its reply is dropped.
+    fn dropped(modes: &[Option<ReplyMode>]) -> Vec<bool> {
+        let mut sessions = Sessions::default();
+        let key = sessions.insert(1, 0, Peer::Unix, 0, true);
+        let session = sessions.at(key);
+        let run = |mode: &Option<ReplyMode>| {
+            session.enter_command(0);
+            session.reply_mode = mode.unwrap_or(session.reply_mode);
+            session.leave_command()
+        };
+        modes.iter().map(run).collect()
+    }
+
+    #[test]
+    fn client_reply_says_whose_reply_is_dropped() {
+        use ReplyMode::{Off, On, SkipNext};
+        assert_eq!(dropped(&[None, Some(SkipNext), None, None]), [false, true, true, false]);
+        assert_eq!(dropped(&[Some(SkipNext), Some(On), None]), [true, false, false]);
+        assert_eq!(dropped(&[Some(SkipNext), Some(SkipNext), None, None]), [true, true, true, false]);
+        assert_eq!(dropped(&[Some(Off), None, Some(On), None]), [true, true, false, false]);
     }
 }
