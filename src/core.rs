@@ -436,6 +436,10 @@ impl Core {
 
     fn resume(&mut self, conn: ConnKey, held: &mut Held, units: &mut Units<'_>) {
         let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_closing()) else { return };
+        if matches!(session.pause, Some(Pause::Barrier | Pause::Job)) {
+            // It was resumed, went on, and waits again: for something else that will resume it.
+            return;
+        }
         session.pause = None;
         let whole = session.partial.take_if(|partial| partial.is_complete()).map(|partial| held.keep_partial(partial));
         let input = std::mem::take(&mut session.input);
