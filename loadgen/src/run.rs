@@ -42,8 +42,11 @@ pub struct Measured {
 impl Subject {
     pub fn find(server: &Server, login: &Login, pid: Option<u32>) -> Result<Subject, String> {
         let identity = server.identify(login).map_err(|error| format!("ask {} for INFO: {error}", server.name))?;
-        let pid = pid.or(identity.process_id);
-        let pid = pid.filter(|pid| CpuTime::of_process(*pid).is_some());
+        let is_here = |pid: &u32| CpuTime::of_process(*pid).is_some();
+        if let Some(pid) = pid.filter(|pid| !is_here(pid)) {
+            return Err(format!("there is no process {pid} here"));
+        }
+        let pid = pid.or(identity.process_id.filter(is_here));
         Ok(Subject { server: server.clone(), login: login.clone(), pid, version: identity.version })
     }
 

@@ -291,6 +291,8 @@ fn what_cannot_be_meant_is_refused() {
     check(&["run", "--ttl", "9-3"], "--ttl");
     check(&["run", "--command", "GET x__data__"], "words of their own");
     check(&["run", "--duration", "0"], "--duration is above 0");
+    let (address, _) = responder(State::default());
+    check(&["run", "-s", &address, "--server-pid", "4194305"], "no process 4194305");
     check(&["compare", "-s", "localhost:1", "-t", "get"], "two servers");
     check(&["run", "-s", "127.0.0.1:1", "-t", "get"], "ask 127.0.0.1:1 for INFO");
 }

@@ -87,7 +87,11 @@ impl Axis {
         match scale {
             // A rate that halves must look halved, so the axis starts at zero.
             Scale::Linear => (low, high) = (0.0, high * 1.05),
-            Scale::Log => (low, high) = (low - 0.05, high + 0.05),
+            // Out to round values, so that even a flat line lies between two ticks.
+            Scale::Log => {
+                low = -round_step(10f64.powf(-low)).log10();
+                high = round_step(10f64.powf(high + 1e-9)).log10();
+            }
             Scale::Nines => low = 0.0,
         }
         Axis { scale, low, high: high.max(low + 1e-9) }
@@ -98,7 +102,7 @@ impl Axis {
     }
 
     fn ticks(&self) -> Vec<f64> {
-        let inside = |tick: &f64| (self.low..=self.high).contains(&map(self.scale, *tick));
+        let inside = |tick: &f64| (self.low - 1e-9..=self.high + 1e-9).contains(&map(self.scale, *tick));
         match self.scale {
             Scale::Linear => {
                 let step = round_step(self.high / 5.0);
@@ -152,7 +156,9 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         assert_eq!(ticks(Scale::Linear, &[3.0, 870_000.0]), ["0", "200k", "400k", "600k", "800k"]);
-        assert_eq!(ticks(Scale::Log, &[90.0, 1_100.0]), ["100", "200", "500", "1k"]);
+        assert_eq!(ticks(Scale::Log, &[90.0, 1_100.0]), ["50", "100", "200", "500", "1k", "2k"]);
+        assert_eq!(ticks(Scale::Log, &[330.0, 340.0]), ["200", "500"]);
+        assert_eq!(ticks(Scale::Log, &[200.0]), ["200", "500"]);
         assert_eq!(ticks(Scale::Log, &[1.0, 1e6]), ["1", "10", "100", "1k", "10k", "100k", "1M"]);
         assert_eq!(ticks(Scale::Nines, &[0.0, 99.95]), ["0", "50", "90", "99", "99.9"]);
     }
