@@ -44,6 +44,8 @@ pub struct ShardLoop {
     conns: Vec<Option<Conn>>,
     /// Connections whose receive ended for want of buffers, or was never begun.
     to_receive: Vec<ConnKey>,
+    /// Listeners whose accept failed, until the next tick.
+    to_accept: Vec<u32>,
     /// Connections whose peer has finished sending, after this turn's input.
     ended: Vec<ConnKey>,
     /// Connections that are not read, as too much of their input waits.
@@ -85,6 +87,7 @@ impl ShardLoop {
             listeners,
             conns: Vec::new(),
             to_receive: Vec::new(),
+            to_accept: Vec::new(),
             ended: Vec::new(),
             choked: Vec::new(),
             next_tick_ns: 0,
@@ -333,11 +336,15 @@ impl ShardLoop {
     }
 
     fn accepted(&mut self, listener: u32, result: io::Result<OwnedFd>, more: bool) {
+        let failed = result.is_err();
         match result {
             Ok(socket) => self.welcome(socket, listener),
             Err(error) => warn!("Accepting client connection: {error}"),
         }
-        if !more {
+        if !more && failed {
+            // Out of descriptors, most likely: at once it would only fail again.
+            self.to_accept.push(listener);
+        } else if !more {
             self.ring.accept(listener, self.listeners[listener as usize].socket.as_raw_fd());
         }
     }
@@ -431,6 +438,9 @@ impl ShardLoop {
     }
 
     fn tick(&mut self, now_ns: u64) {
+        for listener in std::mem::take(&mut self.to_accept) {
+            self.ring.accept(listener, self.listeners[listener as usize].socket.as_raw_fd());
+        }
         self.clock_offset_ms = clock::unix_us() / 1000 - (now_ns / 1_000_000) as i64;
         self.core.set_now(self.now(now_ns));
         let pause = self.core.tick();
