@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The measured table of the README; `ci/bench.sh smoke` only shows that it still can be measured.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case "${1:-full}" in
+  smoke) exec benches/compare --smoke ;;
+  full) exec benches/compare ;;
+  *) echo "usage: ci/bench.sh [smoke|full]" >&2; exit 2 ;;
+esac
