@@ -39,16 +39,19 @@ LATER_GROUPS = {
 
 # Single commands that topics still to come bring; a container's name stands for its subcommands too.
 LATER = {
+    "acl|log": "users",
     "bgrewriteaof": "append-only file",
+    "client|pause": "transactions",
+    "client|unpause": "transactions",
     "failover": "replication",
     "migrate": "cluster",
+    "module|load": "modules, which we do not load",
+    "module|loadex": "modules, which we do not load",
+    "module|unload": "modules, which we do not load",
     "monitor": "messages",
-    "psync": "replication",
-    "replconf": "replication",
     "restore-asking": "cluster",
     "sort": "data types",
     "sort_ro": "data types",
-    "sync": "replication",
     "wait": "replication",
     "waitaof": "replication",
 }

@@ -1,10 +1,14 @@
 //! ACL, as far as there is one: the user `default`, who may do everything and whose password is `requirepass`.
 
+use std::fs::File;
+use std::io::Read;
+
 use sha2::{Digest, Sha256};
 
+use super::command::by_words;
 use super::connection::DEFAULT_USER;
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
-use super::write_help;
+use super::{subcommand_syntax, write_help};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
@@ -41,6 +45,26 @@ pub const ROWS: &[AdminRow] = &[Row {
                 summary: "Deletes users and closes their connections.",
                 args: &[string("username").multiple()],
                 tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..SERVER
+            },
+            Spec {
+                name: "acl|dryrun",
+                arity: AtLeast(4),
+                flags: ADMIN.and(NOSCRIPT).and(LOADING).and(STALE),
+                since: "7.0.0",
+                complexity: "O(1)",
+                summary: "Tells whether a user could run a command, without running it.",
+                args: &[string("username"), string("command"), string("arg").optional().multiple()],
+                ..SERVER
+            },
+            Spec {
+                name: "acl|genpass",
+                arity: AtLeast(2),
+                flags: NOSCRIPT.and(LOADING).and(STALE),
+                since: "6.0.0",
+                complexity: "O(1)",
+                summary: "Returns a random password.",
+                args: &[integer("bits").optional()],
                 ..SERVER
             },
             Spec {
@@ -148,8 +172,13 @@ const HELP: &[&str] = &[
     "    when no category is specified.",
     "DELUSER <username> [<username> ...]",
     "    Delete a list of users.",
+    "DRYRUN <username> <command> [<arg> ...]",
+    "    Returns whether the user can execute the given command without executing the command.",
     "GETUSER <username>",
     "    Get the user's details.",
+    "GENPASS [<bits>]",
+    "    Generate a secure 256-bit user password. The optional `bits` argument can",
+    "    be used to specify a different size.",
     "LIST",
     "    Show users details in config file format.",
     "LOAD",
@@ -168,6 +197,8 @@ fn acl(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"cat" => cat(ctx, args, reply)?,
         b"deluser" => deluser(args, reply)?,
+        b"dryrun" => dryrun(ctx, args, reply)?,
+        b"genpass" => genpass(args, reply)?,
         b"getuser" if args.get(2) == DEFAULT_USER => getuser(ctx, reply),
         b"getuser" => reply.null(),
         b"help" => write_help("ACL", HELP, reply),
@@ -192,7 +223,7 @@ fn cat(ctx: &AdminCtx, args: &Args, reply: &mut Reply) -> Result {
             return Ok(());
         }
         [name] => name,
-        _ => return Err(Error::arity("acl|cat")),
+        _ => return Err(subcommand_syntax(args)),
     };
     let Some(category) = Categories::by_name(name) else {
         return Err(Error::dynamic(format!("ERR Unknown category '{}'", String::from_utf8_lossy(name))));
@@ -210,6 +241,50 @@ fn deluser(args: &Args, reply: &mut Reply) -> Result {
     }
     reply.integer(0);
     Ok(())
+}
+
+/// The only user may run every command that there is.
+fn dryrun(ctx: &AdminCtx, args: &Args, reply: &mut Reply) -> Result {
+    let named =
+        |kind: &str, name: &[u8]| Error::dynamic([b"ERR ", kind.as_bytes(), b" '", name, b"' not found"].concat());
+    if args.get(2) != DEFAULT_USER {
+        return Err(named("User", args.get(2)));
+    }
+    let words = args.from(3);
+    let spec = by_words(ctx.specs, words).ok_or_else(|| named("Command", words[0]))?;
+    if !spec.arity.allows(words.len()) {
+        return Err(Error::arity(spec.name));
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// A password from the system's source of randomness, four bits a digit.
+fn genpass(args: &Args, reply: &mut Reply) -> Result {
+    let bits = match args.len() {
+        2 => 256,
+        3 => args.integer(2)?,
+        _ => return Err(subcommand_syntax(args)),
+    };
+    let digits = match bits {
+        1..=4096 => (bits as usize).div_ceil(4),
+        _ => {
+            return Err(Error::Text(
+                "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to \
+                 4096",
+            ));
+        }
+    };
+    let mut random = vec![0; digits.div_ceil(2)];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(|error| Error::dynamic(format!("ERR read /dev/urandom: {error}")))?;
+    reply.bulk(&hexadecimal(&random).as_bytes()[..digits]);
+    Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn getuser(ctx: &AdminCtx, reply: &mut Reply) {
@@ -243,6 +318,5 @@ fn list(ctx: &AdminCtx, reply: &mut Reply) {
 /// SHA-256 of `requirepass` in hexadecimal; none if no password is needed.
 fn password_hash(ctx: &AdminCtx) -> Option<String> {
     let password = &ctx.shard.ctx.config.requirepass;
-    let hash = |password| Sha256::digest(password).iter().map(|byte| format!("{byte:02x}")).collect();
-    (!password.is_empty()).then(|| hash(password))
+    (!password.is_empty()).then(|| hexadecimal(&Sha256::digest(password)))
 }

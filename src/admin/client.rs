@@ -5,7 +5,7 @@
 
 use super::connection::{DEFAULT_USER, checked_name, is_plain};
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part, downcast};
-use super::write_help;
+use super::{subcommand_syntax, write_help};
 use crate::base::number;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
@@ -458,7 +458,7 @@ fn tracking(args: &Args, reply: &mut Reply) -> Result {
 /// No client is ever blocked.
 fn unblock(args: &Args, reply: &mut Reply) -> Result {
     if args.len() > 4 {
-        return Err(Error::arity("client|unblock"));
+        return Err(subcommand_syntax(args));
     }
     if args.len() == 4 && !args.is(3, "TIMEOUT") && !args.is(3, "ERROR") {
         return Err(Error::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));

@@ -346,32 +346,6 @@ pub const ROWS: &[AdminRow] = &[
                     ..CLUSTER
                 },
                 Spec {
-                    name: "cluster|slot-stats",
-                    arity: AtLeast(4),
-                    flags: LOADING.and(STALE),
-                    categories: Categories::NONE,
-                    since: "8.0.0",
-                    complexity: "O(N) where N is the number of slots; O(N*log(N)) where they are ordered.",
-                    summary: "Returns usage figures for this node's hash slots.",
-                    args: &[one_of(
-                        "filter",
-                        &[
-                            block("slotsrange", &[integer("start-slot"), integer("end-slot")]).after("SLOTSRANGE"),
-                            block(
-                                "orderby",
-                                &[
-                                    string("metric"),
-                                    integer("limit").after("LIMIT").optional(),
-                                    one_of("order", &[token("ASC"), token("DESC")]).optional(),
-                                ],
-                            )
-                            .after("ORDERBY"),
-                        ],
-                    )],
-                    tips: &["nondeterministic_output", "request_policy:all_shards"],
-                    ..CLUSTER
-                },
-                Spec {
                     name: "cluster|slots",
                     arity: Exactly(2),
                     flags: LOADING.and(STALE),

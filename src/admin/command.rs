@@ -254,7 +254,7 @@ fn by_full_name(specs: &[&'static Spec], name: &[u8]) -> Option<&'static Spec> {
 }
 
 /// Finds the command, or subcommand, that `words` call.
-fn by_words(specs: &[&'static Spec], words: &[&[u8]]) -> Option<&'static Spec> {
+pub fn by_words(specs: &[&'static Spec], words: &[&[u8]]) -> Option<&'static Spec> {
     let command = command_named(specs, words.first()?)?;
     match words.get(1) {
         Some(subcommand) if !command.subcommands.is_empty() => command.subcommand(subcommand),

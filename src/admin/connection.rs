@@ -238,6 +238,7 @@ fn hello(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
     if let Some((user, password)) = greeting.user_and_password {
         authenticate(ctx, user, password)?;
     }
+    let zone = ctx.shard.ctx.config.availability_zone.clone();
     let session = ctx.session();
     if !session.authenticated {
         return Err(HELLO_WITHOUT_AUTH);
@@ -249,7 +250,7 @@ fn hello(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         session.protocol = protocol;
         reply.set_protocol(protocol);
     }
-    reply.map(7);
+    reply.map(if zone.is_empty() { 7 } else { 8 });
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -264,6 +265,10 @@ fn hello(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
     reply.bulk(b"master");
     reply.bulk(b"modules");
     reply.array(0);
+    if !zone.is_empty() {
+        reply.bulk(b"availability_zone");
+        reply.bulk(zone.as_bytes());
+    }
     Ok(Outcome::Done)
 }
 

@@ -2,7 +2,7 @@
 //! same.
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
-use super::write_help;
+use super::{subcommand_syntax, write_help};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
@@ -95,11 +95,7 @@ fn check_flush(args: &Args) -> Result {
         2 => Ok(()),
         3 if args.is(2, "SYNC") || args.is(2, "ASYNC") => Ok(()),
         3 => Err(Error::Text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")),
-        _ => {
-            let name = String::from_utf8_lossy(args.get(1));
-            let text = "ERR unknown subcommand or wrong number of arguments for";
-            Err(Error::dynamic(format!("{text} '{name}'. Try FUNCTION HELP.")))
-        }
+        _ => Err(subcommand_syntax(args)),
     }
 }
 

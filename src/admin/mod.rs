@@ -13,6 +13,8 @@ pub mod module;
 pub mod replication;
 pub mod slowlog;
 
+use crate::command::args::Args;
+use crate::command::error::Error;
 use crate::resp::reply::Reply;
 use ctx::AdminRow;
 
@@ -39,4 +41,17 @@ pub fn write_help(command: &str, lines: &[&str], reply: &mut Reply) {
     lines.iter().for_each(|line| reply.simple(line));
     reply.simple("HELP");
     reply.simple("    Print this help.");
+}
+
+/// A subcommand takes fewer arguments than its arity lets through.
+pub fn subcommand_syntax(args: &Args) -> Error {
+    let (command, subcommand) = (args.get(0).to_ascii_uppercase(), args.get(1));
+    let words: [&[u8]; 5] = [
+        b"ERR unknown subcommand or wrong number of arguments for '",
+        &subcommand[..subcommand.len().min(128)],
+        b"'. Try ",
+        &command,
+        b" HELP.",
+    ];
+    Error::dynamic(words.concat())
 }

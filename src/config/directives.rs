@@ -186,7 +186,7 @@ directives! {
     use_exit_on_panic: bool = false, "use-exit-on-panic", Hidden, TYPE, NO_CRASH_HOOKS;
     watchdog_period: u32 = 0, "watchdog-period", Hidden, int_from(0), Inert("slices are bounded, and INFO shows the longest");
     locale_collate: String = none(), "locale-collate", Mutable, TEXT, Awaits(Collections);
-    availability_zone: String = none(), "availability-zone", Mutable, TEXT, Inert("a label that INFO of Valkey shows");
+    availability_zone: String = none(), "availability-zone", Mutable, TEXT, Honoured;
     extended_redis_compatibility: bool = false, "extended-redis-compatibility", Mutable, TYPE, Inert("Redis's names are the only ones");
 
     // Who may do what.
