@@ -346,7 +346,7 @@ impl Core {
                 let outcome = self.run_step(step);
                 self.outgoing.push((from, Message::StepDone(Box::new(StepReply { job, ordinal, outcome }))));
             }
-            Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
+            Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome, mesh),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         mesh.publish(&mut self.outgoing);
@@ -881,6 +881,7 @@ impl Core {
             sessions: &mut self.sessions,
             server: &self.server,
             id: self.id,
+            slots: &self.slots,
             conn,
             specs: self.registry.specs(),
             names: self.registry.names(),
@@ -953,8 +954,7 @@ impl Core {
         let key = JobKey { index: self.jobs.insert(running) as u32, generation: self.next_job };
         // Before the first step may complete it.
         self.sessions.at(conn).pause = Some(Pause::Job);
-        self.send_round(key, round);
-        mesh.publish(&mut self.outgoing);
+        self.send_round(key, round, mesh);
         let session = self.sessions.at(conn);
         if session.is_closing() {
             Fate::Closed
@@ -965,7 +965,7 @@ impl Core {
         }
     }
 
-    fn send_round(&mut self, key: JobKey, round: gather::Round) {
+    fn send_round<M: Mesh>(&mut self, key: JobKey, round: gather::Round, mesh: &mut M) {
         let job = &mut self.jobs[key.index as usize];
         job.missing = round.len();
         job.outcomes = round.iter().map(|_| None).collect();
@@ -978,9 +978,11 @@ impl Core {
                 self.outgoing.push((shard, Message::Step(Box::new(request))));
             }
         }
+        // The others work at the same time, and find all that this shard has done before.
+        mesh.publish(&mut self.outgoing);
         for (ordinal, step) in own {
             let outcome = self.run_step(step);
-            self.step_done(key, ordinal, outcome);
+            self.step_done(key, ordinal, outcome, mesh);
         }
     }
 
@@ -994,7 +996,7 @@ impl Core {
         }
     }
 
-    fn step_done(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome) {
+    fn step_done<M: Mesh>(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome, mesh: &mut M) {
         let job = &mut self.jobs[key.index as usize];
         assert!(job.generation == key.generation, "an outcome belongs to a job that waits for it");
         assert!(job.outcomes[ordinal].replace(outcome).is_none(), "a step has one outcome");
@@ -1006,7 +1008,7 @@ impl Core {
         if let Work::Keys(work) = &mut job.work {
             let ctx = &mut self.shard.ctx;
             match work.advance(outcomes, &self.slots, || ctx.scratch()) {
-                Next::Round(round) => self.send_round(key, round),
+                Next::Round(round) => self.send_round(key, round, mesh),
                 Next::Reply(reply) => self.finish_job(key, &reply),
             }
             return;

@@ -16,6 +16,7 @@ use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::{Config, SetError};
+use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::resp::reply::Reply;
 use crate::session::{Session, Sessions};
@@ -28,6 +29,8 @@ pub struct AdminCtx<'a> {
     pub sessions: &'a mut Sessions,
     pub server: &'a Server,
     pub id: ShardId,
+    /// Where keys are.
+    pub slots: &'a SlotMap,
     pub now: Now,
     /// The client; in a part, only a name, as the client may be on another shard.
     pub conn: ConnKey,

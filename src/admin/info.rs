@@ -42,7 +42,7 @@ pub const ROWS: &[AdminRow] = &[Row {
 }];
 
 /// The version of the Redis whose behaviour this is: clients and libraries decide by it what they may send.
-const REDIS_VERSION: &str = "7.2.4";
+pub const REDIS_VERSION: &str = "7.2.4";
 
 struct Section {
     /// As it is shown; asked for in any case.
@@ -99,7 +99,7 @@ const SERVER_FIELDS: &[Field] = &[
     ("process_supervised", |t| t.server.supervised.into()),
     ("run_id", |t| t.server.run_id.clone()),
     ("tcp_port", |t| t.config.port.to_string()),
-    ("server_time_usec", |t| (t.now.unix_ms * 1000).to_string()),
+    ("server_time_usec", |t| t.now.unix_us().to_string()),
     ("uptime_in_seconds", |t| t.uptime_s().to_string()),
     ("uptime_in_days", |t| (t.uptime_s() / 86_400).to_string()),
     ("hz", |t| t.config.hz.to_string()),
@@ -268,7 +268,7 @@ const CPU: &[Field] = &[
 const CLUSTER: &[Field] = &[("cluster_enabled", |_| "0".into())];
 
 /// What one shard tells.
-struct Figures {
+pub struct Figures {
     dbs: Vec<DbFigures>,
     keys: KeyStats,
     commands: CommandStats,
@@ -303,7 +303,7 @@ struct ClientFigures {
 }
 
 /// What all shards tell together, and what concerns the process.
-struct Totals<'a> {
+pub struct Totals<'a> {
     server: &'a Server,
     config: Arc<Config>,
     now: Now,
@@ -312,7 +312,7 @@ struct Totals<'a> {
     keys: KeyStats,
     traffic: Traffic,
     rate: Rate,
-    memory: MemoryFigures,
+    pub memory: MemoryFigures,
     shards: Vec<Figures>,
 }
 
@@ -370,7 +370,7 @@ fn selected(words: &[Vec<u8>]) -> impl Iterator<Item = &'static Section> {
     SECTIONS.iter().filter(wanted).collect::<Vec<_>>().into_iter()
 }
 
-fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let shard = &mut ctx.shard;
     let now = ctx.now;
     let mut commands = CommandStats { total: shard.commands.total, ..CommandStats::new(0) };
@@ -441,7 +441,7 @@ fn line(text: &mut String, line: std::fmt::Arguments) {
 }
 
 impl<'a> Totals<'a> {
-    fn new(ctx: &AdminCtx<'a>, shards: Vec<Figures>) -> Totals<'a> {
+    pub fn new(ctx: &AdminCtx<'a>, shards: Vec<Figures>) -> Totals<'a> {
         let mut commands = CommandStats::new(shards.first().map_or(0, |shard| shard.commands.counts.len()));
         let (mut keys, mut traffic, mut rate) = (KeyStats::default(), Traffic::default(), Rate::default());
         for shard in &shards {
@@ -469,6 +469,19 @@ impl<'a> Totals<'a> {
             memory: MemoryFigures::read(ctx.server, clients, tables),
             shards,
         }
+    }
+
+    pub fn keys_count(&self) -> u64 {
+        self.shards.iter().flat_map(|shard| &shard.dbs).map(|db| db.keys).sum()
+    }
+
+    /// The databases that have keys, and the bytes of their tables.
+    pub fn tables(&self) -> Vec<(usize, u64)> {
+        let databases = self.config.databases as usize;
+        let total =
+            |db: usize, figure: fn(&DbFigures) -> u64| self.shards.iter().map(|s| figure(&s.dbs[db])).sum::<u64>();
+        let used = (0..databases).filter(|&db| total(db, |figures| figures.keys) > 0);
+        used.map(|db| (db, total(db, |figures| figures.table_bytes))).collect()
     }
 
     fn sum(&self, figure: fn(&Figures) -> u64) -> String {

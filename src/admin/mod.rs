@@ -7,10 +7,14 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod ctx;
+pub mod debug;
 pub mod function;
 pub mod info;
+pub mod latency;
+pub mod memory;
 pub mod module;
 pub mod replication;
+pub mod server;
 pub mod slowlog;
 
 use crate::command::args::Args;
@@ -25,7 +29,11 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     client::ROWS,
     command::ROWS,
     config::ROWS,
+    debug::ROWS,
     info::ROWS,
+    latency::ROWS,
+    memory::ROWS,
+    server::ROWS,
     slowlog::ROWS,
     acl::ROWS,
     module::ROWS,

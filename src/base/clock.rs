@@ -20,6 +20,11 @@ impl Now {
         self.unix_ms.div_euclid(1000)
     }
 
+    /// Microseconds since 1970: the milliseconds, divided by the other clock, so that they never go back within one.
+    pub const fn unix_us(self) -> i64 {
+        self.unix_ms * 1000 + (self.mono_ns / 1000 % 1000) as i64
+    }
+
     /// This reading, `ms` milliseconds later on both clocks: how tests and the simulator let time pass.
     pub const fn plus_ms(self, ms: u64) -> Now {
         Now { unix_ms: self.unix_ms + ms as i64, mono_ns: self.mono_ns + ms * 1_000_000 }

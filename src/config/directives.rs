@@ -175,7 +175,7 @@ directives! {
     always_show_logo: bool = false, "always-show-logo", Immutable, TYPE, Inert("there is no logo");
     set_proc_title: bool = true, "set-proc-title", Immutable, TYPE, NO_PROCESS_TITLE;
     proc_title_template: String = PROC_TITLE.to_owned(), "proc-title-template", Mutable, checked(proc_title), NO_PROCESS_TITLE;
-    disable_thp: bool = true, "disable-thp", Immutable, TYPE, Inert("nothing here forks, so huge pages cost no copies");
+    disable_thp: bool = true, "disable-thp", Immutable, TYPE, Honoured;
     server_cpulist: String = none(), "server-cpulist" | "server_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     bio_cpulist: String = none(), "bio-cpulist" | "bio_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     aof_rewrite_cpulist: String = none(), "aof-rewrite-cpulist" | "aof_rewrite_cpulist", Immutable, TEXT, NO_CPU_LISTS;

@@ -84,6 +84,11 @@ fn start(mut config: Config, config_file: Option<PathBuf>, supervisor: Superviso
     }
     supervisor.begin();
     info!("{}", probe()?);
+    if config.disable_thp
+        && let Err(error) = process::disable_huge_pages()
+    {
+        warn!("Unable to disable transparent huge pages: {}", text_of(&error));
+    }
     std::env::set_current_dir(&config.dir).map_err(|error| format!("Can't chdir to '{}': {error}", config.dir))?;
     config.maxclients = reconfigure::raise_descriptor_limit(config.maxclients, shards).max(1);
     if let Err(error) = reconfigure::adjust_oom_score(&config) {

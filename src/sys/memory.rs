@@ -100,6 +100,19 @@ pub fn allocator_name() -> String {
     format!("mimalloc-{}.{}.{}", version / 100, version / 10 % 10, version % 10)
 }
 
+/// The allocator's own report, in its words.
+pub fn allocator_report() -> String {
+    unsafe extern "C" fn append(text: *const libc::c_char, report: *mut libc::c_void) {
+        // SAFETY: mimalloc hands over a string that is valid for the call, and the pointer it was given.
+        let (text, report) = unsafe { (std::ffi::CStr::from_ptr(text), &mut *report.cast::<String>()) };
+        report.push_str(&text.to_string_lossy());
+    }
+    let mut report = String::new();
+    // SAFETY: `append` is only called during this call, with the pointer to `report`.
+    unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), (&raw mut report).cast()) };
+    report
+}
+
 /// Gives free pages back to the system.
 pub fn purge() {
     // SAFETY: callable at any time from any thread.
