@@ -447,6 +447,10 @@ impl Core {
             held.inputs.push(input);
             units.push(Unit { conn, partial: whole, bytes: UnitBytes::Kept(held.inputs.len() - 1) });
         }
+        if self.sessions.at(conn).ended {
+            // What it sent last may bring no reply, and this be the last look at it.
+            self.sessions.mark_dirty(conn);
+        }
     }
 
     fn limits_of(&self, conn: ConnKey) -> RequestLimits {

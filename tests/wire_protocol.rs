@@ -122,6 +122,27 @@ fn a_client_that_has_finished_sending_gets_all_its_replies() {
 }
 
 #[test]
+fn a_client_that_has_finished_sending_what_brings_no_reply_is_closed() {
+    with_shards(|server| {
+        // More than one turn's share, so that the end is seen while commands wait.
+        let commands = 20_000;
+        for sent in ["\0\r\n".repeat(commands), "PING\r\n".repeat(commands)] {
+            let mut client = server.client();
+            client.send([request(&["CLIENT", "REPLY", "OFF"]), sent.into_bytes()].concat());
+            client.finish_sending();
+            client.expect_close();
+        }
+        for _ in 0..100 {
+            let mut client = server.client();
+            client.send("PING\r\n\0\r\n");
+            client.finish_sending();
+            client.expect("+PONG\r\n");
+            client.expect_close();
+        }
+    });
+}
+
+#[test]
 fn large_values_come_back_as_they_were() {
     with_shards(|server| {
         for (name, mib) in [("a", 1), ("b", 4), ("c", 16), ("d", 64)] {
