@@ -93,16 +93,15 @@ fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u
     };
     let count = check_count(count, limits)?;
     for _ in 0..count {
-        match input.get(at) {
-            None => return Ok(Parsed::Incomplete),
-            Some(b'$') => {}
-            Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
-        }
         let Some((length, body)) =
             number_line(input, at + 1).or_else_slow(|| slow_line(input, at + 1, ProtocolError::LengthTooBig))?
         else {
             return Ok(Parsed::Incomplete);
         };
+        // Only now, as in Redis: what is no bulk string is refused when its line is there.
+        if input[at] != b'$' {
+            return Err(ProtocolError::ExpectedBulk(input[at]));
+        }
         let length = check_length(length, limits)?;
         let Some(argument) = input.get(body..body + length) else { return Ok(Parsed::Incomplete) };
         if input.len() < body + length + 2 || length >= LARGE_ARGUMENT_BYTES {
@@ -282,13 +281,12 @@ impl Partial {
                 }
                 State::Length { line } => {
                     let line = *line;
-                    let first = *self.bytes.get(line).unwrap_or(&rest[0]);
-                    if first != b'$' {
-                        return Err(ProtocolError::ExpectedBulk(first));
-                    }
                     let (taken, end) = self.take_count_line(rest, line, ProtocolError::LengthTooBig)?;
                     at += taken;
                     if let Some(end) = end {
+                        if self.bytes[line] != b'$' {
+                            return Err(ProtocolError::ExpectedBulk(self.bytes[line]));
+                        }
                         let length = crate::base::number::parse_i64(&self.bytes[line + 1..end]);
                         self.begin_argument(check_length(length, limits)?)?;
                     }
@@ -483,6 +481,8 @@ mod tests {
         check(b"*x\r\n", Err(ProtocolError::InvalidCount));
         check(b"*3000000000\r\n", Err(ProtocolError::InvalidCount));
         check(b"*1\r\n:4\r\n", Err(ProtocolError::ExpectedBulk(b':')));
+        check(b"*1\r\n:4", Ok(None));
+        check(b"*1\r\n\r\n", Err(ProtocolError::ExpectedBulk(b'\r')));
         check(b"*1\r\n$-1\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$2000000000\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$01\r\n", Err(ProtocolError::InvalidLength));
