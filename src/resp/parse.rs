@@ -96,7 +96,7 @@ fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u
         match input.get(at) {
             None => return Ok(Parsed::Incomplete),
             Some(b'$') => {}
-            Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
+            Some(_) => return expected_bulk(&input[at..]),
         }
         let Some((length, body)) =
             number_line(input, at + 1).or_else_slow(|| slow_line(input, at + 1, ProtocolError::LengthTooBig))?
@@ -163,6 +163,17 @@ fn slow_line(input: &[u8], from: usize, too_big: ProtocolError) -> Result<Option
         None => Ok(None),
         Some(end) if from + end + 2 > input.len() => Ok(None),
         Some(end) => Ok(Some((crate::base::number::parse_i64(&rest[..end]), from + end + 2))),
+    }
+}
+
+/// A line that should begin with a dollar sign is an error once it has ended, as in Redis.
+#[cold]
+fn expected_bulk(line: &[u8]) -> Result<Parsed, ProtocolError> {
+    match memchr(b'\r', line) {
+        None if line.len() > INLINE_BYTES_MAX => Err(ProtocolError::LengthTooBig),
+        None => Ok(Parsed::Incomplete),
+        Some(end) if end + 2 > line.len() => Ok(Parsed::Incomplete),
+        Some(_) => Err(ProtocolError::ExpectedBulk(line[0])),
     }
 }
 
@@ -282,13 +293,12 @@ impl Partial {
                 }
                 State::Length { line } => {
                     let line = *line;
-                    let first = *self.bytes.get(line).unwrap_or(&rest[0]);
-                    if first != b'$' {
-                        return Err(ProtocolError::ExpectedBulk(first));
-                    }
                     let (taken, end) = self.take_count_line(rest, line, ProtocolError::LengthTooBig)?;
                     at += taken;
                     if let Some(end) = end {
+                        if self.bytes[line] != b'$' {
+                            return Err(ProtocolError::ExpectedBulk(self.bytes[line]));
+                        }
                         let length = crate::base::number::parse_i64(&self.bytes[line + 1..end]);
                         self.begin_argument(check_length(length, limits)?)?;
                     }
@@ -483,6 +493,10 @@ mod tests {
         check(b"*x\r\n", Err(ProtocolError::InvalidCount));
         check(b"*3000000000\r\n", Err(ProtocolError::InvalidCount));
         check(b"*1\r\n:4\r\n", Err(ProtocolError::ExpectedBulk(b':')));
+        check(b"*1\r\n:4", Ok(None));
+        check(b"*1\r\r\n$", Ok(None));
+        check(b"*1\r\r\n$4\r\n", Err(ProtocolError::ExpectedBulk(b'\n')));
+        check(&[b"*1\r\nx".as_slice(), &[b'1'; 70_000]].concat(), Err(ProtocolError::LengthTooBig));
         check(b"*1\r\n$-1\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$2000000000\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$01\r\n", Err(ProtocolError::InvalidLength));
