@@ -4,7 +4,7 @@
 //! shard. The caller's id travels behind the words, as a connection's key means nothing elsewhere.
 
 use super::connection::{DEFAULT_USER, checked_name, is_plain};
-use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part, downcast};
+use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, downcast};
 use super::{subcommand_syntax, write_help};
 use crate::base::number;
 use crate::command::args::Args;
@@ -538,7 +538,7 @@ fn kill_merge(ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &m
     Ok(())
 }
 
-fn everywhere(ctx: &mut AdminCtx, args: &Args, part: super::ctx::PartFn, merge: super::ctx::MergeFn) -> Outcome {
+fn everywhere(ctx: &mut AdminCtx, args: &Args, part: PartFn, merge: MergeFn) -> Outcome {
     let caller = ctx.session().id.to_string();
     let words = [args.words(), &[caller.as_bytes()]].concat();
     Everywhere::new(part, &Args::new(&words), merge)
@@ -576,11 +576,11 @@ struct SkipMe(bool);
 impl<'w> Filter<'w> {
     fn parse(mut words: &[&'w [u8]], skip_me: SkipMe) -> Result<Filter<'w>> {
         let mut filter = Filter { skip_caller: skip_me.0, ..Filter::default() };
-        while let [option, rest @ ..] = words {
-            let [value, rest @ ..] = rest else { return Err(Error::Syntax) };
+        while let [option, values @ ..] = words {
+            let [value, rest @ ..] = values else { return Err(Error::Syntax) };
             words = rest;
             match option.to_ascii_lowercase().as_slice() {
-                b"id" => words = filter.take_ids(value, rest)?,
+                b"id" => words = filter.take_ids(values)?,
                 b"type" => filter.kind = Some(Kind::parse(value)?),
                 b"addr" => filter.address = Some(value),
                 b"laddr" => filter.local_address = Some(value),
@@ -601,27 +601,13 @@ impl<'w> Filter<'w> {
     }
 
     /// Ids go on up to the first word that is not a number. What follows them.
-    fn take_ids<'a>(&mut self, first: &[u8], rest: &'a [&'w [u8]]) -> Result<&'a [&'w [u8]]> {
-        let ids = self.ids.get_or_insert_default();
-        let mut id = |word: &[u8]| match number::parse_i64(word) {
-            None => Ok(false),
-            Some(1..) => {
-                ids.push(number::parse_i64(word).expect("matched above") as u64);
-                Ok(true)
-            }
-            Some(_) => Err(Error::Text("ERR client-id should be greater than 0")),
-        };
-        if !id(first)? {
-            return Err(Error::Syntax);
+    fn take_ids<'a>(&mut self, words: &'a [&'w [u8]]) -> Result<&'a [&'w [u8]]> {
+        let numbers: Vec<i64> = words.iter().map_while(|word| number::parse_i64(word)).collect();
+        if numbers.iter().any(|&id| id < 1) {
+            return Err(Error::Text("ERR client-id should be greater than 0"));
         }
-        let mut taken = 0;
-        while let Some(word) = rest.get(taken) {
-            if !id(word)? {
-                break;
-            }
-            taken += 1;
-        }
-        Ok(&rest[taken..])
+        self.ids.get_or_insert_default().extend(numbers.iter().map(|&id| id as u64));
+        Ok(&words[numbers.len()..])
     }
 
     fn matches(&self, session: &Session, facts: &Facts, caller: u64) -> bool {
@@ -630,7 +616,7 @@ impl<'w> Filter<'w> {
             && !(self.skip_caller && session.id == caller)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
             && self.kind.is_none_or(|kind| kind == Kind::Normal)
-            && self.address.is_none_or(|address| facts.address_of(session).as_bytes() == address)
+            && self.address.is_none_or(|address| session.peer.address(&facts.unix_path).as_bytes() == address)
             && self.local_address.is_none_or(|address| facts.local_address_of(session).as_bytes() == address)
             && self.age_min.is_none_or(|age| facts.seconds_since(session.created_ms) >= age)
     }
@@ -674,13 +660,6 @@ impl Facts<'_> {
         (self.now_ms - ms) / 1000
     }
 
-    fn address_of(&self, session: &Session) -> String {
-        match session.peer {
-            Peer::Tcp { remote, .. } => remote.to_string(),
-            Peer::Unix => format!("{}:0", self.unix_path),
-        }
-    }
-
     fn local_address_of(&self, session: &Session) -> String {
         match session.peer {
             Peer::Tcp { local, .. } => local.to_string(),
@@ -709,7 +688,7 @@ impl Facts<'_> {
              events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
              tot-cmds={}\n",
             session.id,
-            self.address_of(session),
+            session.peer.address(&self.unix_path),
             self.local_address_of(session),
             session.descriptor,
             text(name),

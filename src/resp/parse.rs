@@ -483,6 +483,9 @@ mod tests {
         check(b"*1\r\n:4\r\n", Err(ProtocolError::ExpectedBulk(b':')));
         check(b"*1\r\n:4", Ok(None));
         check(b"*1\r\n\r\n", Err(ProtocolError::ExpectedBulk(b'\r')));
+        check(b"*1\r\r\n$", Ok(None));
+        check(b"*1\r\r\n$4\r\n", Err(ProtocolError::ExpectedBulk(b'\n')));
+        check(&[b"*1\r\nx".as_slice(), &[b'1'; 70_000]].concat(), Err(ProtocolError::LengthTooBig));
         check(b"*1\r\n$-1\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$2000000000\r\n", Err(ProtocolError::InvalidLength));
         check(b"*1\r\n$01\r\n", Err(ProtocolError::InvalidLength));
