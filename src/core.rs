@@ -66,6 +66,7 @@ pub struct Core {
     /// Commands for other shards, by shard, being collected.
     departing: Vec<Option<Box<RunBatch>>>,
     /// Batches that came back, for the next use.
+    #[allow(clippy::vec_box)] // The box itself travels.
     idle_batches: Vec<Box<RunBatch>>,
     outgoing: Vec<(ShardId, Message)>,
     /// Sessions whose pause is over: their input is to be looked at.

@@ -541,7 +541,7 @@ fn kill_merge(ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &m
 fn everywhere(ctx: &mut AdminCtx, args: &Args, part: PartFn, merge: MergeFn) -> Outcome {
     let caller = ctx.session().id.to_string();
     let words = [args.words(), &[caller.as_bytes()]].concat();
-    Everywhere::new(part, &Args::new(&words), merge)
+    Everywhere::outcome(part, &Args::new(&words), merge)
 }
 
 /// The command's own words, and the id that `everywhere` put behind them.

@@ -86,7 +86,7 @@ fn config(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
         b"get" => get(ctx, args, reply),
         b"set" => return set(ctx, args),
         b"resetstat" => {
-            return Ok(Everywhere::new(reset_stat, args, |_, _, _, reply| {
+            return Ok(Everywhere::outcome(reset_stat, args, |_, _, _, reply| {
                 reply.ok();
                 Ok(())
             }));
@@ -123,7 +123,7 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
         (ctx.server.hooks.reconfigure)(&current, &new).map_err(refused)?;
         *current = Arc::new(new);
     }
-    Ok(Everywhere::new(take_over, args, |_, _, _, reply| {
+    Ok(Everywhere::outcome(take_over, args, |_, _, _, reply| {
         reply.ok();
         Ok(())
     }))

@@ -73,7 +73,7 @@ pub struct Everywhere {
 }
 
 impl Everywhere {
-    pub fn new(part: PartFn, args: &Args, merge: MergeFn) -> Outcome {
+    pub fn outcome(part: PartFn, args: &Args, merge: MergeFn) -> Outcome {
         let words = args.words().iter().map(|word| word.to_vec()).collect();
         Outcome::Everywhere(Everywhere { part, words, merge })
     }

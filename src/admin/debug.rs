@@ -46,8 +46,8 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         }
         (b"panic", []) => panic!("called by DEBUG PANIC"),
         (b"protocol", [kind]) => write_example(kind, reply)?,
-        (b"set-active-expire", [_]) => return Ok(Everywhere::new(set_active_expire, args, ok)),
-        (b"sleep", [_]) => return Ok(Everywhere::new(sleep, args, ok)),
+        (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
+        (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
         _ => {
             let text = format!(
                 "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",

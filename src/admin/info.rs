@@ -358,7 +358,7 @@ impl MemoryFigures {
 
 /// INFO [section [section ...]]
 fn info(_ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outcome> {
-    Ok(Everywhere::new(figures, args, write_info))
+    Ok(Everywhere::outcome(figures, args, write_info))
 }
 
 /// The sections that are asked for, in the table's order.

@@ -103,12 +103,12 @@ pub const ROWS: &[AdminRow] = &[Row {
 
 fn latency(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     Ok(match args.get(1).to_ascii_lowercase().as_slice() {
-        b"histogram" => Everywhere::new(command_stats, args, histogram),
-        b"latest" => Everywhere::new(events, args, latest),
-        b"history" => Everywhere::new(events, args, history),
-        b"graph" => Everywhere::new(events, args, graph),
-        b"reset" => Everywhere::new(reset, args, count_reset),
-        b"doctor" if ctx.shard.ctx.config.latency_monitor_threshold > 0 => Everywhere::new(events, args, doctor),
+        b"histogram" => Everywhere::outcome(command_stats, args, histogram),
+        b"latest" => Everywhere::outcome(events, args, latest),
+        b"history" => Everywhere::outcome(events, args, history),
+        b"graph" => Everywhere::outcome(events, args, graph),
+        b"reset" => Everywhere::outcome(reset, args, count_reset),
+        b"doctor" if ctx.shard.ctx.config.latency_monitor_threshold > 0 => Everywhere::outcome(events, args, doctor),
         b"doctor" => {
             reply.verbatim(b"txt", MONITOR_IS_OFF.as_bytes());
             Outcome::Done

@@ -88,10 +88,10 @@ pub const ROWS: &[AdminRow] = &[Row {
 fn memory(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"usage" => return usage(ctx, args),
-        b"stats" => return Ok(Everywhere::new(info::figures, args, stats)),
-        b"doctor" => return Ok(Everywhere::new(info::figures, args, doctor)),
+        b"stats" => return Ok(Everywhere::outcome(info::figures, args, stats)),
+        b"doctor" => return Ok(Everywhere::outcome(info::figures, args, doctor)),
         b"purge" => {
-            return Ok(Everywhere::new(purge, args, |_, _, _, reply| {
+            return Ok(Everywhere::outcome(purge, args, |_, _, _, reply| {
                 reply.ok();
                 Ok(())
             }));

@@ -75,13 +75,13 @@ fn slowlog(_ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcom
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"get" => {
             count_wanted(args.words())?;
-            Ok(Everywhere::new(entries, args, get))
+            Ok(Everywhere::outcome(entries, args, get))
         }
-        b"len" => Ok(Everywhere::new(entries, args, |ctx, _, parts, reply| {
+        b"len" => Ok(Everywhere::outcome(entries, args, |ctx, _, parts, reply| {
             reply.integer(merge(ctx, parts).len() as i64);
             Ok(())
         })),
-        b"reset" => Ok(Everywhere::new(reset, args, |_, _, _, reply| {
+        b"reset" => Ok(Everywhere::outcome(reset, args, |_, _, _, reply| {
             reply.ok();
             Ok(())
         })),

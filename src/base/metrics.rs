@@ -289,7 +289,9 @@ mod tests {
     fn cumulative_counts_name_only_bounds_with_something_new_below() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.cumulative(), []);
-        [1, 1000, 1023, 1024, 5000].map(|nanoseconds| histogram.record(nanoseconds));
+        for nanoseconds in [1, 1000, 1023, 1024, 5000] {
+            histogram.record(nanoseconds);
+        }
         assert_eq!(histogram.cumulative(), [(1, 3), (2, 4), (8, 5)]);
     }
 

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn long_commands_are_shortened() {
-        let long = vec![b'x'; 200];
+        let long = [b'x'; 200];
         let words: Vec<&[u8]> = std::iter::repeat_n(&long[..], 40).collect();
         let shortened = shorten(&words);
         assert_eq!(shortened.len(), 32);
@@ -148,9 +148,13 @@ mod tests {
     fn one_sample_a_second_is_kept_the_longest() {
         let mut event = LatencyEvent::default();
         let sample = |unix_s, milliseconds| LatencySample { unix_s, milliseconds };
-        [sample(1, 5), sample(1, 9), sample(1, 7), sample(3, 2)].map(|sample| event.add(sample));
+        for sample in [sample(1, 5), sample(1, 9), sample(1, 7), sample(3, 2)] {
+            event.add(sample);
+        }
         let mut other = LatencyEvent::default();
-        [sample(2, 4), sample(3, 8)].map(|sample| other.add(sample));
+        for sample in [sample(2, 4), sample(3, 8)] {
+            other.add(sample);
+        }
         event.merge(&other);
         assert_eq!(event.samples, [sample(1, 9), sample(2, 4), sample(3, 8)]);
         assert_eq!(event.milliseconds_max, 9);

@@ -397,7 +397,7 @@ pub fn keys_of_xread(words: &[&[u8]]) -> KeyRefs {
             b"NOACK" => 1,
             b"STREAMS" => {
                 let keys_and_ids = words.len() - index - 1;
-                let keys = if keys_and_ids % 2 == 0 { keys_and_ids / 2 } else { 0 };
+                let keys = if keys_and_ids.is_multiple_of(2) { keys_and_ids / 2 } else { 0 };
                 let key = |index| KeyRef { index: index as u32, flags: RO.and(ACCESS) };
                 return (index + 1..=index + keys).map(key).collect();
             }

@@ -18,6 +18,7 @@ use crate::command::ctx::ShardCtx;
 use crate::command::generic::copy_target_db;
 use crate::command::keys::{self, keys_of};
 use crate::command::spec::{Merge, Shape};
+use crate::data::entry::Entry;
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::skip;
 
@@ -51,6 +52,9 @@ enum Stage {
     Weighing,
     Drawing,
 }
+
+/// What a key holds from now on.
+type Change = (DbKey, Option<Entry>);
 
 /// What a job wants next.
 pub enum Next {
@@ -231,7 +235,7 @@ impl Job {
         if ctx.journal.dirty == 0 {
             return Next::Reply(bytes);
         }
-        let mut by_shard: Vec<(ShardId, Vec<(DbKey, Option<crate::data::entry::Entry>)>)> = Vec::new();
+        let mut by_shard: Vec<(ShardId, Vec<Change>)> = Vec::new();
         for key in writes {
             ctx.db = key.db;
             let change = (key.clone(), ctx.copy_entry(&key.key));

@@ -51,7 +51,7 @@ pub fn listen_unix(path: &Path, permissions: Option<u32>, backlog: u32) -> io::R
 /// What Redis sets on each connection. `keepalive_s` 0: none.
 pub fn prepare_connection(socket: &impl AsFd, keepalive_s: u64) -> io::Result<()> {
     let socket = SockRef::from(socket);
-    if matches!(socket.local_addr()?.as_socket(), Some(_)) {
+    if socket.local_addr()?.as_socket().is_some() {
         socket.set_tcp_nodelay(true)?;
         if keepalive_s > 0 {
             let keepalive = TcpKeepalive::new()

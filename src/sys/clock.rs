@@ -67,7 +67,7 @@ pub fn ticks_ns() -> u64 {
         while mono_ns() - nanoseconds < 2_000_000 {}
         (u128::from(mono_ns() - nanoseconds) * (1 << 32) / u128::from((now() - ticks).max(1))) as u64
     });
-    (u128::from(now()) * u128::from(scale) >> 32) as u64
+    ((u128::from(now()) * u128::from(scale)) >> 32) as u64
 }
 
 #[cfg(not(target_arch = "x86_64"))]
