@@ -55,3 +55,8 @@ fn main() -> ExitCode {
     };
     if peristyle::server::boot::run(config, command_line.file) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// Where the file is whatever the working directory becomes (`dir`).
+fn absolute(file: Option<PathBuf>) -> Option<PathBuf> {
+    file.map(|path| std::path::absolute(&path).unwrap_or(path))
+}

@@ -181,11 +181,14 @@ fn latest(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut
     reply.array(events.len());
     for (name, event) in &events {
         let last = event.samples.back().expect("an event exists by its first sample");
-        reply.array(4);
+        // The last two since Valkey 8.1.
+        reply.array(6);
         reply.bulk(name.as_bytes());
         reply.integer(last.unix_s);
         reply.integer(last.milliseconds as i64);
         reply.integer(event.milliseconds_max as i64);
+        reply.integer(event.milliseconds_sum as i64);
+        reply.integer(event.count as i64);
     }
     Ok(())
 }
@@ -359,7 +362,7 @@ mod tests {
     fn graphs_have_a_bar_for_each_sample() {
         let graph = draw("command", &event(&[(10, 100), (50, 200), (70, 150)]), 110);
         let expected = format!(
-            "command - high 200 ms, low 100 ms (all time high 200 ms)\n{}\n # \n |_\n ||\n_||\n164\nm00\n ss\n",
+            "command - high 200 ms, low 100 ms (all time high 200 ms)\n{}\n # \n |_\n ||\n_||\n114\nmm0\n  s\n",
             "-".repeat(80)
         );
         assert_eq!(graph, expected);

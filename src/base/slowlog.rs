@@ -87,13 +87,21 @@ pub struct LatencySample {
 pub struct LatencyEvent {
     /// Oldest first; one a second, the longest.
     pub samples: VecDeque<LatencySample>,
-    /// The longest since it was reset.
+    /// The longest since it was reset, all together, and how many.
     pub milliseconds_max: u64,
+    pub milliseconds_sum: u64,
+    pub count: u64,
 }
 
 impl LatencyEvent {
     pub fn add(&mut self, sample: LatencySample) {
         self.milliseconds_max = self.milliseconds_max.max(sample.milliseconds);
+        self.milliseconds_sum += sample.milliseconds;
+        self.count += 1;
+        self.keep(sample);
+    }
+
+    fn keep(&mut self, sample: LatencySample) {
         if let Some(last) = self.samples.back_mut().filter(|last| last.unix_s == sample.unix_s) {
             last.milliseconds = last.milliseconds.max(sample.milliseconds);
             return;
@@ -108,9 +116,11 @@ impl LatencyEvent {
     pub fn merge(&mut self, other: &LatencyEvent) {
         let mut all: Vec<LatencySample> = self.samples.iter().chain(&other.samples).copied().collect();
         all.sort_by_key(|sample| sample.unix_s);
-        let milliseconds_max = self.milliseconds_max.max(other.milliseconds_max);
-        *self = LatencyEvent { samples: VecDeque::new(), milliseconds_max };
-        all.into_iter().for_each(|sample| self.add(sample));
+        self.milliseconds_max = self.milliseconds_max.max(other.milliseconds_max);
+        self.milliseconds_sum += other.milliseconds_sum;
+        self.count += other.count;
+        self.samples.clear();
+        all.into_iter().for_each(|sample| self.keep(sample));
     }
 }
 
@@ -157,6 +167,6 @@ mod tests {
         }
         event.merge(&other);
         assert_eq!(event.samples, [sample(1, 9), sample(2, 4), sample(3, 8)]);
-        assert_eq!(event.milliseconds_max, 9);
+        assert_eq!((event.milliseconds_max, event.milliseconds_sum, event.count), (9, 35, 6));
     }
 }

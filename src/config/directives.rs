@@ -193,6 +193,7 @@ directives! {
     requirepass: Vec<u8> = none(), "requirepass", Mutable, SECRET, Honoured;
     enable_protected_configs: Protected = Protected::No, "enable-protected-configs", Immutable, TYPE, Honoured;
     enable_debug_command: Protected = Protected::No, "enable-debug-command", Immutable, TYPE, Honoured;
+    enable_debug_assert: bool = false, "enable-debug-assert", Hidden, TYPE, Inert("assertions are always checked");
     enable_module_command: Protected = Protected::No, "enable-module-command", Immutable, TYPE, Honoured;
     aclfile: String = none(), "aclfile", Immutable, TEXT, Refused(AccessControl);
     acllog_max_len: u64 = 128, "acllog-max-len", Mutable, long_from(0), Awaits(AccessControl);

@@ -59,8 +59,10 @@ impl Shard {
 
     /// From now on this configuration counts.
     pub fn configure(&mut self, config: Arc<Config>) {
-        self.slowlog_ns = u64::try_from(config.slowlog_log_slower_than)
-            .map_or(u64::MAX, |microseconds| microseconds.saturating_mul(1000));
+        self.slowlog_ns = match u64::try_from(config.slowlog_log_slower_than) {
+            Ok(microseconds) if config.slowlog_max_len > 0 => microseconds.saturating_mul(1000),
+            _ => u64::MAX,
+        };
         self.latency_event_ns = match config.latency_monitor_threshold {
             0 => u64::MAX,
             milliseconds => milliseconds.saturating_mul(1_000_000),

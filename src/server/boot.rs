@@ -128,7 +128,7 @@ fn serve(
     let run_id = (0..5).map(|_| format!("{:08x}", seeds.next_u64() as u32)).collect();
     let config = Arc::new(config);
     let mut server = Server::new(run_id, clock::unix_us() / 1000, shards, config.clone());
-    server.config_file = config_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    server.config_file = config_file;
     server.supervised = supervisor.name();
     server.hooks = Hooks { reconfigure: reconfigure::apply, rewrite_config: reconfigure::rewrite };
     let server = Arc::new(server);
