@@ -25,8 +25,8 @@ use crate::admin::slowlog::redacted;
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::limits::{
-    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, BATCH_COMMANDS_MAX, PAUSED_INPUT_BYTES_MAX, PIPELINE_REMOTE_MAX,
-    TURN_COMMANDS_MAX,
+    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, BATCH_COMMANDS_MAX, OUTPUT_CHUNK_BYTES, PAUSED_INPUT_BYTES_MAX,
+    TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX,
 };
 use crate::base::metrics::Rates;
 use crate::base::slowlog::{SlowCommand, SlowEntry};
@@ -257,7 +257,7 @@ impl Core {
     pub fn check_output_limits(&mut self, conn: ConnKey) {
         let now_ms = self.shard.ctx.now_ms();
         let limit = self.shard.ctx.config.client_output_buffer_limit.normal;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_cut_off()) else { return };
         let bytes = session.output.bytes() as u64;
         let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
         let since = if over_soft { session.over_soft_limit_since_ms.or(Some(now_ms)) } else { None };
@@ -269,6 +269,17 @@ impl Core {
             self.sessions.traffic.output_limit_disconnections += 1;
         } else if session.ended && session.is_idle() && session.close.is_none() {
             session.close = Some(Close::AfterReplies);
+        }
+    }
+
+    /// Ends a connection whose argument is longer than client-query-buffer-limit. What is read of it at once, or waits
+    /// behind a pause, is bounded far below the least limit there can be.
+    fn check_query_limit(&mut self, conn: ConnKey, arriving_bytes: usize) {
+        if arriving_bytes as u64 > self.shard.ctx.config.client_query_buffer_limit {
+            let id = self.sessions.at(conn).id;
+            tracing::warn!("Closing client that reached max query buffer length: id={id}");
+            self.sessions.close(conn, Close::Now);
+            self.sessions.traffic.query_limit_disconnections += 1;
         }
     }
 
@@ -290,6 +301,7 @@ impl Core {
             }
         }
         self.sessions.pool.trim();
+        self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
         Duration::from_millis(1000 / config.hz.max(1) as u64)
@@ -422,8 +434,9 @@ impl Core {
         if let Some(mut partial) = session.partial.take() {
             match partial.feed(bytes, limits) {
                 Ok((_, false)) => {
+                    let arriving = partial.arriving_bytes();
                     session.partial = Some(partial);
-                    return;
+                    return self.check_query_limit(input.conn, arriving);
                 }
                 Ok((taken, true)) => {
                     bytes = &bytes[taken..];
@@ -487,8 +500,13 @@ impl Core {
             }
         }
         let mut commands = 0;
+        let output_max = self.sessions.at(conn).output.bytes() + TURN_OUTPUT_BYTES_MAX;
         while !bytes.is_empty() {
-            if commands == TURN_COMMANDS_MAX {
+            let session = self.sessions.at(conn);
+            if session.is_closing() {
+                break;
+            }
+            if commands == TURN_COMMANDS_MAX || session.output.bytes() > output_max {
                 self.keep(conn, bytes, Pause::Turn);
                 break;
             }
@@ -550,14 +568,13 @@ impl Core {
     fn keep_partial<'t, M: Mesh>(&mut self, conn: ConnKey, bytes: &'t [u8], batch: &mut Batch<'t>, mesh: &mut M) {
         let mut partial = Box::<Partial>::default();
         match partial.feed(bytes, self.limits_of(conn)) {
-            Ok((taken, complete)) => {
+            Ok((taken, true)) => {
                 let session = self.sessions.at(conn);
                 session.partial = Some(partial);
-                if complete {
-                    session.input = bytes[taken..].to_vec();
-                    self.resumed.push(conn);
-                }
+                session.input = bytes[taken..].to_vec();
+                self.resumed.push(conn);
             }
+            Ok((_, false)) => self.sessions.at(conn).partial = Some(partial),
             Err(error) => {
                 self.flush(batch, mesh);
                 self.protocol_error(conn, error);
@@ -670,7 +687,7 @@ impl Core {
             return Fate::NotYet(Pause::Mailbox);
         }
         let session = self.sessions.at(conn);
-        if session.pipeline.waiting() >= PIPELINE_REMOTE_MAX {
+        if session.pipeline.is_full() {
             return Fate::NotYet(Pause::Barrier);
         }
         let discard = session.start_command(id);
@@ -708,6 +725,9 @@ impl Core {
         }
         self.shard.start_clock();
         for own in &batch.own {
+            if self.sessions.at(own.conn).is_cut_off() {
+                continue;
+            }
             let first = own.first_word as usize;
             let words = &batch.words[first..first + own.words as usize];
             if let Some(key) = words.get(1) {
@@ -722,6 +742,9 @@ impl Core {
                     self.shard.execute(own.row, own.id, own.db, &args, own.protocol, output);
                     if own.discard {
                         output.truncate(from);
+                    }
+                    if output.len() >= OUTPUT_CHUNK_BYTES {
+                        self.check_output_limits(own.conn);
                     }
                 }
                 Some(sequence) => {

@@ -7,9 +7,19 @@ pub const BATCH_COMMANDS_MAX: usize = 64;
 /// Commands one connection may run in a turn before the others get theirs; the rest waits for the next turn.
 pub const TURN_COMMANDS_MAX: usize = 1024;
 
+/// Replies that one connection may cause in a turn, in bytes and but for the last batch, before the others get theirs and
+/// the output limits are looked at.
+pub const TURN_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Commands of one connection that are sent to other shards and not answered yet; beyond it the connection's next
 /// commands wait, unparsed.
 pub const PIPELINE_REMOTE_MAX: usize = 16 * 1024;
+
+/// The same in bytes of the replies to come, as far as those of late foretell them.
+pub const PIPELINE_REMOTE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How large the first reply from another shard is assumed to be.
+pub const REPLY_BYTES_ASSUMED: usize = 1024 * 1024;
 
 /// An argument of at least this many bytes is received straight into an allocation of its own, which the value then
 /// takes over (design, part 3: at most one copy in, one out).

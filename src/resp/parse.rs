@@ -350,6 +350,11 @@ impl Partial {
         self.bytes.capacity() + large + growing
     }
 
+    /// Bytes held of the large argument that is arriving: what Redis would hold of it in its query buffer.
+    pub fn arriving_bytes(&self) -> usize {
+        if let State::Large { body, .. } = &self.state { body.len() } else { 0 }
+    }
+
     fn next_argument(&mut self) {
         if self.remaining <= 0 {
             self.state = State::Complete;

@@ -221,6 +221,12 @@ impl Session {
     pub fn is_closing(&self) -> bool {
         self.close.is_some()
     }
+
+    /// Nor is one run that was taken already: nobody would read the reply.
+    #[inline]
+    pub fn is_cut_off(&self) -> bool {
+        self.close == Some(Close::Now)
+    }
 }
 
 /// All sessions of a shard.
@@ -304,7 +310,7 @@ impl Sessions {
 
     /// The reply of a command that was answered elsewhere. Nobody waits for it any more if the client is gone.
     pub fn complete(&mut self, key: ConnKey, sequence: crate::base::ids::Sequence, reply: &[u8]) {
-        if self.get(key).is_none() {
+        if self.get(key).is_none_or(Session::is_cut_off) {
             return;
         }
         self.mark_dirty(key);

@@ -6,19 +6,28 @@
 use std::collections::VecDeque;
 
 use crate::base::ids::Sequence;
+use crate::base::limits::{PIPELINE_REMOTE_BYTES_MAX, PIPELINE_REMOTE_MAX, REPLY_BYTES_ASSUMED};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipeline {
     slots: VecDeque<Slot>,
     /// The sequence of `slots[0]`.
     head: Sequence,
     waiting: usize,
+    /// How large a reply from elsewhere may be: the largest of late, fading with each smaller one.
+    reply_bytes: usize,
 }
 
 #[derive(Debug)]
 enum Slot {
     Waiting { discard: bool },
     Ready(Vec<u8>),
+}
+
+impl Default for Pipeline {
+    fn default() -> Pipeline {
+        Pipeline { slots: VecDeque::new(), head: 0, waiting: 0, reply_bytes: REPLY_BYTES_ASSUMED }
+    }
 }
 
 impl Pipeline {
@@ -31,6 +40,13 @@ impl Pipeline {
     /// Commands that are answered elsewhere and not answered yet.
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// No further command may be sent elsewhere for now. Replies take memory before the output's limit sees them, so
+    /// the larger they are, the fewer commands are on their way.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.waiting >= PIPELINE_REMOTE_MAX || self.waiting * self.reply_bytes >= PIPELINE_REMOTE_BYTES_MAX
     }
 
     /// A command that is answered elsewhere takes its place. `discard`: its reply is not wanted (CLIENT REPLY).
@@ -58,6 +74,7 @@ impl Pipeline {
         let slot = self.slots.get_mut(index).expect("a reply belongs to a command that waits for it");
         let Slot::Waiting { discard } = *slot else { panic!("a command is answered once") };
         self.waiting -= 1;
+        self.reply_bytes = reply.len().max(self.reply_bytes - self.reply_bytes / 8);
         let reply = if discard { &[] } else { reply };
         if index > 0 {
             *slot = Slot::Ready(reply.to_vec());

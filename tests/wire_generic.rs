@@ -1,0 +1,167 @@
+//! Commands on keys of any type and on the whole keyspace, through the public client library.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Server, with_shards};
+use redis::{Commands, Connection, RedisResult, ScanOptions, cmd};
+
+const KEYS: usize = 3000;
+
+fn fill(client: &mut Connection) -> BTreeSet<String> {
+    let names: BTreeSet<String> = (0..KEYS).map(|n| format!("key:{n}")).collect();
+    for chunk in names.iter().collect::<Vec<_>>().chunks(500) {
+        let () = client.mset(&chunk.iter().map(|name| (name, 1)).collect::<Vec<_>>()).unwrap();
+    }
+    names
+}
+
+#[test]
+fn scan_finds_every_key_of_all_shards() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let names = fill(&mut client);
+        for count in [1, 10, 1000] {
+            let options = ScanOptions::default().with_count(count);
+            let found: BTreeSet<String> = client.scan_options(options).unwrap().map(Result::unwrap).collect();
+            assert_eq!(found, names);
+        }
+        let found: BTreeSet<String> = client.scan_match("key:12?").unwrap().map(Result::unwrap).collect();
+        assert_eq!(found, (120..130).map(|n| format!("key:{n}")).collect());
+        let typed = cmd("SCAN")
+            .arg(0)
+            .arg("COUNT")
+            .arg(10_000)
+            .arg("TYPE")
+            .arg("list")
+            .query::<(String, Vec<String>)>(&mut client);
+        assert_eq!(typed.unwrap().1, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn scan_finds_what_stays_while_others_come_and_go() {
+    with_shards(|server| {
+        let (mut client, mut writer) = (server.redis(), server.redis());
+        let stay = fill(&mut client);
+        let (mut found, mut cursor, mut round) = (BTreeSet::new(), "0".to_owned(), 0);
+        loop {
+            let (next, page): (String, Vec<String>) =
+                cmd("SCAN").arg(&cursor).arg("COUNT").arg(50).query(&mut client).unwrap();
+            found.extend(page);
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+            let new: Vec<(String, usize)> = (0..200).map(|n| (format!("new:{round}:{n}"), n)).collect();
+            let () = writer.mset(&new).unwrap();
+            if round % 2 == 1 {
+                let gone: Vec<String> = (0..200).map(|n| format!("new:{}:{n}", round - 1)).collect();
+                let _: usize = writer.del(gone).unwrap();
+            }
+            round += 1;
+            // What comes while it runs may lengthen it, not make it endless.
+            assert!(round < 5000, "the scan does not end");
+        }
+        assert!(found.is_superset(&stay), "missing: {:?}", stay.difference(&found).take(5).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn the_whole_keyspace() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let names = fill(&mut client);
+        assert_eq!(cmd("DBSIZE").query::<usize>(&mut client).unwrap(), KEYS);
+        assert_eq!(client.keys::<_, BTreeSet<String>>("*").unwrap(), names);
+        assert!(names.contains(&cmd("RANDOMKEY").query::<String>(&mut client).unwrap()));
+        let () = cmd("SWAPDB").arg(0).arg(3).query(&mut client).unwrap();
+        assert_eq!(cmd("DBSIZE").query::<usize>(&mut client).unwrap(), 0);
+        assert_eq!(client.get::<_, Option<i64>>("key:1"), Ok(None));
+        let () = cmd("SELECT").arg(3).query(&mut client).unwrap();
+        assert_eq!(client.get::<_, Option<i64>>("key:1"), Ok(Some(1)));
+        let () = cmd("FLUSHDB").arg("ASYNC").query(&mut client).unwrap();
+        assert_eq!(cmd("DBSIZE").query::<usize>(&mut client).unwrap(), 0);
+        fill(&mut client);
+        let () = cmd("FLUSHALL").query(&mut client).unwrap();
+        assert_eq!(cmd("DBSIZE").query::<usize>(&mut client).unwrap(), 0);
+        assert_eq!(cmd("RANDOMKEY").query::<Option<String>>(&mut client), Ok(None));
+    });
+}
+
+#[test]
+fn keys_move_between_names_shards_and_databases() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        for n in 0..50 {
+            let (from, to) = (format!("from:{n}"), format!("to:{n}"));
+            let () = client.set_ex(&from, n, 100).unwrap();
+            let () = client.rename(&from, &to).unwrap();
+            assert_eq!(client.get::<_, Option<usize>>(&from), Ok(None));
+            assert_eq!(client.get::<_, Option<usize>>(&to), Ok(Some(n)));
+            assert!(client.ttl::<_, i64>(&to).unwrap() >= 99, "the expiry moves too");
+            let mut copy = |words: &[&str]| cmd("COPY").arg(&to).arg(&from).arg(words).query::<i64>(&mut client);
+            assert_eq!(copy(&[]), Ok(1));
+            assert_eq!(copy(&[]), Ok(0));
+            assert_eq!(copy(&["DB", "2", "REPLACE"]), Ok(1));
+            assert!(!client.rename_nx::<_, _, bool>(&from, &to).unwrap());
+            assert_eq!(cmd("MOVE").arg(&from).arg(2).query::<i64>(&mut client).unwrap(), 0);
+            assert_eq!(cmd("MOVE").arg(&from).arg(4).query::<i64>(&mut client).unwrap(), 1);
+            assert_eq!(client.exists::<_, usize>(&[&from, &to]), Ok(1));
+        }
+        let missing: RedisResult<()> = client.rename("absent", "other");
+        assert_eq!(missing.unwrap_err().detail(), Some("no such key"));
+    });
+}
+
+#[test]
+fn keys_expire_and_persist() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        for n in 0..50 {
+            let key = format!("expire:{n}");
+            assert!(!client.expire::<_, bool>(&key, 100).unwrap());
+            let () = client.set(&key, n).unwrap();
+            assert!(client.expire::<_, bool>(&key, 100).unwrap());
+            assert!((99..=100).contains(&client.ttl::<_, i64>(&key).unwrap()));
+            assert!(client.persist::<_, bool>(&key).unwrap());
+            assert_eq!(client.ttl::<_, i64>(&key).unwrap(), -1);
+            assert!(client.pexpire::<_, bool>(&key, 1).unwrap());
+        }
+        common::eventually("all have expired", || cmd("DBSIZE").query(&mut client) == Ok(0));
+        let () = client.set("past", 1).unwrap();
+        assert!(client.expire_at::<_, bool>("past", 1).unwrap());
+        assert_eq!(client.exists::<_, bool>("past"), Ok(false));
+    });
+}
+
+#[test]
+fn counting_and_deleting_over_shards() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let names: Vec<String> = fill(&mut client).into_iter().collect();
+        assert_eq!(client.exists::<_, usize>(&names[..100]), Ok(100));
+        assert_eq!(client.exists::<_, usize>(&[&names[0], &names[0], &"absent".to_owned()]), Ok(2));
+        assert_eq!(cmd("TOUCH").arg(&names[..100]).query::<usize>(&mut client), Ok(100));
+        assert_eq!(client.unlink::<_, usize>(&names[..1000]), Ok(1000));
+        assert_eq!(client.del::<_, usize>(&names), Ok(KEYS - 1000));
+        assert_eq!(client.key_type::<_, String>("key:1").unwrap(), "none");
+    });
+}
+
+#[test]
+fn values_are_dumped_and_restored() {
+    let server = Server::start(2);
+    let mut client = server.redis();
+    for (key, value) in [("dump:1", "12345".to_owned()), ("dump:2", "text".to_owned()), ("dump:3", "x".repeat(10_000))]
+    {
+        let () = client.set(key, &value).unwrap();
+        let payload: Vec<u8> = cmd("DUMP").arg(key).query(&mut client).unwrap();
+        let restored = format!("restored:{key}");
+        let () = cmd("RESTORE").arg(&restored).arg(0).arg(&payload).query(&mut client).unwrap();
+        assert_eq!(client.get::<_, String>(&restored).unwrap(), value);
+        let twice: RedisResult<()> = cmd("RESTORE").arg(&restored).arg(0).arg(&payload).query(&mut client);
+        assert_eq!(twice.unwrap_err().code(), Some("BUSYKEY"));
+    }
+}
