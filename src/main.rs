@@ -53,7 +53,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if peristyle::server::boot::run(config, command_line.file) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if peristyle::server::boot::run(config, absolute(command_line.file)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Where the file is whatever the working directory becomes (`dir`).
