@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:
   peristyle                                       all defaults: port 6379, one shard on every CPU
   peristyle /etc/peristyle.conf --port 6380       a file, and what differs from it
   peristyle --shards 2 --save 900 1 --requirepass secret
-  echo 'maxmemory 2gb' | peristyle - --loglevel verbose";
+  echo 'maxclients 500' | peristyle - --loglevel verbose";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

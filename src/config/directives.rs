@@ -54,7 +54,7 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     AccessControl,
-    ClientEviction,
+    Eviction,
     Cluster,
     Collections,
     Persistence,
@@ -69,7 +69,7 @@ impl Topic {
     pub const fn name(self) -> &'static str {
         match self {
             Topic::AccessControl => "access control lists",
-            Topic::ClientEviction => "client eviction",
+            Topic::Eviction => "eviction",
             Topic::Cluster => "cluster mode",
             Topic::Collections => "the collection types",
             Topic::Persistence => "persistence",
@@ -146,7 +146,7 @@ directives! {
     proto_max_bulk_len: u64 = 512 << 20, "proto-max-bulk-len", Mutable, bytes_from(1 << 20), Honoured;
     client_query_buffer_limit: u64 = 1 << 30, "client-query-buffer-limit", Mutable, bytes_from(1 << 20), Honoured;
     client_output_buffer_limit: OutputLimits = OutputLimits::DEFAULT, "client-output-buffer-limit", Mutable, WORDS, Honoured;
-    maxmemory_clients: MemoryShare = MemoryShare::Bytes(0), "maxmemory-clients", Mutable, BYTES_OR_PERCENT, Refused(ClientEviction);
+    maxmemory_clients: MemoryShare = MemoryShare::Bytes(0), "maxmemory-clients", Mutable, BYTES_OR_PERCENT, Refused(Eviction);
     tracking_table_max_keys: u64 = 1_000_000, "tracking-table-max-keys", Mutable, long_from(0), Awaits(Tracking);
     max_new_connections_per_cycle: u32 = 10, "max-new-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     max_new_tls_connections_per_cycle: u32 = 1, "max-new-tls-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
@@ -194,23 +194,23 @@ directives! {
     enable_protected_configs: Protected = Protected::No, "enable-protected-configs", Immutable, TYPE, Honoured;
     enable_debug_command: Protected = Protected::No, "enable-debug-command", Immutable, TYPE, Honoured;
     enable_debug_assert: bool = false, "enable-debug-assert", Hidden, TYPE, Inert("assertions are always checked");
-    enable_module_command: Protected = Protected::No, "enable-module-command", Immutable, TYPE, Honoured;
+    enable_module_command: Protected = Protected::No, "enable-module-command", Immutable, TYPE, Inert("no command loads modules");
     aclfile: String = none(), "aclfile", Immutable, TEXT, Refused(AccessControl);
     acllog_max_len: u64 = 128, "acllog-max-len", Mutable, long_from(0), Awaits(AccessControl);
     acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels, "acl-pubsub-default", Mutable, TYPE, Awaits(AccessControl);
 
     // Memory, expiry, freeing.
-    maxmemory: u64 = 0, "maxmemory", Mutable, bytes(0, u64::MAX as i128), Honoured;
+    maxmemory: u64 = 0, "maxmemory", Mutable, bytes(0, u64::MAX as i128), Refused(Eviction);
     maxmemory_policy: Policy = Policy::NoEviction, "maxmemory-policy", Mutable, TYPE, Honoured;
-    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Honoured;
-    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Honoured;
+    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Awaits(Eviction);
+    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Awaits(Eviction);
     lfu_log_factor: u32 = 10, "lfu-log-factor", Mutable, int_from(0), Honoured;
     lfu_decay_time: u32 = 1, "lfu-decay-time", Mutable, int_from(0), Honoured;
-    active_expire_effort: u32 = 1, "active-expire-effort", Mutable, integer(1, 10), Honoured;
-    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Honoured;
+    active_expire_effort: u32 = 1, "active-expire-effort", Mutable, integer(1, 10), Inert("active expiry always catches up, in slices between requests");
+    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Awaits(Eviction);
     lazyfree_lazy_expire: bool = false, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
     lazyfree_lazy_server_del: bool = false, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
-    lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;
+    lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Awaits(Collections);
     lazyfree_lazy_user_flush: bool = false, "lazyfree-lazy-user-flush", Mutable, TYPE, Honoured;
     hz: u32 = 10, "hz", Mutable, int_from(0), NO_CLOCK_TICK;
     dynamic_hz: bool = true, "dynamic-hz", Mutable, TYPE, NO_CLOCK_TICK;
@@ -617,8 +617,8 @@ mod tests {
     #[test]
     fn set_changes_and_tells_what_changed() {
         let mut config = Config::default();
-        assert_eq!(set(&mut config, &[("maxmemory", "1gb"), ("TIMEOUT", "0"), ("hz", "50")]), "maxmemory hz");
-        assert_eq!((config.maxmemory, config.hz), (1 << 30, 50));
+        assert_eq!(set(&mut config, &[("repl-backlog-size", "1gb"), ("TIMEOUT", "0"), ("hz", "50")]), "repl-backlog-size hz");
+        assert_eq!((config.repl_backlog_size, config.hz), (1 << 30, 50));
         assert_eq!(set(&mut config, &[("slave-priority", "1"), ("replica-priority", "2")]), "replica-priority");
         assert_eq!(config.replica_priority, 2);
         assert_eq!(set(&mut config, &[("hz", "100000")]), "hz");
@@ -629,7 +629,7 @@ mod tests {
     fn a_failing_pair_leaves_all_as_it_was() {
         let mut config = Config::default();
         let before = config.clone();
-        let error = set(&mut config, &[("maxmemory", "1"), ("client-output-buffer-limit", "normal 1 1 1 x")]);
+        let error = set(&mut config, &[("repl-backlog-size", "1"), ("client-output-buffer-limit", "normal 1 1 1 x")]);
         assert!(error.starts_with("CONFIG SET failed (possibly related to argument 'client-output-buffer-limit')"));
         assert!(config == before);
     }
@@ -642,8 +642,8 @@ mod tests {
         assert!(set(&mut config, &[("databases", "1"), ("nosuch", "2")]).ends_with("can't set immutable config"));
         check_refused("databases", "3", "can't set immutable config");
         check_refused("DIR", "/", "can't set protected config");
-        let twice = "CONFIG SET failed (possibly related to argument 'maxmemory') - duplicate parameter";
-        assert_eq!(set(&mut config, &[("maxmemory", "1"), ("maxmemory", "2")]), twice);
+        let twice = "CONFIG SET failed (possibly related to argument 'repl-backlog-size') - duplicate parameter";
+        assert_eq!(set(&mut config, &[("repl-backlog-size", "1"), ("repl-backlog-size", "2")]), twice);
     }
 
     #[test]
@@ -659,7 +659,8 @@ mod tests {
     fn refused_directives_name_their_topic_and_take_their_default() {
         check_refused("appendonly", "yes", "not supported yet, it comes with persistence");
         check_refused("tls-port", "6380", "not supported yet, it comes with TLS");
-        check_refused("maxmemory-clients", "5%", "not supported yet, it comes with client eviction");
+        check_refused("maxmemory", "1gb", "not supported yet, it comes with eviction");
+        check_refused("maxmemory-clients", "5%", "not supported yet, it comes with eviction");
         let mut config = Config::default();
         assert_eq!(set(&mut config, &[("appendonly", "no"), ("tls-port", "0"), ("maxmemory-clients", "0")]), "");
     }

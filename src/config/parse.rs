@@ -340,7 +340,7 @@ mod tests {
         check("requirepass \"a b\\x41\"", "requirepass", "a bA");
         check("port 1\nport 2", "port", "2");
         check("slave-priority 7", "replica-priority", "7");
-        check("maxmemory 1gb", "maxmemory", "1073741824");
+        check("auto-aof-rewrite-min-size 1gb", "auto-aof-rewrite-min-size", "1073741824");
     }
 
     #[test]
