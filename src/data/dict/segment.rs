@@ -159,7 +159,10 @@ impl Segment {
         let next: *const u8 = (&raw const *bucket).wrapping_add(1).cast();
         let candidates = bucket.candidates(fingerprint);
         let entry = bucket.address(candidates.first_or_last()).cast_const();
-        prefetch(if candidates.is_empty() { next } else { entry });
+        let line = if candidates.is_empty() { next } else { entry };
+        prefetch(line);
+        // Key and small value of an entry often reach into the line behind.
+        prefetch(line.wrapping_add(LINE_BYTES));
     }
 
     #[inline]
