@@ -1,6 +1,6 @@
 //! All commands under one lookup, whatever kind of function runs them.
 //!
-//! Names are looked up once a command, so the table is made for that: sixteen bytes of the name, folded to lower case,
+//! Names are looked up once a command, so the table is made for that: first and last bytes of the name, in lower case,
 //! are the key of an open-addressed table of a few cache lines.
 
 use std::sync::OnceLock;
@@ -47,15 +47,23 @@ pub struct Registry {
     names: Vec<&'static str>,
 }
 
-/// The first sixteen bytes in lower case. No command name is longer than that and alike in them.
+/// First and last bytes in lower case: equal for equal names in any case, and no two commands have the same (`new`
+/// checks). Made of whole words, as a copy of byte after byte would have to be waited for.
 #[inline]
 fn fold(name: &[u8]) -> u128 {
-    let mut folded = [0; 16];
-    let length = name.len().min(16);
-    folded[..length].copy_from_slice(&name[..length]);
-    // Sets the letter-case bit of every byte: maps upper to lower case; what it does to other bytes is undone by the
-    // comparison with the full name.
-    u128::from_le_bytes(folded) | 0x2020_2020_2020_2020_2020_2020_2020_2020
+    let word = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().expect("eight bytes"));
+    let half = |at: usize| u64::from(u32::from_le_bytes(name[at..at + 4].try_into().expect("four bytes")));
+    let byte = |at: usize| u64::from(name[at]);
+    let length = name.len();
+    let (low, high) = match length {
+        0 => (0, 0),
+        1..=3 => (byte(0) | byte(length / 2) << 8 | byte(length - 1) << 16, 0),
+        4..=7 => (half(0) | half(length - 4) << 32, 0),
+        _ => (word(0), word(length - 8)),
+    };
+    // Sets the letter-case bit of every byte; what that does to other bytes than letters, the comparison with the full
+    // name finds out.
+    (u128::from(high) << 64 | u128::from(low)) | 0x2020_2020_2020_2020_2020_2020_2020_2020
 }
 
 #[inline]

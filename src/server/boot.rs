@@ -85,6 +85,7 @@ fn start(mut config: Config, config_file: Option<PathBuf>, supervisor: Superviso
     supervisor.begin();
     info!("{}", probe()?);
     if config.disable_thp
+        && process::huge_pages_are_forced()
         && let Err(error) = process::disable_huge_pages()
     {
         warn!("Unable to disable transparent huge pages: {}", text_of(&error));
