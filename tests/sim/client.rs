@@ -45,6 +45,8 @@ struct Client {
     map: Map,
     prefix: String,
     resets: u32,
+    /// It has sent CLIENT REPLY SKIP: the next command is not answered.
+    skips: bool,
 }
 
 /// A connection of a client.
@@ -56,7 +58,6 @@ struct Line {
 }
 
 /// What a reply has to be.
-#[derive(Debug)]
 enum Expectation {
     Exactly(Vec<u8>),
     /// The answer to these operations: to the first, or one element of it to each.
@@ -123,7 +124,7 @@ impl Clients {
     fn add(&mut self, kind: Kind, rounds: u32) {
         let index = self.clients.len();
         let prefix = format!("private{index}");
-        self.clients.push(Client { kind, rounds, lines: Vec::new(), map: Map::new(), prefix, resets: 0 });
+        self.clients.push(Client { kind, rounds, lines: Vec::new(), map: Map::new(), prefix, resets: 0, skips: false });
         // Only where any order of its commands is right does a client have several connections.
         let lines = if matches!(kind, Kind::Register | Kind::Reader) { 1 + self.rng.below(LINES_MAX) } else { 1 };
         for _ in 0..lines {
@@ -185,13 +186,8 @@ impl Clients {
         let mut text = String::new();
         for (index, client) in self.clients.iter().enumerate() {
             for line in &client.lines {
-                text += &format!(
-                    "client {index} ({:?}) waits for {} replies on wire {}, first {:?}; ",
-                    client.kind,
-                    line.waiting.len(),
-                    line.wire,
-                    line.waiting.front()
-                );
+                let (kind, missing, wire) = (client.kind, line.waiting.len(), line.wire);
+                text += &format!("client {index} ({kind:?}) waits for {missing} replies on wire {wire}; ");
             }
         }
         text
@@ -236,6 +232,7 @@ impl Clients {
             // Nobody knows how far the last pipeline came.
             client.prefix = format!("private{index}.{}", client.resets);
             client.map.clear();
+            client.skips = false;
         }
     }
 
@@ -249,6 +246,10 @@ impl Clients {
                 1 => format!("{prefix}={}", self.rng.below(1000)),
                 _ => "v".repeat(self.rng.below(200) as usize + 1),
             };
+            if self.rng.below(24) == 0 && !self.clients[index].skips {
+                self.clients[index].skips = true;
+                encode(&words("CLIENT REPLY SKIP"), bytes);
+            }
             let text = match self.rng.below(24) {
                 0..5 => format!("GET {a}"),
                 5..9 => format!("SET {a} {value}"),
@@ -270,7 +271,9 @@ impl Clients {
             let command = words(&text);
             let client = &mut self.clients[index];
             let reply = model::apply(&mut client.map, &command);
-            client.lines[0].waiting.push_back(Expectation::Exactly(reply));
+            if !std::mem::take(&mut client.skips) {
+                client.lines[0].waiting.push_back(Expectation::Exactly(reply));
+            }
             encode(&command, bytes);
         }
     }

@@ -202,8 +202,11 @@ impl World {
 
 impl Wire {
     fn can_arrive(&self) -> bool {
+        if self.over || self.server_closed {
+            return false;
+        }
         let ends = matches!(self.client_end, End::Finished | End::Reset);
-        !self.over && (!self.announced || !self.arriving.is_empty() || ends) && !(self.server_closed && self.announced)
+        !self.announced || !self.arriving.is_empty() || ends
     }
 
     fn can_return(&self) -> bool {
