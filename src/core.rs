@@ -336,6 +336,14 @@ impl Core {
         !self.starved.is_empty()
     }
 
+    /// Nothing is on its way to other shards or back, and no client waits for a reply.
+    pub fn is_at_rest(&self) -> bool {
+        self.jobs.is_empty()
+            && self.outgoing.is_empty()
+            && self.departing.iter().all(Option::is_none)
+            && self.sessions.iter().all(|session| session.is_idle() && session.is_answered())
+    }
+
     /// The connection should not be read for now: it has enough unparsed input.
     pub fn is_choked(&self, conn: ConnKey) -> bool {
         let choked = |session: &Session| session.pause.is_some() && session.input.len() > PAUSED_INPUT_BYTES_MAX;
@@ -1008,6 +1016,8 @@ impl Core {
         }
         // The others work at the same time, and find all that this shard has done before.
         mesh.publish(&mut self.outgoing);
+        // A step may have taken the last place, and other connections' commands follow in this turn.
+        self.room = mesh.has_room();
         for (ordinal, step) in own {
             let outcome = self.run_step(step);
             self.step_done(key, ordinal, outcome, mesh);

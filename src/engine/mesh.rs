@@ -7,8 +7,7 @@ use crate::base::ids::ShardId;
 /// order of their stamps.
 pub trait Mesh {
     /// Every mailbox has a free place and nothing queued in front of it: the condition under which commands may leave.
-    /// If not, the owner of a full one wakes this shard when that changes.
-    fn has_room(&mut self) -> bool;
+    fn has_room(&self) -> bool;
 
     /// Puts messages for several shards into their mailboxes and then makes all of them visible at once, with one
     /// stamp. What finds a mailbox full is queued at home, in order; nothing is ever lost or waited for.

@@ -15,13 +15,12 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::wake::Sleeper;
+use super::wake::{self, Sleeper, Starved};
 use crate::base::ids::ShardId;
-use crate::base::limits::MAILBOX_MESSAGES;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Envelope, Message};
 
@@ -31,8 +30,8 @@ use crate::engine::msg::{Envelope, Message};
 pub struct Station {
     published: AtomicU64,
     pub sleeper: Sleeper,
-    /// Someone found a mailbox of this shard's full: it wakes its senders when it has taken messages out.
-    starved: AtomicBool,
+    /// Someone sleeps until a mailbox of this shard's has room: it wakes its senders when it has taken messages out.
+    starved: Starved,
     ring_fd: AtomicI32,
     wake_fd: AtomicI32,
 }
@@ -54,9 +53,24 @@ impl Station {
     }
 }
 
+/// Called between any two steps that another shard can see apart. The simulator lets other shards run there; threads
+/// need no help to get in each other's way.
+pub trait Pace {
+    fn step(&mut self);
+}
+
+/// The pace of shards that are threads.
+pub struct Threads;
+
+impl Pace for Threads {
+    #[inline(always)]
+    fn step(&mut self) {}
+}
+
 /// One shard's end of all its mailboxes.
-pub struct ShardMesh {
+pub struct ShardMesh<P = Threads> {
     id: ShardId,
+    pace: P,
     stations: Arc<[Station]>,
     /// By shard; none to oneself.
     outboxes: Vec<Option<Producer<Envelope>>>,
@@ -70,8 +84,8 @@ pub struct ShardMesh {
     any_to_wake: bool,
 }
 
-/// The meshes of all shards.
-pub fn connect(shards: usize, now_ns: fn() -> u64) -> Vec<ShardMesh> {
+/// The meshes of all shards, each mailbox with room for `capacity` messages.
+pub fn connect(shards: usize, capacity: usize, now_ns: fn() -> u64) -> Vec<ShardMesh> {
     let stations: Arc<[Station]> = (0..shards).map(|_| Station::default()).collect();
     for station in stations.iter() {
         station.ring_fd.store(-1, Ordering::Relaxed);
@@ -80,6 +94,7 @@ pub fn connect(shards: usize, now_ns: fn() -> u64) -> Vec<ShardMesh> {
     let mut meshes: Vec<ShardMesh> = (0..shards)
         .map(|id| ShardMesh {
             id,
+            pace: Threads,
             stations: stations.clone(),
             outboxes: (0..shards).map(|_| None).collect(),
             inboxes: (0..shards).map(|_| None).collect(),
@@ -93,7 +108,7 @@ pub fn connect(shards: usize, now_ns: fn() -> u64) -> Vec<ShardMesh> {
         .collect();
     for from in 0..shards {
         for to in (0..shards).filter(|&to| to != from) {
-            let (producer, consumer) = RingBuffer::new(MAILBOX_MESSAGES);
+            let (producer, consumer) = RingBuffer::new(capacity);
             meshes[from].outboxes[to] = Some(producer);
             meshes[to].inboxes[from] = Some(consumer);
         }
@@ -102,6 +117,27 @@ pub fn connect(shards: usize, now_ns: fn() -> u64) -> Vec<ShardMesh> {
 }
 
 impl ShardMesh {
+    /// The same mesh, stopped between its steps.
+    pub fn paced<P: Pace>(self, pace: P) -> ShardMesh<P> {
+        let ShardMesh { id, pace: Threads, stations, outboxes, inboxes, overflow, .. } = self;
+        let ShardMesh { overflowing, publications, now_ns, to_wake, any_to_wake, .. } = self;
+        ShardMesh {
+            id,
+            pace,
+            stations,
+            outboxes,
+            inboxes,
+            overflow,
+            overflowing,
+            publications,
+            now_ns,
+            to_wake,
+            any_to_wake,
+        }
+    }
+}
+
+impl<P: Pace> ShardMesh<P> {
     pub fn id(&self) -> ShardId {
         self.id
     }
@@ -117,11 +153,13 @@ impl ShardMesh {
         }
         let now = (self.now_ns)();
         // The time is read before any mailbox.
-        std::sync::atomic::fence(Ordering::SeqCst);
+        wake::full_fence();
         let from = messages.len();
         for (sender, inbox) in self.inboxes.iter_mut().enumerate() {
             let Some(inbox) = inbox else { continue };
+            self.pace.step();
             let published = self.stations[sender].published.load(Ordering::Acquire);
+            self.pace.step();
             while let Ok(envelope) = inbox.peek() {
                 if envelope.publication > published || envelope.stamp > now {
                     break;
@@ -133,24 +171,60 @@ impl ShardMesh {
         // Each mailbox is in order already; a stable sort merges them.
         messages[from..].sort_by_key(|(_, envelope)| envelope.stamp);
         if taken > 0 {
-            // Either we see that a sender found us full, or it sees the room that we made, before it sleeps.
-            std::sync::atomic::fence(Ordering::SeqCst);
-            if self.stations[self.id].starved.swap(false, Ordering::AcqRel) {
+            self.pace.step();
+            if self.stations[self.id].starved.take() {
                 self.to_wake.fill(true);
                 self.any_to_wake = true;
             }
         }
     }
 
-    /// Something can be received: the look that decides whether to sleep. Stamps do not count here.
-    pub fn has_mail(&mut self) -> bool {
-        self.inboxes.iter().flatten().any(|inbox| !inbox.is_empty())
+    /// Says that the shard sleeps, then looks once more for a reason not to. `starved`: connections wait for room.
+    pub fn may_sleep(&mut self, starved: bool) -> bool {
+        self.stations[self.id].sleeper.prepare();
+        self.pace.step();
+        if starved || self.overflowing > 0 {
+            self.ask_for_room();
+        }
+        !(self.has_mail() || self.can_drain() || starved && self.has_room())
     }
 
-    /// What is queued at home could go now: asked before sleeping, like `has_mail`.
-    pub fn can_drain(&self) -> bool {
+    /// The shard is awake again, or did not sleep at all.
+    pub fn awake(&self) {
+        self.stations[self.id].sleeper.awake();
+    }
+
+    /// Has the owners of full mailboxes wake this shard, which says by now that it sleeps.
+    #[cold]
+    fn ask_for_room(&mut self) {
+        for (to, outbox) in self.outboxes.iter().enumerate() {
+            if outbox.as_ref().is_some_and(|outbox| outbox.slots() == 0) {
+                self.pace.step();
+                self.stations[to].starved.ask();
+            }
+        }
+        self.pace.step();
+        wake::full_fence();
+    }
+
+    /// Something can be received, or will be in a moment: stamps do not count here.
+    fn has_mail(&mut self) -> bool {
+        let pace = &mut self.pace;
+        self.inboxes.iter().flatten().any(|inbox| {
+            pace.step();
+            !inbox.is_empty()
+        })
+    }
+
+    /// What is queued at home could go now.
+    fn can_drain(&self) -> bool {
         let has_room = |to: usize| self.outboxes[to].as_ref().is_some_and(|outbox| outbox.slots() > 0);
         self.overflowing > 0 && self.overflow.iter().enumerate().any(|(to, queue)| !queue.is_empty() && has_room(to))
+    }
+
+    /// Nothing is in a mailbox to this shard or queued at home.
+    pub fn is_empty(&self) -> bool {
+        self.overflowing == 0 && self.inboxes.iter().flatten().all(|inbox| inbox.is_empty())
     }
 
     /// Sends on what did not fit before.
@@ -175,7 +249,8 @@ impl ShardMesh {
         if !std::mem::take(&mut self.any_to_wake) {
             return;
         }
-        std::sync::atomic::fence(Ordering::SeqCst);
+        self.pace.step();
+        wake::full_fence();
         for (shard, pending) in self.to_wake.iter_mut().enumerate() {
             if std::mem::take(pending) && shard != self.id && self.stations[shard].sleeper.take() {
                 wake(shard, &self.stations[shard]);
@@ -184,35 +259,23 @@ impl ShardMesh {
     }
 
     fn push(&mut self, to: ShardId, envelope: Envelope) -> Result<(), Envelope> {
+        self.pace.step();
         let outbox = self.outboxes[to].as_mut().expect("a shard sends nothing to itself");
-        match outbox.push(envelope) {
-            Ok(()) => {
-                self.to_wake[to] = true;
-                self.any_to_wake = true;
-                Ok(())
-            }
-            Err(rtrb::PushError::Full(envelope)) => {
-                self.stations[to].starved.store(true, Ordering::Release);
-                Err(envelope)
-            }
-        }
+        outbox.push(envelope).map_err(|rtrb::PushError::Full(envelope)| envelope)?;
+        self.to_wake[to] = true;
+        self.any_to_wake = true;
+        Ok(())
     }
 
     fn publish_pushed(&mut self) {
+        self.pace.step();
         self.stations[self.id].published.store(self.publications, Ordering::Release);
     }
 }
 
-impl Mesh for ShardMesh {
-    fn has_room(&mut self) -> bool {
-        let mut room = self.overflowing == 0;
-        for (to, outbox) in self.outboxes.iter().enumerate() {
-            if outbox.as_ref().is_some_and(|outbox| outbox.slots() == 0) {
-                self.stations[to].starved.store(true, Ordering::Release);
-                room = false;
-            }
-        }
-        room
+impl<P: Pace> Mesh for ShardMesh<P> {
+    fn has_room(&self) -> bool {
+        self.overflowing == 0 && self.outboxes.iter().flatten().all(|outbox| outbox.slots() > 0)
     }
 
     fn publish(&mut self, messages: &mut Vec<(ShardId, Message)>) {

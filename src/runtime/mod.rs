@@ -3,3 +3,8 @@
 pub mod mesh;
 pub mod shard_loop;
 pub mod wake;
+
+/// What the handshakes in `wake` are made of: `tests/loom.rs` puts its own in this place.
+mod atomics {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}

@@ -113,6 +113,7 @@ impl ShardLoop {
                     message => self.core.message(from, message, &mut self.mesh),
                 }
             }
+            self.mesh.drain_overflow();
             self.run_inputs(&mut inputs);
             self.core.run_background();
             self.end_turn();
@@ -147,22 +148,17 @@ impl ShardLoop {
 
     /// One system call: submits what the last turn left, sleeps if there is nothing to do, lists what completed.
     fn reap(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        let station = self.mesh.id();
-        self.mesh.drain_overflow();
         if self.core.has_work() {
             return self.ring.turn(Wait::Never, events);
         }
-        let stations = self.mesh.stations().clone();
-        let sleeper = &stations[station].sleeper;
-        sleeper.prepare();
-        let can_send = self.mesh.can_drain() || self.core.is_starved() && self.mesh.has_room();
-        let wait = if can_send || self.mesh.has_mail() || self.core.server.stopping.load(Relaxed) {
-            Wait::Never
-        } else {
+        let may_sleep = self.mesh.may_sleep(self.core.is_starved());
+        let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
             Wait::AtMost(Duration::from_nanos(self.next_tick_ns.saturating_sub(clock::mono_ns())))
+        } else {
+            Wait::Never
         };
         let result = self.ring.turn(wait, events);
-        sleeper.awake();
+        self.mesh.awake();
         result
     }
 

@@ -18,6 +18,7 @@ use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
 use super::{log, reconfigure};
 use crate::admin::ctx::{Hooks, Server};
+use crate::base::limits::MAILBOX_MESSAGES;
 use crate::base::rng::Rng;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
@@ -137,7 +138,7 @@ fn serve(
     info!("Server initialized");
 
     let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
-    let meshes = mesh::connect(shards, clock::mono_ns);
+    let meshes = mesh::connect(shards, MAILBOX_MESSAGES, clock::mono_ns);
     let stations = meshes[0].stations().clone();
     let (started, starts) = mpsc::channel();
     let mut threads = Vec::new();

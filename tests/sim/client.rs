@@ -1,0 +1,420 @@
+//! The clients of a run: what they send, and what they hold the server to.
+//!
+//! Every kind of client checks that it gets one reply for each command, in order (P1). Beyond that: a private client
+//! uses keys of its own and knows each reply beforehand; clients of registers share keys, and record histories for
+//! [`crate::check`]; writers and readers look for effects without their causes (P3).
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use peristyle::base::rng::Rng;
+
+use crate::check::{self, Operation};
+use crate::model::{self, Map};
+use crate::world::{Plan, WireId, World};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Private,
+    Register,
+    Writer,
+    Reader,
+    /// Comes last and looks at what is left of private keys.
+    Auditor,
+}
+
+pub struct Clients {
+    world: Rc<World>,
+    rng: Rng,
+    shards: usize,
+    depth_max: u64,
+    reset_one_in: u64,
+    clients: Vec<Client>,
+    /// Which client's connection a wire is.
+    owners: HashMap<WireId, usize>,
+    operations: Vec<Operation>,
+    items: Vec<Item>,
+    next_token: u64,
+}
+
+struct Client {
+    kind: Kind,
+    rounds: u32,
+    lines: Vec<Line>,
+    /// What its private keys hold, and their names' beginning.
+    map: Map,
+    prefix: String,
+    resets: u32,
+    /// It has sent CLIENT REPLY SKIP: the next command is not answered.
+    skips: bool,
+}
+
+/// A connection of a client.
+struct Line {
+    wire: WireId,
+    waiting: VecDeque<Expectation>,
+    unread: Vec<u8>,
+    finished: bool,
+}
+
+/// What a reply has to be.
+enum Expectation {
+    Exactly(Vec<u8>),
+    /// The answer to these operations: to the first, or one element of it to each.
+    Recorded(Vec<usize>),
+    /// Whether the item's flag is set.
+    Flag(usize),
+}
+
+/// What a writer writes in one pipeline: data on any shards, then a flag.
+struct Item {
+    data: [String; 2],
+    flag: String,
+    /// Somebody has seen the flag.
+    known: bool,
+}
+
+const REGISTERS: [&str; 3] = ["door", "lamp", "heater"];
+/// They lie on any shards: names that differ in a digit would lie on few.
+const KEYS: [&str; 7] = ["name", "mail", "visits", "cart", "seen", "theme", "zone"];
+const LINES_MAX: u64 = 2;
+/// Commands of one pipeline to registers: histories stay easy to judge.
+const REGISTER_RESETS_MAX: u32 = 2;
+const REGISTER_DEPTH_MAX: u64 = 4;
+/// Commands of a client that wait for replies before it sends more.
+const WAITING_MAX: usize = 64;
+/// Items that no reader has seen yet, beyond which writers wait.
+const UNKNOWN_MAX: usize = 2;
+const READS_PER_WRITE: u32 = 8;
+
+fn words(text: &str) -> Vec<Vec<u8>> {
+    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn encode(words: &[Vec<u8>], bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Clients {
+    pub fn new(world: Rc<World>, plan: &Plan, seed: u64) -> Clients {
+        let mut clients = Clients {
+            world,
+            rng: Rng::new(seed ^ 0x5eed),
+            shards: plan.shards,
+            depth_max: plan.depth_max,
+            reset_one_in: plan.reset_one_in,
+            clients: Vec::new(),
+            owners: HashMap::new(),
+            operations: Vec::new(),
+            items: Vec::new(),
+            next_token: 0,
+        };
+        for &kind in &plan.clients {
+            let rounds = if kind == Kind::Reader { plan.rounds * READS_PER_WRITE } else { plan.rounds };
+            clients.add(kind, rounds);
+        }
+        clients
+    }
+
+    fn add(&mut self, kind: Kind, rounds: u32) {
+        let index = self.clients.len();
+        let prefix = format!("private{index}");
+        self.clients.push(Client { kind, rounds, lines: Vec::new(), map: Map::new(), prefix, resets: 0, skips: false });
+        // Only where any order of its commands is right does a client have several connections.
+        let lines = if matches!(kind, Kind::Register | Kind::Reader) { 1 + self.rng.below(LINES_MAX) } else { 1 };
+        for _ in 0..lines {
+            let line = self.open(index);
+            self.clients[index].lines.push(line);
+        }
+    }
+
+    fn open(&mut self, client: usize) -> Line {
+        let shard = self.rng.below(self.shards as u64) as usize;
+        let wire = self.world.connect(shard);
+        self.owners.insert(wire, client);
+        Line { wire, waiting: VecDeque::new(), unread: Vec::new(), finished: false }
+    }
+
+    /// A last client, that knows what all private keys must hold.
+    pub fn begin_audit(&mut self) {
+        let auditor = self.clients.len();
+        self.add(Kind::Auditor, 0);
+        let mut bytes = Vec::new();
+        let mut waiting = VecDeque::new();
+        for client in self.clients.iter().filter(|client| client.kind == Kind::Private) {
+            for key in KEYS {
+                let command = words(&format!("GET {}:{key}", client.prefix));
+                waiting.push_back(Expectation::Exactly(model::apply(&mut client.map.clone(), &command)));
+                encode(&command, &mut bytes);
+            }
+        }
+        let line = &mut self.clients[auditor].lines[0];
+        line.waiting = waiting;
+        self.world.write(line.wire, &bytes);
+    }
+
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub fn can_act(&self, client: usize) -> bool {
+        let client = &self.clients[client];
+        if client.rounds == 0 {
+            return client.lines.iter().any(|line| !line.finished);
+        }
+        // Writers and readers keep step: what nobody watches, and watching where nothing happens, finds no bug.
+        let active = |kind: Kind| self.clients.iter().any(|client| client.kind == kind && client.rounds > 0);
+        let unknown = self.unknown_items().len();
+        match client.kind {
+            Kind::Writer if unknown >= UNKNOWN_MAX && active(Kind::Reader) => return false,
+            Kind::Reader if unknown == 0 && active(Kind::Writer) => return false,
+            _ => {}
+        }
+        client.lines.iter().map(|line| line.waiting.len()).sum::<usize>() < WAITING_MAX
+    }
+
+    pub fn are_done(&self) -> bool {
+        self.clients.iter().all(|client| client.lines.is_empty())
+    }
+
+    pub fn describe_waiting(&self) -> String {
+        let mut text = String::new();
+        for (index, client) in self.clients.iter().enumerate() {
+            for line in &client.lines {
+                let (kind, missing, wire) = (client.kind, line.waiting.len(), line.wire);
+                text += &format!("client {index} ({kind:?}) waits for {missing} replies on wire {wire}; ");
+            }
+        }
+        text
+    }
+
+    /// The client sends a pipeline, goes away, or has finished.
+    pub fn act(&mut self, index: usize, step: u64) {
+        let client = &mut self.clients[index];
+        if client.rounds == 0 {
+            let line = client.lines.iter_mut().find(|line| !line.finished).expect("it can act");
+            line.finished = true;
+            return self.world.finish(line.wire);
+        }
+        client.rounds -= 1;
+        let at = self.rng.below(client.lines.len() as u64) as usize;
+        let depth = 1 + self.rng.below(self.depth_max);
+        let mut bytes = Vec::new();
+        match client.kind {
+            Kind::Private => self.send_private(index, depth, &mut bytes),
+            Kind::Register => self.send_registers(index, at, depth.min(REGISTER_DEPTH_MAX), step, &mut bytes),
+            Kind::Writer => self.send_item(index, depth, &mut bytes),
+            Kind::Reader => self.poll_flags(index, at, depth, &mut bytes),
+            Kind::Auditor => unreachable!("it sends all at once"),
+        }
+        self.world.write(self.clients[index].lines[at].wire, &bytes);
+        // Each unanswered write doubles the histories that have to be judged.
+        let may_reset = self.clients[index].kind != Kind::Register || self.clients[index].resets < REGISTER_RESETS_MAX;
+        if may_reset && self.reset_one_in > 0 && self.rng.below(self.reset_one_in) == 0 {
+            self.reset(index, at);
+        }
+    }
+
+    /// The connection is cut; the client comes back with another one.
+    fn reset(&mut self, index: usize, at: usize) {
+        self.world.reset(self.clients[index].lines[at].wire);
+        let line = self.open(index);
+        let client = &mut self.clients[index];
+        self.owners.remove(&client.lines[at].wire);
+        client.lines[at] = line;
+        client.resets += 1;
+        if client.kind == Kind::Private {
+            // Nobody knows how far the last pipeline came.
+            client.prefix = format!("private{index}.{}", client.resets);
+            client.map.clear();
+            client.skips = false;
+        }
+    }
+
+    fn send_private(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
+        for _ in 0..depth {
+            let prefix = self.clients[index].prefix.clone();
+            let mut key = || format!("{prefix}:{}", KEYS[self.rng.below(KEYS.len() as u64) as usize]);
+            let (a, b, c) = (key(), key(), key());
+            let value = match self.rng.below(3) {
+                0 => self.rng.below(100).to_string(),
+                1 => format!("{prefix}={}", self.rng.below(1000)),
+                _ => "v".repeat(self.rng.below(200) as usize + 1),
+            };
+            if self.rng.below(24) == 0 && !self.clients[index].skips {
+                self.clients[index].skips = true;
+                encode(&words("CLIENT REPLY SKIP"), bytes);
+            }
+            let text = match self.rng.below(24) {
+                0..5 => format!("GET {a}"),
+                5..9 => format!("SET {a} {value}"),
+                9 => format!("GETSET {a} {value}"),
+                10 => format!("GETDEL {a}"),
+                11 | 12 => format!("APPEND {a} x{value}"),
+                13 => format!("INCR {a}"),
+                14 => format!("DEL {a} {b}"),
+                15 => format!("EXISTS {a} {b} {a}"),
+                16 => format!("MGET {a} {b} {c}"),
+                17 => format!("MSET {a} {value} {b} y{value}"),
+                18 => format!("MSETNX {a} {value} {b} {value}"),
+                19 => format!("RENAME {a} {b}"),
+                20 => format!("RENAMENX {a} {b}"),
+                21 if a != b => format!("COPY {a} {b}"),
+                22 => "PING".to_string(),
+                _ => format!("STRLEN {a}"),
+            };
+            let command = words(&text);
+            let client = &mut self.clients[index];
+            let reply = model::apply(&mut client.map, &command);
+            if !std::mem::take(&mut client.skips) {
+                client.lines[0].waiting.push_back(Expectation::Exactly(reply));
+            }
+            encode(&command, bytes);
+        }
+    }
+
+    fn send_registers(&mut self, index: usize, at: usize, depth: u64, step: u64, bytes: &mut Vec<u8>) {
+        for _ in 0..depth {
+            self.next_token += 1;
+            let token = self.next_token;
+            let mut key = || REGISTERS[self.rng.below(REGISTERS.len() as u64) as usize];
+            let (a, b) = (key(), key());
+            let (text, parts) = match self.rng.below(12) {
+                0..4 => (format!("GET {a}"), vec![]),
+                4..7 => (format!("SET {a} {token}"), vec![]),
+                7 => (format!("GETSET {a} {token}"), vec![]),
+                8 => (format!("APPEND {a} ,{token}"), vec![]),
+                9 => (format!("GETDEL {a}"), vec![]),
+                // Over several shards these are not yet atomic, but each key's part is.
+                10 if a != b => (format!("MGET {a} {b}"), vec![format!("GET {a}"), format!("GET {b}")]),
+                11 if a != b => {
+                    let parts = vec![format!("SET {a} {token}"), format!("SET {b} {token}")];
+                    (format!("MSET {a} {token} {b} {token}"), parts)
+                }
+                _ => (format!("STRLEN {a}"), vec![]),
+            };
+            encode(&words(&text), bytes);
+            let first = self.operations.len();
+            let line = &mut self.clients[index].lines[at];
+            for part in if parts.is_empty() { vec![text] } else { parts } {
+                let words = words(&part);
+                let key = words[1].clone();
+                self.operations.push(Operation { key, words, connection: line.wire, sent: step, answer: None });
+            }
+            line.waiting.push_back(Expectation::Recorded((first..self.operations.len()).collect()));
+        }
+    }
+
+    /// Data, then the flag that tells of it, in one write. Some reads before vary where in a batch they stand.
+    fn send_item(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
+        // Names that differ in a digit lie on shards that differ in a pattern.
+        let mut name = |kind: &str| format!("{kind}{:x}", self.rng.next_u64());
+        let item = Item { data: [name("data"), name("data")], flag: name("flag"), known: false };
+        let waiting = &mut self.clients[index].lines[0].waiting;
+        for filler in 0..depth - 1 {
+            encode(&words(&format!("GET absent{filler}")), bytes);
+            waiting.push_back(Expectation::Exactly(b"$-1\r\n".to_vec()));
+        }
+        if self.rng.below(4) == 0 {
+            encode(&words(&format!("MSET {} 1 {} 1", item.data[0], item.data[1])), bytes);
+            waiting.push_back(Expectation::Exactly(b"+OK\r\n".to_vec()));
+        } else {
+            for key in &item.data {
+                encode(&words(&format!("SET {key} 1")), bytes);
+                waiting.push_back(Expectation::Exactly(b"+OK\r\n".to_vec()));
+            }
+        }
+        encode(&words(&format!("SET {} 1", item.flag)), bytes);
+        waiting.push_back(Expectation::Exactly(b"+OK\r\n".to_vec()));
+        self.items.push(item);
+    }
+
+    fn unknown_items(&self) -> Vec<usize> {
+        (0..self.items.len()).filter(|&item| !self.items[item].known).collect()
+    }
+
+    fn poll_flags(&mut self, index: usize, at: usize, depth: u64, bytes: &mut Vec<u8>) {
+        let unknown = self.unknown_items();
+        let waiting = &mut self.clients[index].lines[at].waiting;
+        for _ in 0..if unknown.is_empty() { 0 } else { depth } {
+            let item = unknown[self.rng.below(unknown.len() as u64) as usize];
+            encode(&words(&format!("GET {}", self.items[item].flag)), bytes);
+            waiting.push_back(Expectation::Flag(item));
+        }
+    }
+
+    /// Somebody has seen the flag and tells all readers: data must be there for whoever asks from now on.
+    fn look_for_data(&mut self, item: usize) {
+        for reader in self.clients.iter_mut().filter(|client| client.kind == Kind::Reader) {
+            for line in reader.lines.iter_mut().filter(|line| !line.finished) {
+                let mut bytes = Vec::new();
+                for key in &self.items[item].data {
+                    encode(&words(&format!("GET {key}")), &mut bytes);
+                    line.waiting.push_back(Expectation::Exactly(b"$1\r\n1\r\n".to_vec()));
+                }
+                self.world.write(line.wire, &bytes);
+            }
+        }
+    }
+
+    /// Bytes of the server's.
+    pub fn receive(&mut self, wire: WireId, bytes: &[u8], step: u64) -> Result<(), String> {
+        let Some(&index) = self.owners.get(&wire) else { return Ok(()) };
+        let client = &mut self.clients[index];
+        let kind = client.kind;
+        let line = client.lines.iter_mut().find(|line| line.wire == wire).expect("its owner has it");
+        line.unread.extend_from_slice(bytes);
+        let mut learned = Vec::new();
+        while let Some(length) = model::reply_length(&line.unread) {
+            let reply: Vec<u8> = line.unread.drain(..length).collect();
+            let text = String::from_utf8_lossy(&reply).into_owned();
+            let Some(expectation) = line.waiting.pop_front() else {
+                return Err(format!("client {index} ({kind:?}) gets {text:?}, for which it did not ask"));
+            };
+            match expectation {
+                Expectation::Exactly(wanted) if wanted == reply => {}
+                Expectation::Exactly(wanted) => {
+                    let wanted = String::from_utf8_lossy(&wanted);
+                    return Err(format!("client {index} ({kind:?}) wants {wanted:?} and gets {text:?}"));
+                }
+                Expectation::Flag(item) => {
+                    if reply != b"$-1\r\n" && !std::mem::replace(&mut self.items[item].known, true) {
+                        learned.push(item);
+                    }
+                }
+                Expectation::Recorded(operations) => {
+                    let elements = reply.starts_with(b"*").then(|| peristyle::resp::skip::elements(&reply)).flatten();
+                    let mut elements = elements.into_iter().flatten();
+                    for operation in operations {
+                        let answer = elements.next().unwrap_or(&reply).to_vec();
+                        self.operations[operation].answer = Some((step, answer));
+                    }
+                }
+            }
+        }
+        learned.into_iter().for_each(|item| self.look_for_data(item));
+        Ok(())
+    }
+
+    /// The server has ended a connection.
+    pub fn closed(&mut self, wire: WireId) -> Result<(), String> {
+        let Some(index) = self.owners.remove(&wire) else { return Ok(()) };
+        let client = &mut self.clients[index];
+        let at = client.lines.iter().position(|line| line.wire == wire).expect("its owner has it");
+        let line = client.lines.swap_remove(at);
+        if !line.finished || !line.waiting.is_empty() || !line.unread.is_empty() {
+            let missing = line.waiting.len();
+            return Err(format!("client {index} ({:?}) loses its connection, {missing} replies missing", client.kind));
+        }
+        Ok(())
+    }
+
+    pub fn check_histories(&self) -> Result<(), String> {
+        check::linearizable(&self.operations)
+    }
+}

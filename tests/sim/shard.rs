@@ -1,0 +1,298 @@
+//! The driver of one simulated shard: the product's core and mesh, with the network of [`crate::world`] in place of
+//! the ring. It keeps the order of `runtime::shard_loop`'s turn, and may be left standing between any two of its steps.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use corosensei::{Coroutine, Yielder};
+use peristyle::admin::ctx::Server;
+use peristyle::base::clock::Now;
+use peristyle::base::ids::{ConnKey, ShardId};
+use peristyle::command::ctx::ShardCtx;
+use peristyle::config::Config;
+use peristyle::config::value::PipelineOrder;
+use peristyle::core::{Core, Input};
+use peristyle::engine::mesh::Mesh;
+use peristyle::engine::msg::{Envelope, Message};
+use peristyle::keyspace::{HashSeeds, Keyspace};
+use peristyle::runtime::mesh::{self, Pace, ShardMesh};
+use peristyle::session::{Close, Peer};
+
+use crate::fault::Fault;
+use crate::world::{Event, Plan, WireId, World, now_ns, read_late_next};
+
+/// Lets the scheduler choose who goes on.
+#[derive(Clone, Copy)]
+struct Stop<'y>(&'y Yielder<(), ()>);
+
+impl Pace for Stop<'_> {
+    fn step(&mut self) {
+        self.0.suspend(());
+    }
+}
+
+/// The product's mesh, or what a fault makes of it.
+struct FaultyMesh<'y> {
+    mesh: ShardMesh<Stop<'y>>,
+    yielder: &'y Yielder<(), ()>,
+    fault: Option<Fault>,
+    /// What a fault holds back.
+    late: VecDeque<(ShardId, Message)>,
+}
+
+impl Mesh for FaultyMesh<'_> {
+    fn has_room(&self) -> bool {
+        matches!(self.fault, Some(Fault::TornPublication | Fault::OverflowOvertaken)) || self.mesh.has_room()
+    }
+
+    fn publish(&mut self, messages: &mut Vec<(ShardId, Message)>) {
+        match self.fault {
+            Some(Fault::LatePublication) => {
+                for message in messages.drain(..) {
+                    self.mesh.publish(&mut vec![message]);
+                }
+            }
+            Some(Fault::OwnPartFirst) => self.late.extend(messages.drain(..)),
+            Some(Fault::OverflowOvertaken) if !self.mesh.has_room() => self.late.extend(messages.drain(..)),
+            None => {
+                let commands = messages.iter().any(|(_, message)| matches!(message, Message::Run(_)));
+                assert!(!commands || self.mesh.has_room(), "commands leave though a mailbox is full");
+                self.mesh.publish(messages);
+            }
+            Some(_) => self.mesh.publish(messages),
+        }
+    }
+}
+
+impl FaultyMesh<'_> {
+    fn receive(&mut self, mail: &mut Vec<(ShardId, Envelope)>) {
+        if self.fault == Some(Fault::TimeReadLate) {
+            read_late_next();
+        }
+        self.mesh.receive(mail);
+    }
+
+    fn publish_late(&mut self) {
+        if self.fault == Some(Fault::OwnPartFirst) || self.mesh.has_room() {
+            self.mesh.publish(&mut self.late.drain(..).collect());
+        }
+    }
+
+    fn may_sleep(&mut self, starved: bool) -> bool {
+        if self.fault == Some(Fault::LostWakeUp) {
+            let quiet = self.mesh.is_empty();
+            self.yielder.suspend(());
+            self.mesh.may_sleep(starved);
+            return quiet;
+        }
+        self.mesh.may_sleep(starved) && self.late.is_empty()
+    }
+}
+
+/// What the driver knows of a connection.
+struct Conn {
+    key: ConnKey,
+    wire: WireId,
+    /// The buffer that is on its way, and how much of it has arrived.
+    sending: Option<(Vec<u8>, usize)>,
+}
+
+/// What a shard is when everything is over.
+pub struct Remains {
+    core_at_rest: bool,
+    sessions: usize,
+    mesh_empty: bool,
+}
+
+impl Remains {
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Remains { sessions: 1.., .. } => Err(format!("{} sessions", self.sessions)),
+            Remains { core_at_rest: false, .. } => Err("a job or a batch".to_string()),
+            Remains { mesh_empty: false, .. } => Err("messages".to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All shards, each stopped before its first turn.
+pub fn start(world: &Rc<World>, plan: &Plan, fault: Option<Fault>) -> Vec<Coroutine<(), (), Remains>> {
+    let pipeline_order = if plan.strict { PipelineOrder::Strict } else { PipelineOrder::Causal };
+    let config = Arc::new(Config { pipeline_order, databases: 2, ..Config::default() });
+    let server = Arc::new(Server::new("0".repeat(40), 0, plan.shards, config.clone()));
+    let meshes = mesh::connect(plan.shards, plan.capacity, now_ns);
+    meshes
+        .into_iter()
+        .map(|mesh| {
+            let id = mesh.id();
+            let strict = plan.strict;
+            let seed = world.rng.borrow_mut().next_u64();
+            let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
+            let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, plan.shards);
+            let core = Box::new(Core::new(id, ctx, server.clone(), now_ns));
+            let mesh = Box::new(mesh);
+            let world = world.clone();
+            Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
+                let mesh = FaultyMesh { mesh: mesh.paced(Stop(yielder)), yielder, fault, late: VecDeque::new() };
+                Driver { world, id, core, mesh, conns: Vec::new(), keys: HashMap::new(), strict }.run(yielder)
+            })
+        })
+        .collect()
+}
+
+struct Driver<'y> {
+    world: Rc<World>,
+    id: ShardId,
+    core: Box<Core>,
+    mesh: FaultyMesh<'y>,
+    /// By the index of their sessions.
+    conns: Vec<Option<Conn>>,
+    keys: HashMap<WireId, ConnKey>,
+    strict: bool,
+}
+
+impl Driver<'_> {
+    fn run(mut self, yielder: &Yielder<(), ()>) -> Remains {
+        let (mut mail, mut inputs, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        while !self.world.stopping.get() {
+            for event in self.reap(yielder) {
+                self.handle(event, &mut inputs, &mut ended);
+            }
+            let mono_ns = now_ns();
+            self.core.set_now(Now { unix_ms: 0, mono_ns });
+            self.mesh.receive(&mut mail);
+            for (from, Envelope { message, .. }) in mail.drain(..) {
+                let message = self.misdirect(message);
+                self.core.message(from, message, &mut self.mesh);
+                yielder.suspend(());
+            }
+            self.mesh.mesh.drain_overflow();
+            let turn: Vec<Input> = inputs.iter().map(|(conn, bytes)| Input { conn: *conn, bytes }).collect();
+            self.core.turn(&turn, &mut self.mesh);
+            inputs.clear();
+            self.core.run_background();
+            self.end_turn(&mut ended);
+            yielder.suspend(());
+            self.mesh.publish_late();
+            let world = &self.world;
+            self.mesh.mesh.take_sleepers(|shard, _| world.ports[shard].woken.set(true));
+        }
+        Remains {
+            core_at_rest: self.core.is_at_rest(),
+            sessions: self.core.sessions.len(),
+            mesh_empty: self.mesh.mesh.is_empty(),
+        }
+    }
+
+    /// What the network brought; sleeps before, if there is nothing to do.
+    fn reap(&mut self, yielder: &Yielder<(), ()>) -> Vec<Event> {
+        let world = self.world.clone();
+        let port = &world.ports[self.id];
+        if !self.core.has_work() {
+            if self.mesh.may_sleep(self.core.is_starved()) {
+                port.asleep.set(true);
+                while world.must_sleep(self.id) {
+                    yielder.suspend(());
+                }
+                port.asleep.set(false);
+            }
+            self.mesh.mesh.awake();
+        }
+        port.woken.set(false);
+        port.events.take()
+    }
+
+    fn handle(&mut self, event: Event, inputs: &mut Vec<(ConnKey, Vec<u8>)>, ended: &mut Vec<ConnKey>) {
+        match event {
+            Event::Connected(wire) => {
+                let key = self.core.connect(wire as i32, Peer::Unix);
+                let index = key.index as usize;
+                if self.conns.len() <= index {
+                    self.conns.resize_with(index + 1, || None);
+                }
+                self.conns[index] = Some(Conn { key, wire, sending: None });
+                self.keys.insert(wire, key);
+            }
+            Event::Received(wire, bytes) => inputs.extend(self.keys.get(&wire).map(|&key| (key, bytes))),
+            Event::Sent(wire, bytes) => {
+                if let Some(&key) = self.keys.get(&wire) {
+                    self.sent(key, bytes);
+                }
+            }
+            Event::Finished(wire) => ended.extend(self.keys.get(&wire)),
+            Event::Reset(wire) => {
+                if let Some(&key) = self.keys.get(&wire) {
+                    self.disconnect(key);
+                }
+            }
+        }
+    }
+
+    fn sent(&mut self, key: ConnKey, bytes: usize) {
+        let conn = self.conns[key.index as usize].as_mut().expect("a live connection");
+        let (buffer, before) = conn.sending.take().expect("sent what is being sent");
+        if before + bytes < buffer.len() {
+            conn.sending = Some((buffer, before + bytes));
+            return;
+        }
+        let session = self.core.sessions.at(key);
+        session.output.sent(buffer.len());
+        let more = session.output.is_pending() || session.close.is_some();
+        self.core.sessions.pool.put(buffer);
+        if more {
+            self.core.sessions.mark_dirty(key);
+        }
+    }
+
+    fn end_turn(&mut self, ended: &mut Vec<ConnKey>) {
+        for conn in ended.drain(..) {
+            self.core.input_ended(conn);
+        }
+        while let Some(key) = self.core.sessions.next_dirty() {
+            self.serve(key);
+        }
+        let alone = self.core.sessions.iter().all(|session| session.pipeline.waiting() <= 1);
+        assert!(alone || !self.strict, "in strict order, a connection's commands wait for each other");
+    }
+
+    fn serve(&mut self, key: ConnKey) {
+        self.core.check_output_limits(key);
+        let session = self.core.sessions.at(key);
+        let conn = self.conns[key.index as usize].as_mut().expect("a session has a connection");
+        match session.close {
+            Some(Close::Now) => self.close(key),
+            Some(Close::AfterReplies) if session.is_answered() && conn.sending.is_none() => self.close(key),
+            _ if session.output.is_pending() && conn.sending.is_none() => {
+                let buffer = session.output.take();
+                self.world.send(conn.wire, &buffer);
+                conn.sending = Some((buffer, 0));
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, key: ConnKey) {
+        let wire = self.conns[key.index as usize].as_ref().expect("a session has a connection").wire;
+        self.world.close(wire);
+        self.disconnect(key);
+    }
+
+    fn disconnect(&mut self, key: ConnKey) {
+        let conn = self.conns[key.index as usize].take().expect("a session has a connection");
+        self.keys.remove(&conn.wire);
+        self.core.disconnect(key);
+    }
+
+    /// `Fault::GenerationIgnored`: replies are for the slot, whoever has it.
+    fn misdirect(&self, mut message: Message) -> Message {
+        if let (Some(Fault::GenerationIgnored), Message::Ran(batch)) = (self.mesh.fault, &mut message) {
+            for item in &mut batch.items {
+                if let Some(conn) = &self.conns[item.session.index as usize] {
+                    item.session = conn.key;
+                }
+            }
+        }
+        message
+    }
+}

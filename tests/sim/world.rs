@@ -1,0 +1,361 @@
+//! What surrounds the shards: time, the network, and the order in which things happen. All of it follows from a seed.
+//!
+//! One step of a run is one of: a shard goes on to its next step, bytes arrive at a shard or at a client, a client
+//! does something. Bytes arrive in random pieces, shards are left standing anywhere in a turn, and a shard that sleeps
+//! runs only when a message or the network wakes it: so a lost wake-up is a client that waits for ever.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use corosensei::{Coroutine, CoroutineResult};
+use peristyle::base::ids::ShardId;
+use peristyle::base::rng::Rng;
+
+use crate::client::{Clients, Kind};
+use crate::fault::Fault;
+use crate::shard::{self, Remains};
+
+/// A run that is longer goes round in circles.
+const STEPS_MAX: u64 = 2_000_000;
+
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+    static FORESIGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The virtual clock: every reading is later than the one before.
+pub fn now_ns() -> u64 {
+    if FORESIGHT.take() {
+        return u64::MAX;
+    }
+    CLOCK.set(CLOCK.get() + 1);
+    CLOCK.get()
+}
+
+/// The next reading is from after everything (`Fault::TimeReadLate`).
+pub fn read_late_next() {
+    FORESIGHT.set(true);
+}
+
+/// How a run is shaped. Drawn from its seed.
+#[derive(Debug)]
+pub struct Plan {
+    pub shards: usize,
+    /// Messages in a mailbox.
+    pub capacity: usize,
+    pub strict: bool,
+    pub clients: Vec<Kind>,
+    /// Pipelines of each client.
+    pub rounds: u32,
+    /// Commands in a pipeline.
+    pub depth_max: u64,
+    /// One pipeline in so many is followed by a reset of the connection; 0: none.
+    pub reset_one_in: u64,
+    /// Steps of a shard before something else may happen.
+    pub burst_max: u64,
+    /// One time in so many, a shard that has run is left standing where it is, for so many steps at most.
+    pub freeze_one_in: u64,
+    pub freeze_max: u64,
+}
+
+pub type WireId = usize;
+
+/// A connection, as the network sees it.
+pub struct Wire {
+    pub shard: ShardId,
+    /// From the client, not arrived.
+    arriving: VecDeque<u8>,
+    announced: bool,
+    client_end: End,
+    /// From the server, not arrived.
+    returning: VecDeque<u8>,
+    server_closed: bool,
+    /// Nothing further happens here.
+    over: bool,
+}
+
+/// How far a client is with ending its connection.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Open,
+    /// It sends no more; the server does not know yet.
+    Finished,
+    FinishSeen,
+    Reset,
+}
+
+/// What the network has for a shard.
+pub enum Event {
+    Connected(WireId),
+    Received(WireId, Vec<u8>),
+    /// So many bytes of the reply buffer have left, hence all.
+    Sent(WireId, usize),
+    Finished(WireId),
+    Reset(WireId),
+}
+
+/// Where a shard and its surroundings meet.
+#[derive(Default)]
+pub struct Port {
+    pub events: RefCell<Vec<Event>>,
+    pub asleep: Cell<bool>,
+    pub woken: Cell<bool>,
+}
+
+pub struct World {
+    pub rng: RefCell<Rng>,
+    pub ports: Vec<Port>,
+    pub wires: RefCell<Vec<Wire>>,
+    pub stopping: Cell<bool>,
+}
+
+impl World {
+    /// A reply buffer leaves a shard.
+    pub fn send(&self, wire: WireId, bytes: &[u8]) {
+        self.wires.borrow_mut()[wire].returning.extend(bytes);
+    }
+
+    /// The server ends a connection.
+    pub fn close(&self, wire: WireId) {
+        self.wires.borrow_mut()[wire].server_closed = true;
+    }
+
+    pub fn must_sleep(&self, shard: ShardId) -> bool {
+        let port = &self.ports[shard];
+        port.events.borrow().is_empty() && !port.woken.get() && !self.stopping.get()
+    }
+
+    pub fn connect(&self, shard: ShardId) -> WireId {
+        let mut wires = self.wires.borrow_mut();
+        wires.push(Wire {
+            shard,
+            arriving: VecDeque::new(),
+            announced: false,
+            client_end: End::Open,
+            returning: VecDeque::new(),
+            server_closed: false,
+            over: false,
+        });
+        wires.len() - 1
+    }
+
+    pub fn write(&self, wire: WireId, bytes: &[u8]) {
+        self.wires.borrow_mut()[wire].arriving.extend(bytes);
+    }
+
+    /// The client sends no more and waits for the rest.
+    pub fn finish(&self, wire: WireId) {
+        self.wires.borrow_mut()[wire].client_end = End::Finished;
+    }
+
+    /// The client is gone; what it sent may arrive before that is known, or not.
+    pub fn reset(&self, wire: WireId) {
+        let wire = &mut self.wires.borrow_mut()[wire];
+        let arrive = self.rng.borrow_mut().below(wire.arriving.len() as u64 + 1);
+        wire.arriving.truncate(arrive as usize);
+        wire.client_end = End::Reset;
+        wire.returning.clear();
+    }
+
+    fn below(&self, n: u64) -> u64 {
+        self.rng.borrow_mut().below(n)
+    }
+
+    /// A piece of what is on its way: all of it, or little.
+    fn piece(&self, length: usize) -> usize {
+        let length = length as u64;
+        (if self.below(4) > 0 { length } else { 1 + self.below(length.min(64)) }) as usize
+    }
+
+    /// Lets the next thing arrive at the server's end of a wire.
+    fn arrive(&self, id: WireId) {
+        let mut wires = self.wires.borrow_mut();
+        let wire = &mut wires[id];
+        let event = if !wire.announced {
+            wire.announced = true;
+            Event::Connected(id)
+        } else if !wire.arriving.is_empty() {
+            let piece = self.piece(wire.arriving.len());
+            Event::Received(id, wire.arriving.drain(..piece).collect())
+        } else if wire.client_end == End::Reset {
+            wire.over = true;
+            Event::Reset(id)
+        } else {
+            wire.client_end = End::FinishSeen;
+            Event::Finished(id)
+        };
+        self.ports[wire.shard].events.borrow_mut().push(event);
+    }
+
+    /// Lets a piece of the replies arrive at the client; the shard may send its next buffer when the last has.
+    fn give_back(&self, id: WireId) -> Vec<u8> {
+        let mut wires = self.wires.borrow_mut();
+        let wire = &mut wires[id];
+        let piece = self.piece(wire.returning.len());
+        let bytes: Vec<u8> = wire.returning.drain(..piece).collect();
+        self.ports[wire.shard].events.borrow_mut().push(Event::Sent(id, piece));
+        bytes
+    }
+}
+
+impl Wire {
+    fn can_arrive(&self) -> bool {
+        if self.over || self.server_closed {
+            return false;
+        }
+        let ends = matches!(self.client_end, End::Finished | End::Reset);
+        !self.announced || !self.arriving.is_empty() || ends
+    }
+
+    fn can_return(&self) -> bool {
+        !self.returning.is_empty() && self.client_end != End::Reset
+    }
+
+    fn is_closing(&self) -> bool {
+        !self.over && self.server_closed && self.returning.is_empty()
+    }
+}
+
+type ShardRun = Coroutine<(), (), Remains>;
+
+enum Choice {
+    Shard(ShardId),
+    Arrive(WireId),
+    Return(WireId),
+    Closed(WireId),
+    Client(usize),
+}
+
+struct Run {
+    world: Rc<World>,
+    plan: Plan,
+    shards: Vec<ShardRun>,
+    clients: Clients,
+    step: u64,
+    frozen: Option<(ShardId, u64)>,
+}
+
+/// One run. An error tells what promise was broken.
+pub fn run(plan: Plan, seed: u64, fault: Option<Fault>) -> Result<(), String> {
+    CLOCK.set(1_000_000_000);
+    FORESIGHT.set(false);
+    let world = Rc::new(World {
+        rng: RefCell::new(Rng::new(seed)),
+        ports: (0..plan.shards).map(|_| Port::default()).collect(),
+        wires: RefCell::new(Vec::new()),
+        stopping: Cell::new(false),
+    });
+    let shards = shard::start(&world, &plan, fault);
+    let clients = Clients::new(world.clone(), &plan, seed);
+    let mut run = Run { world, plan, shards, clients, step: 0, frozen: None };
+    run.until_quiet()?;
+    run.clients.check_histories()?;
+    run.clients.begin_audit();
+    run.until_quiet()?;
+    run.stop()
+}
+
+impl Run {
+    /// Goes on until nothing is left to happen.
+    fn until_quiet(&mut self) -> Result<(), String> {
+        while let Some(choice) = self.choose() {
+            self.step += 1;
+            if self.step > STEPS_MAX {
+                return Err(format!("no end after {STEPS_MAX} steps; {}", self.clients.describe_waiting()));
+            }
+            match choice {
+                Choice::Shard(shard) => {
+                    for _ in 0..=self.world.below(self.plan.burst_max) {
+                        if self.is_runnable(shard) {
+                            self.resume(shard)?;
+                        }
+                    }
+                    if self.frozen.is_none() && self.world.below(self.plan.freeze_one_in) == 0 {
+                        self.frozen = Some((shard, self.step + 1 + self.world.below(self.plan.freeze_max)));
+                    }
+                }
+                Choice::Arrive(wire) => self.world.arrive(wire),
+                Choice::Return(wire) => {
+                    let bytes = self.world.give_back(wire);
+                    self.clients.receive(wire, &bytes, self.step)?;
+                }
+                Choice::Closed(wire) => {
+                    self.world.wires.borrow_mut()[wire].over = true;
+                    self.clients.closed(wire)?;
+                }
+                Choice::Client(client) => self.clients.act(client, self.step),
+            }
+        }
+        if self.clients.are_done() {
+            return Ok(());
+        }
+        Err(format!("everything sleeps, yet {}", self.clients.describe_waiting()))
+    }
+
+    fn is_runnable(&self, shard: ShardId) -> bool {
+        !self.world.ports[shard].asleep.get() || !self.world.must_sleep(shard)
+    }
+
+    fn resume(&mut self, shard: ShardId) -> Result<Option<Remains>, String> {
+        let resumed = catch_unwind(AssertUnwindSafe(|| self.shards[shard].resume(())));
+        match resumed {
+            Ok(CoroutineResult::Yield(())) => Ok(None),
+            Ok(CoroutineResult::Return(remains)) => Ok(Some(remains)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+                Err(format!("shard {shard} panicked: {}", text.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Option<Choice> {
+        if self.frozen.is_some_and(|(_, until)| until <= self.step) {
+            self.frozen = None;
+        }
+        let is_frozen = |shard| self.frozen.is_some_and(|(frozen, _)| frozen == shard);
+        let mut shards: Vec<ShardId> =
+            (0..self.plan.shards).filter(|&shard| self.is_runnable(shard) && !is_frozen(shard)).collect();
+        let mut others = Vec::new();
+        for (id, wire) in self.world.wires.borrow().iter().enumerate() {
+            if wire.can_arrive() {
+                others.push(Choice::Arrive(id));
+            }
+            if wire.can_return() {
+                others.push(Choice::Return(id));
+            }
+            if wire.is_closing() {
+                others.push(Choice::Closed(id));
+            }
+        }
+        others.extend((0..self.clients.len()).filter(|&client| self.clients.can_act(client)).map(Choice::Client));
+        if shards.is_empty() && others.is_empty() {
+            // Only the frozen one, if any, can do something.
+            shards.extend(self.frozen.take().map(|(shard, _)| shard).filter(|&shard| self.is_runnable(shard)));
+        }
+        if !shards.is_empty() && (others.is_empty() || self.world.below(3) > 0) {
+            return Some(Choice::Shard(shards[self.world.below(shards.len() as u64) as usize]));
+        }
+        if others.is_empty() {
+            return None;
+        }
+        let index = self.world.below(others.len() as u64) as usize;
+        Some(others.swap_remove(index))
+    }
+
+    /// Ends the shards, and looks at what they leave behind.
+    fn stop(&mut self) -> Result<(), String> {
+        self.world.stopping.set(true);
+        for shard in 0..self.shards.len() {
+            let remains = loop {
+                if let Some(remains) = self.resume(shard)? {
+                    break remains;
+                }
+            };
+            remains.check().map_err(|leak| format!("shard {shard} leaves behind {leak}"))?;
+        }
+        Ok(())
+    }
+}
