@@ -37,5 +37,8 @@ fuzz_target!(|text: &[u8]| {
         assert_eq!(directive.lines(&reloaded), directive.lines(&config), "{}\n{shown}", directive.name);
     }
     assert!(reloaded == config, "{shown}");
-    assert_eq!(String::from_utf8_lossy(&rewrite(&rewritten, &reloaded)), shown, "the second time changes nothing");
+    // The first time again brings the empty line behind the last line's end, as Redis has it.
+    let again = rewrite(&rewritten, &reloaded);
+    assert_eq!(String::from_utf8_lossy(&again).trim_end(), shown.trim_end());
+    assert!(rewrite(&again, &reloaded) == again, "from then on nothing changes: {shown}");
 });
