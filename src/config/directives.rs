@@ -617,7 +617,10 @@ mod tests {
     #[test]
     fn set_changes_and_tells_what_changed() {
         let mut config = Config::default();
-        assert_eq!(set(&mut config, &[("repl-backlog-size", "1gb"), ("TIMEOUT", "0"), ("hz", "50")]), "repl-backlog-size hz");
+        assert_eq!(
+            set(&mut config, &[("repl-backlog-size", "1gb"), ("TIMEOUT", "0"), ("hz", "50")]),
+            "repl-backlog-size hz"
+        );
         assert_eq!((config.repl_backlog_size, config.hz), (1 << 30, 50));
         assert_eq!(set(&mut config, &[("slave-priority", "1"), ("replica-priority", "2")]), "replica-priority");
         assert_eq!(config.replica_priority, 2);

@@ -150,7 +150,11 @@ mod tests {
 
     #[test]
     fn sizes_and_texts_are_written_for_people() {
-        check("auto-aof-rewrite-min-size 1", &[("auto-aof-rewrite-min-size", "1073741824")], "auto-aof-rewrite-min-size 1gb\n");
+        check(
+            "auto-aof-rewrite-min-size 1",
+            &[("auto-aof-rewrite-min-size", "1073741824")],
+            "auto-aof-rewrite-min-size 1gb\n",
+        );
         check("requirepass a", &[("requirepass", "b \"c\"")], "requirepass \"b \\\"c\\\"\"\n");
         check("requirepass a", &[("requirepass", "")], "\n");
         check("bind 1.1.1.1", &[("bind", "* -::*")], "\n");
