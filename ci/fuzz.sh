@@ -18,7 +18,7 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
   coverage+=" -Cllvm-args=-sanitizer-coverage-$option"
 done
 RUSTFLAGS="--cfg fuzzing $coverage" \
-  cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" "${targets[@]/#/--bin=}"
+  cargo build --manifest-path fuzz/Cargo.toml --release --target "$host" "${targets[@]/#/--bin=}"
 
 for target in "${targets[@]}"; do
   corpus=fuzz/corpus/$target artifacts=fuzz/artifacts/$target/
