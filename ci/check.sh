@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What must hold before a change lands, and what a developer runs: tests, format, lints, conformance, a smoke of the
-# benchmark. ci/check.sh [STEP ...]; without a step, all of them.
+# fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
@@ -17,10 +17,11 @@ step_conformance() {
     python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards "$shards" "${units[@]}"
   done
 }
+step_fuzz() { ci/fuzz.sh; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance fuzz bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

@@ -17,8 +17,8 @@ coverage="-Cpasses=sancov-module"
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
   coverage+=" -Cllvm-args=-sanitizer-coverage-$option"
 done
-RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 $coverage" \
-  cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" "${targets[@]/#/--bin=}"
+RUSTFLAGS="--cfg fuzzing $coverage" \
+  cargo build --manifest-path fuzz/Cargo.toml --release --target "$host" "${targets[@]/#/--bin=}"
 
 for target in "${targets[@]}"; do
   corpus=fuzz/corpus/$target artifacts=fuzz/artifacts/$target/

@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use super::number::parse_exponent;
+
 /// Longest text that is read as a number: Redis copies it to a buffer of 5 KiB.
 const TEXT_LEN_MAX: usize = 5 * 1024 - 1;
 /// The exponent of the last bit of the smallest and of the largest finite value.
@@ -110,7 +112,7 @@ impl Scanned {
     fn read(text: &[u8], base: u32) -> Option<Scanned> {
         let mark = if base == 16 { b'p' } else { b'e' };
         let (number, exponent) = match text.iter().position(|byte| byte.to_ascii_lowercase() == mark) {
-            Some(at) => (&text[..at], read_exponent(&text[at + 1..])?),
+            Some(at) => (&text[..at], parse_exponent(&text[at + 1..])?),
             None => (text, 0),
         };
         let mut scanned = Scanned { digits: Vec::with_capacity(number.len()), fraction_len: 0, exponent };
@@ -129,19 +131,6 @@ impl Scanned {
         }
         any_digit.then_some(scanned)
     }
-}
-
-fn read_exponent(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        all => (false, all),
-    };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let magnitude = digits.iter().fold(0, |sum: i64, byte| (sum * 10 + i64::from(byte - b'0')).min(1_000_000));
-    Some(if negative { -magnitude } else { magnitude })
 }
 
 /// `None`: not zero, but rounds to it.

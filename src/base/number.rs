@@ -96,7 +96,8 @@ fn parse_hexadecimal(text: &[u8]) -> Option<f64> {
     (value != 0.0).then_some(value)
 }
 
-fn parse_exponent(text: &[u8]) -> Option<i64> {
+/// The exponent of a number, bounded: beyond that, no text is long enough to bring the number back.
+pub(super) fn parse_exponent(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),

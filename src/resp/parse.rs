@@ -66,7 +66,7 @@ pub enum Parsed {
     /// So many bytes were a command; its arguments were appended. No arguments: an empty request, nothing to answer.
     Command(usize),
     /// The slice ends within the command, or it is one for [`Partial`] to read: with a large argument, or an inline one
-    /// with quotes. Nothing was appended.
+    /// with quotes or rare blanks. Nothing was appended.
     Incomplete,
 }
 
@@ -190,7 +190,7 @@ fn check_length(length: Option<i64>, limits: RequestLimits) -> Result<usize, Pro
     }
 }
 
-/// What separates unquoted words (as `quoting::split`).
+/// What separates unquoted words, in a line without the rare blanks that do so only at times (as `quoting::split`).
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
@@ -200,7 +200,7 @@ fn parse_inline<'a>(input: &'a [u8], args: &mut Vec<&'a [u8]>) -> Result<Parsed,
         return if input.len() > INLINE_BYTES_MAX { Err(ProtocolError::InlineTooBig) } else { Ok(Parsed::Incomplete) };
     };
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-    if line.iter().any(|byte| matches!(byte, b'"' | b'\'' | 0)) {
+    if line.iter().any(|byte| matches!(byte, b'"' | b'\'' | 0 | b'\x0b' | b'\x0c')) {
         return Ok(Parsed::Incomplete);
     }
     args.extend(line.split(|&byte| is_space(byte)).filter(|word| !word.is_empty()));
@@ -478,6 +478,8 @@ mod tests {
         check(b"\r\n", Ok(Some(&[])));
         check(b"PING  a\tb\r\n", Ok(Some(&["PING", "a", "b"])));
         check(b"set 'a b' \"\\x41\"\n", Ok(Some(&["set", "a b", "A"])));
+        // Vertical tab and form feed are skipped before a word, and part of it behind its first byte.
+        check(b"\x0bget \x0c a\x0bb\n", Ok(Some(&["get", "a\x0bb"])));
         check(b"*2\r\n$3\r\nGET\r\n$4\r\nab", Ok(None));
     }
 

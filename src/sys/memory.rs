@@ -102,13 +102,15 @@ pub fn allocator_name() -> String {
 
 /// The allocator's own report, in its words.
 pub fn allocator_report() -> String {
+    /// # Safety
+    /// `text` is a C string and `report` points to a `String` that nothing else uses, both during the call.
     unsafe extern "C" fn append(text: *const libc::c_char, report: *mut libc::c_void) {
-        // SAFETY: mimalloc hands over a string that is valid for the call, and the pointer it was given.
+        // SAFETY: as the caller promises.
         let (text, report) = unsafe { (std::ffi::CStr::from_ptr(text), &mut *report.cast::<String>()) };
         report.push_str(&text.to_string_lossy());
     }
     let mut report = String::new();
-    // SAFETY: `append` is only called during this call, with the pointer to `report`.
+    // SAFETY: mimalloc calls `append` during this call only, with C strings and the pointer to `report`.
     unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), (&raw mut report).cast()) };
     report
 }

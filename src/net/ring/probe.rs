@@ -1,5 +1,4 @@
 //! Is io_uring there, allowed, and new enough? Asked once at start, answered in one line.
-#![allow(unsafe_code)]
 
 use io_uring::{IoUring, Probe, opcode};
 
