@@ -50,6 +50,8 @@ pub struct ShardLoop {
     ended: Vec<ConnKey>,
     /// Connections that are not read, as too much of their input waits.
     choked: Vec<ConnKey>,
+    /// What follows the end of a send that was handed over is known already: do not sleep before.
+    more_follows: bool,
     next_tick_ns: u64,
     /// Unix time less CLOCK_MONOTONIC, in milliseconds; read anew at each tick.
     clock_offset_ms: i64,
@@ -90,6 +92,7 @@ impl ShardLoop {
             to_accept: Vec::new(),
             ended: Vec::new(),
             choked: Vec::new(),
+            more_follows: false,
             next_tick_ns: 0,
             clock_offset_ms: 0,
         })
@@ -148,7 +151,7 @@ impl ShardLoop {
 
     /// One system call: submits what the last turn left, sleeps if there is nothing to do, lists what completed.
     fn reap(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.core.has_work() {
+        if std::mem::take(&mut self.more_follows) || self.core.has_work() {
             return self.ring.turn(Wait::Never, events);
         }
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
@@ -238,18 +241,27 @@ impl ShardLoop {
     fn serve(&mut self, key: ConnKey) {
         self.core.check_output_limits(key);
         let Some(session) = self.core.sessions.get_mut(key) else { return };
-        let Some(conn) = self.conns[key.index as usize].as_mut() else { return };
+        let Some(conn) = self.conns[key.index as usize].as_ref() else { return };
         match session.close {
             Some(Close::Now) => self.close(key),
             Some(Close::AfterReplies) if session.is_answered() && !conn.sending && conn.unsent.is_none() => {
                 self.close(key);
             }
             _ if session.output.is_pending() && !conn.sending && conn.unsent.is_none() => {
-                conn.sending = true;
-                self.ring.send(key, conn.socket.as_raw_fd(), session.output.take(), 0);
+                let buffer = session.output.take();
+                self.send(key, buffer, 0);
             }
             _ => {}
         }
+    }
+
+    /// Hands `buffer[from..]` of an open connection to the ring.
+    fn send(&mut self, key: ConnKey, buffer: Vec<u8>, from: usize) {
+        let conn = self.conns[key.index as usize].as_mut().expect("the caller has it");
+        conn.sending = true;
+        conn.sent_before = from;
+        self.ring.send(key, conn.socket.as_raw_fd(), buffer, from);
+        self.more_follows |= session_needs_service(&mut self.core, key);
     }
 
     fn sent(&mut self, key: ConnKey, result: io::Result<usize>, buffer: Vec<u8>) {
@@ -295,10 +307,8 @@ impl ShardLoop {
         if conn.closing {
             return self.finish_close(key);
         }
-        let buffer = conn.unsent.take().expect("it waits with bytes to send");
-        conn.sending = true;
-        let (fd, from) = (conn.socket.as_raw_fd(), conn.sent_before);
-        self.ring.send(key, fd, buffer, from);
+        let (buffer, from) = (conn.unsent.take().expect("it waits with bytes to send"), conn.sent_before);
+        self.send(key, buffer, from);
     }
 
     fn receive(&mut self, key: ConnKey) {
@@ -411,8 +421,9 @@ impl ShardLoop {
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
         conn.closing = true;
         conn.unsent = None;
-        let (receiving, awaiting_writable) = (conn.receiving, conn.awaiting_writable);
+        let (receiving, sending, awaiting_writable) = (conn.receiving, conn.sending, conn.awaiting_writable);
         let _ = socket2::SockRef::from(&conn.socket).shutdown(std::net::Shutdown::Both);
+        self.more_follows |= sending;
         if receiving {
             self.ring.cancel_receive(key);
         }

@@ -5,9 +5,10 @@
 //! generation tells a late completion from one of the slot's next user. Memory that the kernel reads or writes is
 //! owned here from submission to completion: receive buffers by [`buffers::BufferRing`], outgoing bytes by `sending`.
 //!
-//! A send is submitted with MSG_DONTWAIT, so it completes within the submitting call, fully, in part, or with EAGAIN
-//! (then the owner asks for `writable`). `turn` therefore knows how many completions its own submissions bring, and
-//! waits for one more than those: a turn is one system call, not two.
+//! A send is submitted with MSG_DONTWAIT, so it ends within the submitting call. One that the socket took whole posts
+//! no completion (CQE_SKIP_SUCCESS): what `turn` waits for is news, and a turn is one system call, not two. One that
+//! it did not take whole (MSG_WAITALL makes that a failure) or refused with EAGAIN does post one, so the owner hears
+//! at once that it has to ask for `writable`.
 //!
 //! It knows nothing of RESP, sessions or shards' state.
 #![allow(unsafe_code)]
@@ -44,7 +45,7 @@ pub enum Event {
     Received { conn: ConnKey, buffer: Buffer, more: bool },
     /// The receive ended: `Ok` is the end of the stream. ENOBUFS means: arm it again.
     ReceiveEnded { conn: ConnKey, result: io::Result<()> },
-    /// A send ended with so many bytes accepted; its buffer comes back.
+    /// A send ended with so many bytes taken; its buffer comes back.
     Sent { conn: ConnKey, result: io::Result<usize>, buffer: Vec<u8> },
     /// The socket takes bytes again.
     Writable { conn: ConnKey },
@@ -59,15 +60,6 @@ pub enum Event {
 pub enum Wait {
     Never,
     AtMost(Duration),
-}
-
-/// When a queued operation's completion comes: `turn` counts those that its own submission brings.
-enum Completes {
-    /// Within the submitting call.
-    AtOnce,
-    /// Never, unless it fails.
-    Silently,
-    Sometime,
 }
 
 #[derive(Clone, Copy)]
@@ -95,18 +87,25 @@ fn plain(op: Op, index: u32) -> u64 {
     user_data(op, ConnKey { index, generation: 0 })
 }
 
+/// A send from its queueing to its report.
+#[derive(Default)]
+struct Sending {
+    /// Empty: none.
+    buffer: Vec<u8>,
+    /// Of the buffer, what the send is about.
+    bytes: u32,
+}
+
 pub struct Ring {
     ring: IoUring,
     buffers: BufferRing,
     /// Bytes being sent, by connection index: the kernel may read them until the completion is reaped.
-    sending: Vec<Vec<u8>>,
+    sending: Vec<Sending>,
     wake: OwnedFd,
     /// Where the armed read of `wake` puts its count.
     wake_count: Box<u64>,
-    /// Submissions queued since the last turn that complete within the submitting call.
-    immediate: usize,
-    /// Of those queued, some may or may not complete at once: then wait for one completion only.
-    uncertain: bool,
+    /// Connections whose sends are queued or submitted and have not been reported.
+    unreported: Vec<ConnKey>,
 }
 
 impl Ring {
@@ -128,7 +127,7 @@ impl Ring {
         // SAFETY: a fresh descriptor that nobody else owns.
         let wake = unsafe { OwnedFd::from_raw_fd(wake) };
         let mut this =
-            Ring { ring, buffers, sending: Vec::new(), wake, wake_count: Box::new(0), immediate: 0, uncertain: false };
+            Ring { ring, buffers, sending: Vec::new(), wake, wake_count: Box::new(0), unreported: Vec::new() };
         this.arm_wake_eventfd();
         Ok(this)
     }
@@ -145,62 +144,64 @@ impl Ring {
     /// Arms a multishot accept; the event names `listener`.
     pub fn accept(&mut self, listener: u32, fd: RawFd) {
         let entry = opcode::AcceptMulti::new(types::Fd(fd)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(plain(Op::Accept, listener)), Completes::Sometime);
+        self.push(entry.user_data(plain(Op::Accept, listener)));
     }
 
     /// Ends all that is armed; each completes, an accept without `more`.
     pub fn cancel_all(&mut self) {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
-        self.push(entry.user_data(plain(Op::Cancel, 0)), Completes::Sometime);
+        self.push(entry.user_data(plain(Op::Cancel, 0)));
     }
 
     /// Arms a multishot receive.
     pub fn receive(&mut self, conn: ConnKey, fd: RawFd) {
         let entry = opcode::RecvMulti::new(types::Fd(fd), RECEIVE_GROUP).build();
-        self.push(entry.user_data(user_data(Op::Receive, conn)), Completes::Sometime);
+        self.push(entry.user_data(user_data(Op::Receive, conn)));
     }
 
     /// Ends an armed receive: it completes with ECANCELED.
     pub fn cancel_receive(&mut self, conn: ConnKey) {
         let entry = opcode::AsyncCancel::new(user_data(Op::Receive, conn)).build();
-        self.push(entry.user_data(user_data(Op::Cancel, conn)), Completes::Sometime);
+        self.push(entry.user_data(user_data(Op::Cancel, conn)));
     }
 
     /// Sends `buffer[from..]`. One send of a connection at a time; the buffer comes back with [`Event::Sent`].
     pub fn send(&mut self, conn: ConnKey, fd: RawFd, buffer: Vec<u8>, from: usize) {
         let index = conn.index as usize;
         if self.sending.len() <= index {
-            self.sending.resize_with(index + 1, Vec::new);
+            self.sending.resize_with(index + 1, Sending::default);
         }
-        assert!(self.sending[index].is_empty(), "a connection has one send in flight");
+        assert!(self.sending[index].buffer.is_empty(), "a connection has one send in flight");
         let bytes = &buffer[from..];
         assert!(!bytes.is_empty(), "an empty send");
         let length = bytes.len().min(1 << 30) as u32;
         let entry = opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length)
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build();
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS);
         // The heap block does not move when the Vec does.
-        self.sending[index] = buffer;
-        self.push(entry.user_data(user_data(Op::Send, conn)), Completes::AtOnce);
+        self.sending[index] = Sending { buffer, bytes: length };
+        self.unreported.push(conn);
+        self.push(entry.user_data(user_data(Op::Send, conn)));
     }
 
     /// Reports once when the socket takes bytes again.
     pub fn writable(&mut self, conn: ConnKey, fd: RawFd) {
         let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLOUT as u32).build();
-        self.push(entry.user_data(user_data(Op::Writable, conn)), Completes::Sometime);
+        self.push(entry.user_data(user_data(Op::Writable, conn)));
     }
 
     /// Ends an armed `writable`, which then reports at once.
     pub fn cancel_writable(&mut self, conn: ConnKey) {
         let entry = opcode::AsyncCancel::new(user_data(Op::Writable, conn)).build();
-        self.push(entry.user_data(user_data(Op::Cancel, conn)), Completes::Sometime);
+        self.push(entry.user_data(user_data(Op::Cancel, conn)));
     }
 
     /// Wakes the owner of another ring, at the next turn's submission. `target` is named in the event of a failure.
     pub fn wake_peer(&mut self, ring_fd: RawFd, target: u32) {
         let entry = opcode::MsgRingData::new(types::Fd(ring_fd), 0, plain(Op::Peer, 0), None).build();
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(plain(Op::Wake, target));
-        self.push(entry, Completes::Silently);
+        self.push(entry);
     }
 
     pub fn buffer(&self, buffer: &Buffer) -> &[u8] {
@@ -214,20 +215,34 @@ impl Ring {
 
     /// Submits all that is queued, sleeps as `wait` allows while nothing completes, and appends what completed.
     pub fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
-        let want = if self.uncertain { 1 } else { self.immediate + 1 };
-        self.uncertain = false;
-        self.immediate = 0;
-        self.enter(wait, want)?;
+        self.enter(wait)?;
         loop {
             self.reap(events);
-            if !self.ring.submission().cq_overflow() {
+            if self.is_settled() {
+                self.report_sent(events);
                 return Ok(());
             }
-            self.enter(Wait::Never, 0)?;
+            self.enter(Wait::Never)?;
         }
     }
 
-    fn enter(&mut self, wait: Wait, want: usize) -> io::Result<()> {
+    fn is_settled(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.is_empty() && !submission.cq_overflow()
+    }
+
+    /// All that was queued has been submitted, and all that completed is reaped: the sends that posted nothing were
+    /// taken whole.
+    fn report_sent(&mut self, events: &mut Vec<Event>) {
+        for conn in self.unreported.drain(..) {
+            let Sending { buffer, bytes } = std::mem::take(&mut self.sending[conn.index as usize]);
+            if !buffer.is_empty() {
+                events.push(Event::Sent { conn, result: Ok(bytes as usize), buffer });
+            }
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let result = match wait {
             Wait::Never => {
                 let queued = self.ring.submission().len() as u32;
@@ -236,7 +251,7 @@ impl Ring {
             }
             Wait::AtMost(limit) => {
                 let limit = types::Timespec::from(limit);
-                self.ring.submitter().submit_with_args(want, &types::SubmitArgs::new().timespec(&limit))
+                self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&limit))
             }
         };
         match result {
@@ -280,7 +295,7 @@ impl Ring {
                     }
                 },
                 Op::Send => {
-                    let buffer = std::mem::take(&mut self.sending[conn.index as usize]);
+                    let Sending { buffer, .. } = std::mem::take(&mut self.sending[conn.index as usize]);
                     Event::Sent { conn, result: outcome, buffer }
                 }
                 Op::Writable => Event::Writable { conn },
@@ -302,20 +317,13 @@ impl Ring {
     fn arm_wake_eventfd(&mut self) {
         let place = std::ptr::from_mut(&mut *self.wake_count).cast();
         let entry = opcode::Read::new(types::Fd(self.wake.as_raw_fd()), place, 8).build();
-        self.push(entry.user_data(plain(Op::WakeEventfd, 0)), Completes::Sometime);
+        self.push(entry.user_data(plain(Op::WakeEventfd, 0)));
     }
 
-    fn push(&mut self, entry: squeue::Entry, completes: Completes) {
-        match completes {
-            Completes::AtOnce => self.immediate += 1,
-            Completes::Silently => {}
-            Completes::Sometime => self.uncertain = true,
-        }
+    fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: the memory that `entry` names is owned by `self` until its completion is reaped (`sending`,
         // `wake_count`, the buffer ring), and descriptors are closed only after their last completion.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            // Full: submit without reaping; what completes early is counted as uncertain.
-            self.uncertain = true;
             self.ring.submit().expect("io_uring_enter takes a full submission queue");
         }
     }
@@ -327,3 +335,6 @@ pub fn wake_by_eventfd(fd: RawFd) {
     // SAFETY: eight readable bytes. A failure means the counter is full, hence the ring is about to wake.
     unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
 }
+
+#[cfg(test)]
+mod tests;
