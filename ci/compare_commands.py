@@ -29,8 +29,6 @@ LATER_GROUPS = {
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
-    "set": "data types",
-    "sorted-set": "data types",
     "stream": "data types",
     "transactions": "transactions",
 }
@@ -39,6 +37,9 @@ LATER_GROUPS = {
 LATER = {
     "acl|log": "users",
     "bgrewriteaof": "append-only file",
+    "bzmpop": "blocking",
+    "bzpopmax": "blocking",
+    "bzpopmin": "blocking",
     "client|pause": "transactions",
     "client|unpause": "transactions",
     "failover": "replication",

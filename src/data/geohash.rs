@@ -104,8 +104,7 @@ impl Point {
         }
         let (latitude, other_latitude) = (radians(self.latitude), radians(other.latitude));
         let half_latitude = ((other_latitude - latitude) / 2.0).sin();
-        let a =
-            half_latitude * half_latitude + latitude.cos() * other_latitude.cos() * half_longitude * half_longitude;
+        let a = half_latitude * half_latitude + latitude.cos() * other_latitude.cos() * half_longitude * half_longitude;
         2.0 * EARTH_RADIUS_M * a.sqrt().asin()
     }
 
@@ -272,16 +271,15 @@ fn to_bits(score: f64) -> u64 {
 }
 
 /// The masks by which bits are spread to even places, or gathered from them, in five steps.
-const EVEN_MASKS: [u64; 5] = [
-    0x5555_5555_5555_5555,
-    0x3333_3333_3333_3333,
-    0x0f0f_0f0f_0f0f_0f0f,
-    0x00ff_00ff_00ff_00ff,
-    0x0000_ffff_0000_ffff,
-];
+const EVEN_MASKS: [u64; 5] =
+    [0x5555_5555_5555_5555, 0x3333_3333_3333_3333, 0x0f0f_0f0f_0f0f_0f0f, 0x00ff_00ff_00ff_00ff, 0x0000_ffff_0000_ffff];
 
 fn spread(value: u32) -> u64 {
-    EVEN_MASKS.iter().enumerate().rev().fold(u64::from(value), |bits, (index, mask)| (bits | bits << (1 << index)) & mask)
+    EVEN_MASKS
+        .iter()
+        .enumerate()
+        .rev()
+        .fold(u64::from(value), |bits, (index, mask)| (bits | bits << (1 << index)) & mask)
 }
 
 fn gather_even(bits: u64) -> u32 {

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod geohash;
 pub mod hash;
 pub mod hll;
+pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod set;

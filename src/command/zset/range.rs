@@ -8,9 +8,10 @@ use std::ops::Range;
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
-use super::MemberWriter;
 use super::combine::store;
+use super::{MemberWriter, record};
 use crate::base::number::{parse_f64, parse_i64};
+use crate::data::entry::Kind;
 use crate::data::zset::{MemberBound, ScoreBound, Zset};
 use crate::resp::reply::Reply;
 
@@ -175,8 +176,14 @@ impl<'a> Query<'a> {
 
     fn ranks(&self, zset: &Zset) -> Range<usize> {
         let ranks = self.bounds.ranks(zset, self.order);
-        let Ok(offset) = usize::try_from(self.offset) else { return 0..0 };
-        let left = ranks.len().saturating_sub(offset);
+        let left = match usize::try_from(self.offset) {
+            Ok(offset) => ranks.len().saturating_sub(offset),
+            // In a skiplist, and only there, a negative offset counts from the end: oddly so, but as clients see it.
+            Err(_) if zset.kind() == Kind::ZsetSkiplist => {
+                usize::try_from(self.offset.unsigned_abs()).ok().filter(|&left| left <= ranks.len()).unwrap_or(0)
+            }
+            Err(_) => 0,
+        };
         let count = usize::try_from(self.count).map_or(left, |count| count.min(left));
         match self.order {
             Order::Ascending => {
@@ -240,13 +247,13 @@ fn read(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, syntax: Syntax) -> R
 /// ZRANGESTORE dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]
 pub(super) fn zrangestore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let query = Query::parse(args, 3, Syntax { by: None, order: None, with_scores: false })?;
-    let (destination, source) = (args.get(1), args.get(2));
+    let source = args.get(2);
     let members: Vec<(Cow<'_, [u8]>, f64)> = match ctx.read_as::<Zset>(source)? {
         Some(zset) => zset.range(query.ranks(zset)).map(|(member, score)| (member.to_vec().into(), score)).collect(),
         None => Vec::new(),
     };
     let result = Zset::of_members(&members, &ctx.env());
-    store(ctx, args, destination, result, reply);
+    store(ctx, args, &[source], result, reply);
     Ok(())
 }
 
@@ -291,7 +298,7 @@ fn remove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By) -> Result 
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
-        ctx.effect(args.words());
+        record(ctx, removed, args.words());
     }
     reply.integer(removed as i64);
     Ok(())
