@@ -322,14 +322,15 @@ fn change_text<R>(
     len_min: usize,
     change: impl FnOnce(&mut [u8]) -> (bool, R),
 ) -> Result<(bool, R)> {
-    let exists = ctx.string_mut(key)?.is_some();
-    if !exists {
-        ctx.set(key, Value::Raw(b""), Expiry::Never);
+    if let Some(mut held) = ctx.string_mut(key)? {
+        let grows = held.as_ref().text().len() < len_min;
+        let (changed, result) = held.update(|entry| entry.change_text(len_min, change));
+        return Ok((changed || grows, result));
     }
-    let mut held = ctx.string_mut(key)?.expect("it was there or has been made");
-    let grows = held.as_ref().text().len() < len_min;
-    let (changed, result) = held.update(|entry| entry.change_text(len_min, change));
-    Ok((changed || grows, result))
+    ctx.set(key, Value::Raw(b""), Expiry::Never);
+    let mut made = ctx.string_mut(key)?.expect("it has been set");
+    let (_, result) = made.update(|entry| entry.change_text(len_min, change));
+    Ok((true, result))
 }
 
 /// The string at a key that was looked up just now.
