@@ -300,7 +300,7 @@ impl Core {
                 self.sessions.close(conn, Close::Now);
             }
         }
-        self.sessions.pool.trim();
+        self.sessions.trim();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;

@@ -204,6 +204,18 @@ impl Ring {
         self.push(entry);
     }
 
+    /// No connection has an index from `end` on, and none of them sends.
+    pub fn forget_from(&mut self, end: usize) {
+        if end < self.sending.len() {
+            assert!(
+                self.sending[end..].iter().all(|sending| sending.buffer.is_empty()),
+                "a connection that is gone sends"
+            );
+            self.sending.truncate(end);
+            self.sending.shrink_to_fit();
+        }
+    }
+
     pub fn buffer(&self, buffer: &Buffer) -> &[u8] {
         self.buffers.bytes(buffer)
     }
