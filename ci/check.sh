@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What must hold before a change lands, and what a developer runs: tests, format, lints, conformance, a smoke of the
-# fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all of them.
+# What must hold before a change lands, and what a developer runs: tests, format, lints, the public suite, what COMMAND
+# says, stock clients and tools, a smoke of the fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
@@ -17,11 +17,24 @@ step_conformance() {
     python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards "$shards" "${units[@]}"
   done
 }
+step_commands() {
+  "$binary" --port 7390 --save '' > /dev/null 2>&1 &
+  local server=$! differs=0
+  timeout 10 bash -c 'until redis-cli -p 7390 ping > /dev/null 2>&1; do sleep 0.1; done'
+  python3 ci/compare_commands.py 127.0.0.1:7390 || differs=1
+  kill "$server"
+  wait "$server"
+  return "$differs"
+}
+step_clients() {
+  ci/clients/run.sh "$binary"
+  ci/stock_tools.sh "$binary"
+}
 step_fuzz() { ci/fuzz.sh; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance commands clients fuzz bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS
