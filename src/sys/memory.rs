@@ -176,6 +176,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         .cast()
     }
 
+    // SAFETY: as for the whole `impl`.
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(usable_size(size) as i64 - usable_size(layout.size()) as i64);
