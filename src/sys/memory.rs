@@ -155,6 +155,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         .cast()
     }
 
+    // SAFETY: as for the whole `impl`.
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         add(-(usable_size(layout.size()) as i64));
