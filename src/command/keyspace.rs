@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::ShardCtx;
-use super::error::{Error, Result};
+use super::error::{self, Error, Result};
 use super::generic::DB_OUT_OF_RANGE;
 use super::spec::*;
 use crate::base::glob;
@@ -342,5 +342,5 @@ impl<'a> ScanOptions<'a> {
 }
 
 fn unknown_type(name: &[u8]) -> Error {
-    Error::Dynamic([b"ERR unknown type name '", name, b"'"].concat().into())
+    Error::Dynamic([b"ERR unknown type name '", error::quoted(name), b"'"].concat().into())
 }
