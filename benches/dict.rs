@@ -11,8 +11,8 @@ use ahash::RandomState;
 use criterion::{BatchSize, Criterion, Throughput};
 use hashbrown::HashMap;
 use peristyle::data::dict::{Dict, Lookup};
-use peristyle::data::entry::{Entry, Value, ValueRef};
 use peristyle::sys::memory::CountingAllocator;
+use peristyle::data::entry::{Entry, TextRef, Value};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -87,12 +87,12 @@ fn keys(range: std::ops::Range<u64>) -> Vec<[u8; 16]> {
 
 /// A hit copies the value, as a reply does.
 fn get(dict: &Dict, hash: u64, key: &[u8], reply: &mut [u8; 256]) -> usize {
-    dict.get(hash, key).map_or(0, |entry| match entry.value() {
-        ValueRef::Bytes(bytes) => {
+    dict.get(hash, key).map_or(0, |entry| match entry.text() {
+        TextRef::Bytes(bytes) => {
             reply[..bytes.len()].copy_from_slice(bytes);
             bytes.len()
         }
-        ValueRef::Int(_) | ValueRef::Shared(_) => unreachable!("all values here are short strings"),
+        TextRef::Int(_) | TextRef::Shared(_) => unreachable!("all values here are short strings"),
     })
 }
 
@@ -182,7 +182,7 @@ fn writes(c: &mut Criterion) {
             for key in &order {
                 let slot = dict.get_mut(dict.hash(key), key);
                 slot.expect("present").update(|entry| {
-                    let ValueRef::Bytes(bytes) = entry.value() else { unreachable!("a string") };
+                    let TextRef::Bytes(bytes) = entry.as_ref().text() else { unreachable!("a string") };
                     let len = bytes.len();
                     entry.set_value(Value::Text(&VALUE[..len]));
                 });
@@ -269,7 +269,7 @@ fn report() {
             put(&mut dict, n, None);
             content += 16 + value(n).len();
         }
-        let entries: usize = dict.iter().map(|entry| entry.usable_bytes()).sum();
+        let entries: usize = dict.iter().map(|entry| entry.usable_bytes(0)).sum();
         let each = |bytes: usize| bytes as f64 / keys as f64;
         let (table, overhead) = (each(dict.usable_bytes()), each(entries + dict.usable_bytes() - content));
         println!("{keys} keys: {overhead:.2} bytes of overhead each, {table:.2} of them in the table");

@@ -2,18 +2,25 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use peristyle::base::crc::crc64;
-use peristyle::codec::dump::{dump_string, restore_string};
-
-/// An old version, which every later one reads.
-const RDB_VERSION: u16 = 9;
+use peristyle::base::rng::Rng;
+use peristyle::codec::rdb;
+use peristyle::config::Config;
+use peristyle::data::collection::Env;
+use peristyle::data::dump::{Restored, dump, restore};
+use peristyle::data::entry::{Entry, Value};
 
 fuzz_target!(|body: &[u8]| {
-    let _ = restore_string(body);
+    let (config, mut rng) = (Config::default(), Rng::new(1));
+    let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng };
+    let _ = restore(body, &mut env);
     // No mutation hits a checksum, so that the body has to be signed here.
-    let signed = [body, &RDB_VERSION.to_le_bytes()].concat();
-    let payload = [&signed[..], &crc64(0, &signed).to_le_bytes()].concat();
-    let Ok(text) = restore_string(&payload) else { return };
-    let again = dump_string(&text);
-    assert_eq!(restore_string(&again).expect("our own payload"), text);
+    let mut payload = body.to_vec();
+    rdb::seal(&mut payload);
+    let Ok(restored) = restore(&payload, &mut env) else { return };
+    let value = match restored {
+        Restored::Text(ref text) => Value::Text(text),
+        Restored::Collection(collection) => Value::Collection(collection),
+    };
+    let again = dump(Entry::new(b"key", value, None, 0).as_ref());
+    restore(&again, &mut env).expect("our own payload");
 });

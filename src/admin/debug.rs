@@ -3,11 +3,10 @@
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part, downcast};
 use super::write_help;
 use crate::base::number::{parse_f64, parse_i64};
-use crate::codec::dump::dump_string;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
-use crate::data::entry::ValueRef;
+use crate::data::dump;
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
 
@@ -86,11 +85,7 @@ fn object_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     ctx.db = parse_i64(&words[1]).expect("written by `debug`") as usize;
     let now = ctx.now;
     let text: Option<String> = ctx.peek(&words[0]).map(|entry| {
-        let payload = match entry.value() {
-            ValueRef::Int(n) => dump_string(n.to_string().as_bytes()),
-            ValueRef::Bytes(text) => dump_string(text),
-            ValueRef::Shared(text) => dump_string(text),
-        };
+        let payload = dump::dump(entry);
         // Without the type in front, version and checksum behind.
         let serialized = payload.len() - 1 - 10;
         let idle = access::idle_s(entry.access(), now);

@@ -102,22 +102,24 @@ fn memory(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
     Ok(Outcome::Done)
 }
 
+/// Elements whose average stands for all of a large collection, as in Redis.
+const SAMPLES_DEFAULT: i64 = 5;
+
 /// MEMORY USAGE key [SAMPLES count]
 fn usage(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
-    match args.from(3) {
-        [] => {}
-        [samples, count] if samples.eq_ignore_ascii_case(b"SAMPLES") => {
-            // A string is measured, not sampled.
-            match parse_i64(count) {
-                None => return Err(Error::NotAnInteger),
-                Some(count) if count < 0 => return Err(Error::Syntax),
-                Some(_) => {}
-            }
-        }
+    let samples = match args.from(3) {
+        [] => SAMPLES_DEFAULT,
+        [samples, count] if samples.eq_ignore_ascii_case(b"SAMPLES") => match parse_i64(count) {
+            None => return Err(Error::NotAnInteger),
+            Some(count) if count < 0 => return Err(Error::Syntax),
+            Some(count) => count,
+        },
         _ => return Err(Error::Syntax),
-    }
+    };
     // The shard that has the key need not be the client's.
-    let words = vec![args.get(2).to_vec(), ctx.session().db.to_string().into_bytes()];
+    let numbers = [ctx.session().db as i64, samples];
+    let numbers = numbers.map(|number| number.to_string().into_bytes());
+    let words = std::iter::once(args.get(2).to_vec()).chain(numbers).collect();
     Ok(Outcome::Everywhere(Everywhere { part: usage_here, words, merge: write_usage }))
 }
 
@@ -125,8 +127,9 @@ fn usage_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     if ctx.slots.shard_of(&words[0]) != ctx.id {
         return Box::new(None::<usize>);
     }
-    ctx.shard.ctx.db = parse_i64(&words[1]).expect("written by `usage`") as usize;
-    Box::new(memory_usage(&mut ctx.shard.ctx, &words[0]))
+    let number = |index: usize| parse_i64(&words[index]).expect("written by `usage`") as usize;
+    ctx.shard.ctx.db = number(1);
+    Box::new(memory_usage(&mut ctx.shard.ctx, &words[0], number(2)))
 }
 
 fn write_usage(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {

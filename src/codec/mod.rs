@@ -1,3 +1,3 @@
 //! Level 1: formats of bytes that outlive a process or cross to another one.
 
-pub mod dump;
+pub mod rdb;

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 
 use super::effect::Journal;
-use super::error::Result;
+use super::error::{Error, Result};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::base::rng::Rng;
 use crate::config::Config;
+use crate::data::collection::{CollectionType, Env};
 use crate::data::dict::{Lookup, OccupiedMut, Position};
-use crate::data::entry::{Entry, EntryRef, Kind, Value, ValueRef};
+use crate::data::dump;
+use crate::data::entry::{Entry, EntryRef, TextRef, Value, ValueRef};
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 use crate::keyspace::expire::{self, ActiveExpire};
@@ -75,6 +77,11 @@ impl ShardCtx {
             no_touch: false,
             hashed: (0, 0, 0),
         }
+    }
+
+    /// What a collection may look at.
+    pub fn env(&mut self) -> Env<'_> {
+        Env { config: &self.config, seeds: self.keyspace.seeds(), now_ms: self.now.unix_ms, rng: &mut self.rng }
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -148,12 +155,12 @@ impl ShardCtx {
     }
 
     /// The string at a key that is read, or WRONGTYPE.
-    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<TextRef<'_>>> {
         self.read(key).map(string_of).transpose()
     }
 
     /// The string at a key that is going to be changed, or WRONGTYPE.
-    pub fn write_string(&mut self, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+    pub fn write_string(&mut self, key: &[u8]) -> Result<Option<TextRef<'_>>> {
         self.lookup_write(key).map(string_of).transpose()
     }
 
@@ -174,6 +181,67 @@ impl ShardCtx {
         Ok(Some(occupied))
     }
 
+    /// The collection at a key that is read, or WRONGTYPE.
+    pub fn read_as<T: CollectionType>(&mut self, key: &[u8]) -> Result<Option<&T>> {
+        self.read(key).map(collection_of).transpose()
+    }
+
+    /// The collection at a key that is going to be changed, or WRONGTYPE.
+    pub fn write_as<T: CollectionType>(&mut self, key: &[u8]) -> Result<Option<&T>> {
+        self.lookup_write(key).map(collection_of).transpose()
+    }
+
+    /// Lets `change` modify the collection at a key, which is removed when that leaves it empty. `None` if there is no
+    /// such key; WRONGTYPE if it holds something else.
+    pub fn change<T: CollectionType, R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
+    ) -> Result<Option<R>> {
+        if self.write_as::<T>(key)?.is_none() {
+            return Ok(None);
+        }
+        let hash = self.hash_of(key);
+        let seeds = self.keyspace.seeds();
+        let ShardCtx { keyspace, config, rng, now, lazyfree, .. } = self;
+        let mut env = Env { config, seeds, now_ms: now.unix_ms, rng };
+        let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        let (result, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let value = T::of_mut(collection).expect("the type was looked at");
+                let result = change(value, &mut env);
+                (result, value.is_empty() && !T::LIVES_EMPTY)
+            })
+        });
+        if is_gone {
+            lazyfree.free(occupied.remove());
+        }
+        Ok(Some(result))
+    }
+
+    /// The same, beginning with an empty collection if there is no such key.
+    pub fn change_or_create<T: CollectionType, R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
+    ) -> Result<R> {
+        if self.write_as::<T>(key)?.is_some() {
+            return self.change(key, change).map(|result| result.expect("the key was looked up"));
+        }
+        let mut value = T::empty();
+        let result = change(&mut value, &mut self.env());
+        if !value.is_empty() || T::LIVES_EMPTY {
+            self.put_value(key, Value::Collection(value.into()));
+        }
+        Ok(result)
+    }
+
+    /// Puts a value under a key that does not exist, without expiry; the command records the effect.
+    pub fn put_value(&mut self, key: &[u8], value: Value<'_>) {
+        let access = access::initial(self.now, &self.config);
+        self.put_entry(key, Entry::new(key, value, None, access));
+    }
+
     /// Sets a key, whatever it held, in one lookup. Allocates nothing if the new value fits where the old one was.
     pub fn set(&mut self, key: &[u8], value: Value<'_>, expiry: Expiry) {
         let hash = self.hash_of(key);
@@ -191,8 +259,10 @@ impl ShardCtx {
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
                 }
+                let lazyfree = &mut self.lazyfree;
                 occupied.update(|entry| {
                     let kept = if expiry == Expiry::Keep && !expired { entry.expire_at_ms() } else { expire_at_ms };
+                    lazyfree.empty(entry);
                     entry.set_value_and_expire(value, kept);
                 });
             }
@@ -201,7 +271,9 @@ impl ShardCtx {
 
     /// Removes a key: whether it was there.
     pub fn delete(&mut self, key: &[u8]) -> bool {
-        self.take(key).is_some()
+        let Some(entry) = self.take(key) else { return false };
+        self.lazyfree.free(entry);
+        true
     }
 
     /// Takes the entry of a key out.
@@ -250,17 +322,32 @@ impl ShardCtx {
 
     /// Puts an entry under a key that does not exist, and records it.
     pub fn insert_entry(&mut self, key: &[u8], entry: Entry) {
-        let mut digits = itoa::Buffer::new();
-        let text = match entry.value() {
-            ValueRef::Int(n) => digits.format(n).as_bytes(),
-            ValueRef::Bytes(bytes) => bytes,
-            ValueRef::Shared(bytes) => bytes,
-        };
-        match entry.expire_at_ms() {
-            None => self.effect(&[b"SET", key, text]),
-            Some(at) => self.effect(&[b"SET", key, text, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]),
-        }
+        self.value_effect(key, entry.as_ref());
         self.put_entry(key, entry);
+    }
+
+    /// Records what makes a key that does not exist hold this entry.
+    pub fn value_effect(&mut self, key: &[u8], entry: EntryRef<'_>) {
+        if !self.journal.is_recording() {
+            return self.effect(&[]);
+        }
+        let mut digits = itoa::Buffer::new();
+        let at_ms = entry.expire_at_ms();
+        match entry.value() {
+            ValueRef::Text(text) => {
+                let mut text_digits = itoa::Buffer::new();
+                let text = text.bytes(&mut text_digits);
+                match at_ms {
+                    None => self.effect(&[b"SET", key, text]),
+                    Some(at) => self.effect(&[b"SET", key, text, b"PXAT", digits.format(at).as_bytes()]),
+                }
+            }
+            ValueRef::Collection(_) => {
+                let payload = dump::dump(entry);
+                let at = digits.format(at_ms.unwrap_or(0)).as_bytes();
+                self.effect(&[b"RESTORE", key, at, &payload, b"ABSTTL"]);
+            }
+        }
     }
 
     /// Puts an entry under a key that does not exist; the command records the effect.
@@ -284,10 +371,11 @@ impl ShardCtx {
     /// A slice of active expiry: removes up to `keys_max` keys that are due.
     pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
         let word = self.expired_word();
-        let ShardCtx { keyspace, active_expire, journal, stats, .. } = self;
-        active_expire.slice(keyspace, self.now, keys_max, |db, key| {
+        let ShardCtx { keyspace, active_expire, journal, stats, lazyfree, .. } = self;
+        active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
             stats.expired += 1;
-            journal.uncounted(db, &[word, key]);
+            journal.uncounted(db, &[word, entry.key()]);
+            lazyfree.free(entry);
         })
     }
 
@@ -312,7 +400,9 @@ impl ShardCtx {
 
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
-        self.keyspace.db_mut(self.db).remove(hash, key);
+        if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {
+            self.lazyfree.free(entry);
+        }
         self.stats.expired += 1;
         self.journal.uncounted(self.db, &[self.expired_word(), key]);
     }
@@ -322,8 +412,17 @@ fn expired_word(config: &Config) -> &'static [u8] {
     if config.lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" }
 }
 
-fn string_of(entry: EntryRef<'_>) -> Result<ValueRef<'_>> {
-    match entry.kind() {
-        Kind::StringInt | Kind::StringEmbstr | Kind::StringRaw => Ok(entry.value()),
+#[inline]
+fn string_of(entry: EntryRef<'_>) -> Result<TextRef<'_>> {
+    match entry.value() {
+        ValueRef::Text(text) => Ok(text),
+        ValueRef::Collection(_) => Err(Error::WrongType),
+    }
+}
+
+fn collection_of<T: CollectionType>(entry: EntryRef<'_>) -> Result<&T> {
+    match entry.value() {
+        ValueRef::Collection(collection) => T::of(collection).ok_or(Error::WrongType),
+        ValueRef::Text(_) => Err(Error::WrongType),
     }
 }

@@ -25,6 +25,11 @@ impl Journal {
         self.recorder.get_or_insert_default();
     }
 
+    /// Someone consumes effects: words that are costly to make are wanted.
+    pub fn is_recording(&self) -> bool {
+        self.recorder.is_some()
+    }
+
     pub fn take(&mut self) -> Vec<Effect> {
         self.recorder.as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -9,8 +9,8 @@ use super::ctx::{Expiry, ShardCtx};
 use super::error::{self, Error, Result};
 use super::spec::*;
 use crate::base::crc::key_slot;
-use crate::codec::dump::{DumpError, dump_string, restore_string};
-use crate::data::entry::{Value, ValueRef};
+use crate::data::dump::{self, DumpError, Restored};
+use crate::data::entry::Value;
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
 
@@ -818,19 +818,17 @@ const OBJECT_HELP: &[&str] = &[
 ];
 
 /// What a key costs, MEMORY USAGE: its entry and the place of that in the table.
-pub fn memory_usage(ctx: &mut ShardCtx, key: &[u8]) -> Option<usize> {
+pub fn memory_usage(ctx: &mut ShardCtx, key: &[u8], samples: usize) -> Option<usize> {
     /// A bucket of the table is a cache line of 64 bytes with nine places, eight of them in use in the long run.
     const PLACE_BYTES: usize = 8;
-    ctx.peek(key).map(|entry| entry.usable_bytes() + PLACE_BYTES)
+    ctx.peek(key).map(|entry| entry.usable_bytes(samples) + PLACE_BYTES)
 }
 
 /// DUMP key
 fn dump(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    match ctx.read_string(args.get(1))? {
+    match ctx.read(args.get(1)) {
+        Some(entry) => reply.bulk(&dump::dump(entry)),
         None => reply.null(),
-        Some(ValueRef::Int(n)) => reply.bulk(&dump_string(itoa::Buffer::new().format(n).as_bytes())),
-        Some(ValueRef::Bytes(text)) => reply.bulk(&dump_string(text)),
-        Some(ValueRef::Shared(text)) => reply.bulk(&dump_string(text)),
     }
     Ok(())
 }
@@ -846,7 +844,7 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if ttl_ms < 0 {
         return Err(Error::Text("ERR Invalid TTL value, must be >= 0"));
     }
-    let text = restore_string(args.get(3)).map_err(|error| match error {
+    let restored = dump::restore(args.get(3), &mut ctx.env()).map_err(|error| match error {
         DumpError::VersionOrChecksum => Error::Text("ERR DUMP payload version or checksum are wrong"),
         DumpError::Format => Error::Text("ERR Bad data format"),
     })?;
@@ -860,7 +858,11 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    ctx.set(key, Value::Text(&text), expire_at_ms.map_or(Expiry::Never, Expiry::At));
+    let value = match restored {
+        Restored::Text(ref text) => Value::Text(text),
+        Restored::Collection(collection) => Value::Collection(collection),
+    };
+    ctx.set(key, value, expire_at_ms.map_or(Expiry::Never, Expiry::At));
     if let Some(access) = options.access(ctx) {
         ctx.peek(key).expect("the key was set").set_access(access);
     }

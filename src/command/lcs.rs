@@ -6,7 +6,6 @@
 use super::args::Args;
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
-use super::string::text_of;
 use crate::resp::reply::Reply;
 
 struct Options {
@@ -55,7 +54,7 @@ pub(super) fn lcs(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result 
 /// A copy, because the second string is looked up while the first is in use.
 fn text_at(ctx: &mut ShardCtx, key: &[u8]) -> Result<Vec<u8>> {
     let value = ctx.read_string(key).map_err(|_| Error::Text("ERR The specified keys must contain string values"))?;
-    Ok(value.map_or_else(Vec::new, |value| text_of(value, &mut itoa::Buffer::new()).to_vec()))
+    Ok(value.map_or_else(Vec::new, |value| value.bytes(&mut itoa::Buffer::new()).to_vec()))
 }
 
 impl Options {

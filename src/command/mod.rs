@@ -1,17 +1,26 @@
 //! Level 4: commands: what each is (`spec`, `keys`) and, by family, what it does to the keys of one shard.
 
 pub mod args;
+pub mod bits;
 pub mod ctx;
 pub mod effect;
 pub mod error;
 pub mod generic;
+pub mod geo;
+pub mod hash;
+pub mod hll;
 pub mod keys;
 pub mod keyspace;
 mod lcs;
+pub mod list;
+pub mod set;
+pub mod sort;
 pub mod spec;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod zset;
 
 use crate::resp::reply::Reply;
 use args::Args;

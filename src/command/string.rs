@@ -1,7 +1,7 @@
 //! Commands on strings, all but LCS.
 //!
 //! A string is an integer, bytes in its entry, or a large buffer taken over from the network; handlers see the
-//! difference only through [`ValueRef`] and hand new values over as [`Value`]. Plain GET and SET come first in their
+//! difference only through [`TextRef`] and hand new values over as [`Value`]. Plain GET and SET come first in their
 //! paths, look the key up once, and allocate nothing for a key that exists.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::lcs::lcs;
 use super::spec::*;
 use crate::base::long_double::LongDouble;
 use crate::base::number;
-use crate::data::entry::{Value, ValueRef};
+use crate::data::entry::{TextRef, Value};
 use crate::resp::reply::Reply;
 
 /// What the rows of this family have in common.
@@ -400,7 +400,7 @@ fn append(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let limit = ctx.config.proto_max_bulk_len;
     let length = match ctx.string_mut(key)? {
         Some(mut held) => {
-            let length = checked_length(held.value().len(), tail.len(), limit)?;
+            let length = checked_length(held.as_ref().text().len(), tail.len(), limit)?;
             held.update(|entry| entry.append(tail));
             length
         }
@@ -478,7 +478,7 @@ fn getrange(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let (start, end) = (args.integer(2)?, args.integer(3)?);
     let mut digits = itoa::Buffer::new();
     let text = match ctx.read_string(args.get(1))? {
-        Some(value) => text_of(value, &mut digits),
+        Some(value) => value.bytes(&mut digits),
         None => b"",
     };
     reply.bulk(&text[range_of(start, end, text.len())]);
@@ -515,7 +515,7 @@ fn incrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     };
     let sum = match ctx.string_mut(key)? {
         Some(mut held) => {
-            let sum = increment(text_of(held.value(), &mut itoa::Buffer::new()))?;
+            let sum = increment(held.as_ref().text().bytes(&mut itoa::Buffer::new()))?;
             held.update(|entry| entry.set_value(Value::Plain(sum.as_bytes())));
             sum
         }
@@ -584,9 +584,7 @@ fn set(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         When::Always => true,
         When::IfAbsent => ctx.lookup_write(key).is_none(),
         When::IfPresent => ctx.lookup_write(key).is_some(),
-        When::IfEqual(text) => {
-            ctx.write_string(key)?.is_some_and(|held| text_of(held, &mut itoa::Buffer::new()) == text)
-        }
+        When::IfEqual(text) => ctx.write_string(key)?.is_some_and(|held| held.bytes(&mut itoa::Buffer::new()) == text),
     };
     if stores {
         store_with(ctx, args, options.ttl, expire_at_ms);
@@ -624,12 +622,12 @@ fn setrange(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let offset = usize::try_from(offset).map_err(|_| Error::Text("ERR offset is out of range"))?;
     let limit = ctx.config.proto_max_bulk_len;
     let length = match ctx.string_mut(key)? {
-        Some(held) if patch.is_empty() => return reply_length(held.value().len(), reply),
+        Some(held) if patch.is_empty() => return reply_length(held.as_ref().text().len(), reply),
         None if patch.is_empty() => return reply_length(0, reply),
         Some(mut held) => {
             let end = checked_length(offset, patch.len(), limit)?;
             held.update(|entry| entry.set_range(offset, patch));
-            end.max(held.value().len())
+            end.max(held.as_ref().text().len())
         }
         None => {
             let end = checked_length(offset, patch.len(), limit)?;
@@ -653,21 +651,12 @@ fn reply_length(length: usize, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn reply_value(value: Option<ValueRef<'_>>, reply: &mut Reply) {
+fn reply_value(value: Option<TextRef<'_>>, reply: &mut Reply) {
     match value {
-        Some(ValueRef::Int(n)) => reply.bulk_integer(n),
-        Some(ValueRef::Bytes(bytes)) => reply.bulk(bytes),
-        Some(ValueRef::Shared(bytes)) => reply.bulk(bytes),
+        Some(TextRef::Int(n)) => reply.bulk_integer(n),
+        Some(TextRef::Bytes(bytes)) => reply.bulk(bytes),
+        Some(TextRef::Shared(bytes)) => reply.bulk(bytes),
         None => reply.null(),
-    }
-}
-
-/// A string as clients see it; `digits` is where an integer is written.
-pub(super) fn text_of<'a>(value: ValueRef<'a>, digits: &'a mut itoa::Buffer) -> &'a [u8] {
-    match value {
-        ValueRef::Int(n) => digits.format(n).as_bytes(),
-        ValueRef::Bytes(bytes) => bytes,
-        ValueRef::Shared(bytes) => bytes,
     }
 }
 
@@ -729,7 +718,7 @@ fn increment(ctx: &mut ShardCtx, args: &Args, by: i64, reply: &mut Reply) -> Res
     let key = args.get(1);
     let sum = match ctx.string_mut(key)? {
         Some(mut held) => {
-            let sum = integer_of(held.value())?.checked_add(by).ok_or(Error::Overflow)?;
+            let sum = integer_of(held.as_ref().text())?.checked_add(by).ok_or(Error::Overflow)?;
             held.update(|entry| entry.set_value(Value::Int(sum)));
             sum
         }
@@ -743,11 +732,11 @@ fn increment(ctx: &mut ShardCtx, args: &Args, by: i64, reply: &mut Reply) -> Res
     Ok(())
 }
 
-fn integer_of(value: ValueRef) -> Result<i64> {
+fn integer_of(value: TextRef) -> Result<i64> {
     match value {
-        ValueRef::Int(n) => Ok(n),
-        ValueRef::Bytes(text) => number::parse_i64(text).ok_or(Error::NotAnInteger),
-        ValueRef::Shared(_) => Err(Error::NotAnInteger),
+        TextRef::Int(n) => Ok(n),
+        TextRef::Bytes(text) => number::parse_i64(text).ok_or(Error::NotAnInteger),
+        TextRef::Shared(_) => Err(Error::NotAnInteger),
     }
 }
 

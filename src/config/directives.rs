@@ -185,7 +185,7 @@ directives! {
     crash_memcheck_enabled: bool = true, "crash-memcheck-enabled", Mutable, TYPE, NO_CRASH_HOOKS;
     use_exit_on_panic: bool = false, "use-exit-on-panic", Hidden, TYPE, NO_CRASH_HOOKS;
     watchdog_period: u32 = 0, "watchdog-period", Hidden, int_from(0), Inert("slices are bounded, and INFO shows the longest");
-    locale_collate: String = none(), "locale-collate", Mutable, TEXT, Awaits(Collections);
+    locale_collate: String = none(), "locale-collate", Mutable, TEXT, Honoured;
     availability_zone: String = none(), "availability-zone", Mutable, TEXT, Honoured;
     extended_redis_compatibility: bool = false, "extended-redis-compatibility", Mutable, TYPE, Inert("Redis's names are the only ones");
 
@@ -210,7 +210,7 @@ directives! {
     lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Awaits(Eviction);
     lazyfree_lazy_expire: bool = false, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
     lazyfree_lazy_server_del: bool = false, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
-    lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Awaits(Collections);
+    lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;
     lazyfree_lazy_user_flush: bool = false, "lazyfree-lazy-user-flush", Mutable, TYPE, Honoured;
     hz: u32 = 10, "hz", Mutable, int_from(0), NO_CLOCK_TICK;
     dynamic_hz: bool = true, "dynamic-hz", Mutable, TYPE, NO_CLOCK_TICK;
@@ -235,18 +235,18 @@ directives! {
     propagation_error_behavior: PropagationError = PropagationError::Ignore, "propagation-error-behavior", Mutable, TYPE, NO_FAILING_EFFECTS;
 
     // Encodings of collections.
-    hash_max_listpack_entries: u64 = 512, "hash-max-listpack-entries" | "hash-max-ziplist-entries", Mutable, long_from(0), Awaits(Collections);
-    hash_max_listpack_value: u64 = 64, "hash-max-listpack-value" | "hash-max-ziplist-value", Mutable, bytes_from(0), Awaits(Collections);
-    list_max_listpack_size: i32 = -2, "list-max-listpack-size" | "list-max-ziplist-size", Mutable, int_from(i32::MIN as i128), Awaits(Collections);
-    list_compress_depth: u32 = 0, "list-compress-depth", Mutable, int_from(0), Awaits(Collections);
-    set_max_intset_entries: u64 = 512, "set-max-intset-entries", Mutable, long_from(0), Awaits(Collections);
-    set_max_listpack_entries: u64 = 128, "set-max-listpack-entries", Mutable, long_from(0), Awaits(Collections);
-    set_max_listpack_value: u64 = 64, "set-max-listpack-value", Mutable, long_from(0), Awaits(Collections);
-    zset_max_listpack_entries: u64 = 128, "zset-max-listpack-entries" | "zset-max-ziplist-entries", Mutable, long_from(0), Awaits(Collections);
-    zset_max_listpack_value: u64 = 64, "zset-max-listpack-value" | "zset-max-ziplist-value", Mutable, bytes_from(0), Awaits(Collections);
-    hll_sparse_max_bytes: u64 = 3000, "hll-sparse-max-bytes", Mutable, bytes_from(0), Awaits(Collections);
-    stream_node_max_bytes: u64 = 4096, "stream-node-max-bytes", Mutable, bytes_from(0), Awaits(Collections);
-    stream_node_max_entries: u64 = 100, "stream-node-max-entries", Mutable, long_from(0), Awaits(Collections);
+    hash_max_listpack_entries: u64 = 512, "hash-max-listpack-entries" | "hash-max-ziplist-entries", Mutable, long_from(0), Honoured;
+    hash_max_listpack_value: u64 = 64, "hash-max-listpack-value" | "hash-max-ziplist-value", Mutable, bytes_from(0), Honoured;
+    list_max_listpack_size: i32 = -2, "list-max-listpack-size" | "list-max-ziplist-size", Mutable, int_from(i32::MIN as i128), Honoured;
+    list_compress_depth: u32 = 0, "list-compress-depth", Mutable, int_from(0), Honoured;
+    set_max_intset_entries: u64 = 512, "set-max-intset-entries", Mutable, long_from(0), Honoured;
+    set_max_listpack_entries: u64 = 128, "set-max-listpack-entries", Mutable, long_from(0), Honoured;
+    set_max_listpack_value: u64 = 64, "set-max-listpack-value", Mutable, long_from(0), Honoured;
+    zset_max_listpack_entries: u64 = 128, "zset-max-listpack-entries" | "zset-max-ziplist-entries", Mutable, long_from(0), Honoured;
+    zset_max_listpack_value: u64 = 64, "zset-max-listpack-value" | "zset-max-ziplist-value", Mutable, bytes_from(0), Honoured;
+    hll_sparse_max_bytes: u64 = 3000, "hll-sparse-max-bytes", Mutable, bytes_from(0), Honoured;
+    stream_node_max_bytes: u64 = 4096, "stream-node-max-bytes", Mutable, bytes_from(0), Honoured;
+    stream_node_max_entries: u64 = 100, "stream-node-max-entries", Mutable, long_from(0), Honoured;
 
     // Persistence.
     save: Vec<SavePoint> = default_save_points(), "save", Mutable, WORDS, Awaits(Persistence);

@@ -363,6 +363,17 @@ impl Dict {
     }
 }
 
+impl Clone for Dict {
+    /// Copies of all entries, in a table with the same hash. O(n).
+    fn clone(&self) -> Dict {
+        let mut copy = Dict::with_hasher(self.hasher.clone(), self.expiry.base_ms);
+        for entry in self.iter() {
+            copy.insert(copy.hash(entry.key()), entry.copy_as(entry.key()));
+        }
+        copy
+    }
+}
+
 impl Drop for Dict {
     fn drop(&mut self) {
         while !self.clear_slice(usize::MAX) {}

@@ -24,6 +24,7 @@ use std::ptr::{self, NonNull};
 
 use bytes::Bytes;
 
+use super::collection::Collection;
 use super::size_class::allocation_size;
 
 /// Longest string with encoding `embstr`, as in Redis.
@@ -64,15 +65,45 @@ pub enum Kind {
     StringInt,
     StringEmbstr,
     StringRaw,
+    ListListpack,
+    ListQuicklist,
+    SetIntset,
+    SetListpack,
+    SetHashtable,
+    HashListpack,
+    HashHashtable,
+    ZsetListpack,
+    ZsetSkiplist,
+    Stream,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::StringInt, Kind::StringEmbstr, Kind::StringRaw];
+    /// By their numbers.
+    const ALL: [Kind; 13] = [
+        Kind::StringInt,
+        Kind::StringEmbstr,
+        Kind::StringRaw,
+        Kind::ListListpack,
+        Kind::ListQuicklist,
+        Kind::SetIntset,
+        Kind::SetListpack,
+        Kind::SetHashtable,
+        Kind::HashListpack,
+        Kind::HashHashtable,
+        Kind::ZsetListpack,
+        Kind::ZsetSkiplist,
+        Kind::Stream,
+    ];
 
     /// As TYPE answers it.
     pub fn type_name(self) -> &'static str {
         match self {
             Kind::StringInt | Kind::StringEmbstr | Kind::StringRaw => "string",
+            Kind::ListListpack | Kind::ListQuicklist => "list",
+            Kind::SetIntset | Kind::SetListpack | Kind::SetHashtable => "set",
+            Kind::HashListpack | Kind::HashHashtable => "hash",
+            Kind::ZsetListpack | Kind::ZsetSkiplist => "zset",
+            Kind::Stream => "stream",
         }
     }
 
@@ -82,6 +113,12 @@ impl Kind {
             Kind::StringInt => "int",
             Kind::StringEmbstr => "embstr",
             Kind::StringRaw => "raw",
+            Kind::ListListpack | Kind::SetListpack | Kind::HashListpack | Kind::ZsetListpack => "listpack",
+            Kind::ListQuicklist => "quicklist",
+            Kind::SetIntset => "intset",
+            Kind::SetHashtable | Kind::HashHashtable => "hashtable",
+            Kind::ZsetSkiplist => "skiplist",
+            Kind::Stream => "stream",
         }
     }
 
@@ -102,24 +139,44 @@ pub enum Value<'a> {
     Int(i64),
     /// A string as SET stores it, in a buffer that may be taken over: from `SHARED_LEN_MIN` on it is not copied.
     Shared(Bytes),
+    Collection(Collection),
 }
 
 /// What an entry holds, as a reader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
+    Text(TextRef<'a>),
+    Collection(&'a Collection),
+}
+
+/// A string, as a reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextRef<'a> {
     Int(i64),
     Bytes(&'a [u8]),
     Shared(&'a Bytes),
 }
 
-impl ValueRef<'_> {
+impl<'a> TextRef<'a> {
     /// The length of the string as a client sees it.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         match self {
-            ValueRef::Int(n) => itoa::Buffer::new().format(*n).len(),
-            ValueRef::Bytes(bytes) => bytes.len(),
-            ValueRef::Shared(bytes) => bytes.len(),
+            TextRef::Int(n) => itoa::Buffer::new().format(*n).len(),
+            TextRef::Bytes(bytes) => bytes.len(),
+            TextRef::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// As a client sees it; an integer's digits are put into `digits`.
+    pub fn bytes<'b>(self, digits: &'b mut itoa::Buffer) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            TextRef::Int(n) => digits.format(n).as_bytes(),
+            TextRef::Bytes(bytes) => bytes,
+            TextRef::Shared(bytes) => bytes,
         }
     }
 }
@@ -130,15 +187,17 @@ enum HeapValue {
     /// A growable string.
     Text(Vec<u8>),
     Shared(Bytes),
+    Collection(Collection),
 }
 
 impl HeapValue {
-    fn usable_bytes(&self) -> usize {
+    fn usable_bytes(&self, samples: usize) -> usize {
         /// The counter that `Bytes` keeps beside a buffer it shares.
         const SHARED_COUNTER_BYTES: usize = 24;
         let content = match self {
             HeapValue::Text(text) => allocation_size(text.capacity()),
             HeapValue::Shared(bytes) => allocation_size(bytes.len()) + allocation_size(SHARED_COUNTER_BYTES),
+            HeapValue::Collection(collection) => collection.usable_bytes(samples),
         };
         allocation_size(size_of::<HeapValue>()) + content
     }
@@ -167,6 +226,9 @@ impl Value<'_> {
             }
             // A small value would keep the whole buffer it came in alive.
             Value::Shared(bytes) => Value::Text(&bytes).lay_out(write),
+            Value::Collection(collection) => {
+                write(collection.kind(), Payload::Heap(Box::new(HeapValue::Collection(collection))))
+            }
         }
     }
 }
@@ -283,7 +345,34 @@ impl Entry {
     }
 
     pub fn usable_bytes(&self) -> usize {
-        self.as_ref().usable_bytes()
+        self.as_ref().usable_bytes(0)
+    }
+
+    /// The elements that dropping the entry frees one by one; 1 for a string.
+    pub fn free_effort(&self) -> usize {
+        match self.value() {
+            ValueRef::Text(_) => 1,
+            ValueRef::Collection(collection) => collection.free_effort(),
+        }
+    }
+
+    /// Lets `change` modify the collection that the entry holds; its encoding may become another one. Panics if the
+    /// entry holds a string.
+    pub fn change_collection<R>(&mut self, change: impl FnOnce(&mut Collection) -> R) -> R {
+        let Some(HeapValue::Collection(collection)) = self.heap_value_mut() else { panic!("the entry holds a string") };
+        let result = change(collection);
+        let kind = collection.kind();
+        let flags = self.as_ref().flags();
+        self.write_bytes(0, &[flags & !KIND_MASK | kind as u8]);
+        result
+    }
+
+    /// Takes the collection out of an entry; `None` if it holds a string.
+    pub fn into_collection(mut self) -> Option<Collection> {
+        match self.heap_value_mut() {
+            Some(HeapValue::Collection(collection)) => Some(std::mem::take(collection)),
+            _ => None,
+        }
     }
 
     /// Replaces the value; key, expiry and access bits stay.
@@ -339,13 +428,13 @@ impl Entry {
 
     /// Appends to a string; the encoding becomes `raw`, as in Redis.
     pub fn append(&mut self, tail: &[u8]) {
-        let len = self.value().len();
+        let len = self.as_ref().text().len();
         self.edit(len + tail.len(), |text| text[len..].copy_from_slice(tail));
     }
 
     /// Overwrites a string from `offset` on, growing it with zero bytes as needed; the encoding becomes `raw`.
     pub fn set_range(&mut self, offset: usize, patch: &[u8]) {
-        let len = self.value().len().max(offset + patch.len());
+        let len = self.as_ref().text().len().max(offset + patch.len());
         self.edit(len, |text| text[offset..offset + patch.len()].copy_from_slice(patch));
     }
 
@@ -360,11 +449,7 @@ impl Entry {
             return;
         }
         let mut digits = itoa::Buffer::new();
-        let old = match self.value() {
-            ValueRef::Int(n) => digits.format(n).as_bytes(),
-            ValueRef::Bytes(bytes) => bytes,
-            ValueRef::Shared(bytes) => bytes,
-        };
+        let old = self.as_ref().text().bytes(&mut digits);
         let expire_at_ms = self.expire_at_ms();
         if len <= INLINE_LEN_MAX {
             let mut text = [0; INLINE_LEN_MAX];
@@ -512,10 +597,11 @@ impl<'a> EntryRef<'a> {
     /// A copy under another key, with the same value, encoding, expiry and access bits. Large strings are shared.
     pub fn copy_as(self, key: &[u8]) -> Entry {
         let value = match (self.value(), self.kind()) {
-            (ValueRef::Int(n), _) => Value::Int(n),
-            (ValueRef::Shared(bytes), _) => Value::Shared(bytes.clone()),
-            (ValueRef::Bytes(bytes), Kind::StringRaw) => Value::Raw(bytes),
-            (ValueRef::Bytes(bytes), _) => Value::Plain(bytes),
+            (ValueRef::Text(TextRef::Int(n)), _) => Value::Int(n),
+            (ValueRef::Text(TextRef::Shared(bytes)), _) => Value::Shared(bytes.clone()),
+            (ValueRef::Text(TextRef::Bytes(bytes)), Kind::StringRaw) => Value::Raw(bytes),
+            (ValueRef::Text(TextRef::Bytes(bytes)), _) => Value::Plain(bytes),
+            (ValueRef::Collection(collection), _) => Value::Collection(collection.clone()),
         };
         Entry::new(key, value, self.expire_at_ms(), self.access())
     }
@@ -531,19 +617,28 @@ impl<'a> EntryRef<'a> {
     pub fn value(self) -> ValueRef<'a> {
         let at = self.value_at();
         match self.flags() & STORAGE_MASK {
-            STORAGE_INT => ValueRef::Int(i64::from_le_bytes(self.array(at))),
+            STORAGE_INT => ValueRef::Text(TextRef::Int(i64::from_le_bytes(self.array(at)))),
             STORAGE_INLINE => {
                 let len = self.inline_len(at);
-                ValueRef::Bytes(self.bytes(at + inline_header_len(len), len))
+                ValueRef::Text(TextRef::Bytes(self.bytes(at + inline_header_len(len), len)))
             }
             _ => {
                 let pointer = self.heap_pointer().expect("the third kind of storage");
                 // SAFETY: the pointer came from Box::into_raw, and the entry is borrowed for 'a.
                 match unsafe { &*pointer } {
-                    HeapValue::Text(text) => ValueRef::Bytes(text),
-                    HeapValue::Shared(bytes) => ValueRef::Shared(bytes),
+                    HeapValue::Text(text) => ValueRef::Text(TextRef::Bytes(text)),
+                    HeapValue::Shared(bytes) => ValueRef::Text(TextRef::Shared(bytes)),
+                    HeapValue::Collection(collection) => ValueRef::Collection(collection),
                 }
             }
+        }
+    }
+
+    /// The string that the entry holds. Panics if it holds a collection.
+    pub fn text(self) -> TextRef<'a> {
+        match self.value() {
+            ValueRef::Text(text) => text,
+            ValueRef::Collection(_) => panic!("the entry holds a collection"),
         }
     }
 
@@ -565,10 +660,11 @@ impl<'a> EntryRef<'a> {
         unsafe { self.pointer.as_ptr().add(ACCESS_AT).cast::<[u8; 3]>().write([bytes[0], bytes[1], bytes[2]]) }
     }
 
-    /// The memory that the entry takes, with all that it owns.
-    pub fn usable_bytes(self) -> usize {
+    /// The memory that the entry takes, with all that it owns; elements of a large collection by the average of
+    /// `samples` of them, or exactly if that is 0.
+    pub fn usable_bytes(self, samples: usize) -> usize {
         // SAFETY: the pointer came from Box::into_raw, and the entry is borrowed.
-        let heap = self.heap_pointer().map_or(0, |pointer| unsafe { &*pointer }.usable_bytes());
+        let heap = self.heap_pointer().map_or(0, |pointer| unsafe { &*pointer }.usable_bytes(samples));
         self.allocated() + heap
     }
 

@@ -1,5 +1,13 @@
 //! Level 2: the pure data structures. They know bytes and time, and never a command, a session or the disk.
 
+pub mod collection;
 pub mod dict;
+pub mod dump;
 pub mod entry;
+pub mod hash;
+pub mod list;
+pub mod listpack;
+pub mod set;
 pub mod size_class;
+pub mod stream;
+pub mod zset;

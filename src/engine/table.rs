@@ -1,5 +1,18 @@
 //! All commands on keys, by family: what scripts, replicas and recovery need, and nothing above it.
 
-use crate::command::{KeyRow, generic, keyspace, string};
+use crate::command::{KeyRow, bits, generic, geo, hash, hll, keyspace, list, set, sort, stream, string, zset};
 
-pub const FAMILIES: &[&[KeyRow]] = &[string::ROWS, generic::ROWS, keyspace::ROWS];
+pub const FAMILIES: &[&[KeyRow]] = &[
+    string::ROWS,
+    bits::ROWS,
+    hll::ROWS,
+    list::ROWS,
+    set::ROWS,
+    hash::ROWS,
+    zset::ROWS,
+    geo::ROWS,
+    stream::ROWS,
+    generic::ROWS,
+    sort::ROWS,
+    keyspace::ROWS,
+];

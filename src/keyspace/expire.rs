@@ -6,7 +6,7 @@
 
 use super::Keyspace;
 use crate::base::clock::Now;
-use crate::data::entry::EntryRef;
+use crate::data::entry::{Entry, EntryRef};
 
 /// Has the time of an entry passed? It lives through the millisecond of its expiry.
 #[inline]
@@ -48,7 +48,7 @@ impl ActiveExpire {
         keyspace: &mut Keyspace,
         now: Now,
         keys_max: usize,
-        mut expired: impl FnMut(usize, &[u8]),
+        mut expired: impl FnMut(usize, Entry),
     ) -> Progress {
         let mut progress = Progress { expired: 0, more: false };
         if !self.enabled {
@@ -58,7 +58,7 @@ impl ActiveExpire {
         for _ in 0..databases {
             let db = self.db;
             let left = keys_max - progress.expired;
-            let slice = keyspace.db_mut(db).expire_slice(now.unix_ms, left, |_| true, |entry| expired(db, entry.key()));
+            let slice = keyspace.db_mut(db).expire_slice(now.unix_ms, left, |_| true, |entry| expired(db, entry));
             progress.expired += slice.expired;
             // Whether this one has caught up or not: the keys of the next must not wait.
             self.db = (db + 1) % databases;

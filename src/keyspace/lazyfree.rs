@@ -1,15 +1,22 @@
-//! Frees detached tables a slice at a time, so that FLUSHALL ASYNC of a large keyspace holds nobody up.
+//! Frees detached tables and large collections a slice at a time, so that neither FLUSHALL ASYNC nor the end of a set of
+//! a million members holds anybody up.
 //!
 //! A stepper: it knows no clock; who drives it chooses how many entries fit into a slice.
 
 use std::collections::VecDeque;
 
+use crate::data::collection::Collection;
 use crate::data::dict::Dict;
+use crate::data::entry::Entry;
+
+/// A collection with no more allocations is freed at once: to queue it would cost as much. Redis draws the same line.
+const FREE_EFFORT_MIN: usize = 64;
 
 #[derive(Default)]
 pub struct LazyFree {
     tables: VecDeque<Dict>,
-    /// Entries freed since the start: INFO's `lazyfreed_objects`.
+    collections: VecDeque<Collection>,
+    /// Values freed since the start: INFO's `lazyfreed_objects`.
     pub freed: u64,
 }
 
@@ -21,9 +28,35 @@ impl LazyFree {
         }
     }
 
-    /// Frees up to `entries_max` entries; true if there are more.
+    /// Frees an entry that is in no table any more, later if it is large.
+    #[inline]
+    pub fn free(&mut self, entry: Entry) {
+        if entry.free_effort() > FREE_EFFORT_MIN {
+            self.collections.extend(entry.into_collection());
+        }
+    }
+
+    /// Takes a large value out of an entry whose value is about to be replaced.
+    #[inline]
+    pub fn empty(&mut self, entry: &mut Entry) {
+        if entry.free_effort() > FREE_EFFORT_MIN {
+            self.collections.push_back(entry.change_collection(std::mem::take));
+        }
+    }
+
+    /// Something waits to be freed.
+    pub fn is_pending(&self) -> bool {
+        !self.tables.is_empty() || !self.collections.is_empty()
+    }
+
+    /// Frees up to `entries_max` entries or elements; true if there are more.
     pub fn slice(&mut self, entries_max: usize) -> bool {
-        if let Some(table) = self.tables.front_mut() {
+        if let Some(collection) = self.collections.front_mut() {
+            if collection.free_slice(entries_max) {
+                self.collections.pop_front();
+                self.freed += 1;
+            }
+        } else if let Some(table) = self.tables.front_mut() {
             let before = table.len();
             let emptied = table.clear_slice(entries_max);
             self.freed += (before - table.len()) as u64;
@@ -31,12 +64,12 @@ impl LazyFree {
                 self.tables.pop_front();
             }
         }
-        !self.tables.is_empty()
+        self.is_pending()
     }
 
-    /// Entries waiting: INFO's `lazyfree_pending_objects`.
+    /// Values waiting: INFO's `lazyfree_pending_objects`.
     pub fn pending(&self) -> usize {
-        self.tables.iter().map(Dict::len).sum()
+        self.tables.iter().map(Dict::len).sum::<usize>() + self.collections.len()
     }
 
     /// Starts counting `freed` anew: CONFIG RESETSTAT.

@@ -26,6 +26,11 @@ impl Keyspace {
         Keyspace::new(self.dbs.len(), self.seeds, now_ms)
     }
 
+    /// Of the hash of keys, and of elements.
+    pub fn seeds(&self) -> [u64; 4] {
+        self.seeds.0
+    }
+
     pub fn databases(&self) -> usize {
         self.dbs.len()
     }

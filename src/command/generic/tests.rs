@@ -223,11 +223,11 @@ fn object_under_an_lfu_policy() {
 fn memory_usage_is_of_the_whole_key() {
     let mut shard = TestShard::new(FAMILIES);
     shard.run("SET k v");
-    assert_eq!(memory_usage(&mut shard.ctx, b"x"), None);
+    assert_eq!(memory_usage(&mut shard.ctx, b"x", 5), None);
     // Eight bytes of entry, eight of place.
-    assert_eq!(memory_usage(&mut shard.ctx, b"k"), Some(16));
+    assert_eq!(memory_usage(&mut shard.ctx, b"k", 5), Some(16));
     shard.command(&[&b"SET"[..], b"k", &[b'x'; 100_000]]);
-    assert!((100_000..140_000).contains(&memory_usage(&mut shard.ctx, b"k").expect("the key exists")));
+    assert!((100_000..140_000).contains(&memory_usage(&mut shard.ctx, b"k", 5).expect("the key exists")));
 }
 
 /// The payload of DUMP for the string "1" and what follows it, as valkey-server 8.0.1 writes it.

@@ -198,8 +198,8 @@ fn large_values_are_taken_over() {
     let large = Bytes::from(vec![b'x'; SHARED_LEN_MIN]);
     let shared = [(2, large.clone())];
     shard.run_args(&Args::with_shared(&[b"SET", b"k", &large], &shared));
-    match shard.ctx.peek(b"k").expect("k is set").value() {
-        ValueRef::Shared(held) => assert_eq!(held.as_ptr(), large.as_ptr()),
+    match shard.ctx.peek(b"k").expect("k is set").text() {
+        TextRef::Shared(held) => assert_eq!(held.as_ptr(), large.as_ptr()),
         other => panic!("copied: {other:?}"),
     }
     let length = SHARED_LEN_MIN as i64;
@@ -416,7 +416,7 @@ impl Model {
 fn state(shard: &TestShard, now_ms: i64) -> BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)> {
     let live = shard.ctx.keyspace.db(0).iter().filter(|entry| entry.expire_at_ms().is_none_or(|at_ms| at_ms >= now_ms));
     live.map(|entry| {
-        let text = text_of(entry.value(), &mut itoa::Buffer::new()).to_vec();
+        let text = entry.text().bytes(&mut itoa::Buffer::new()).to_vec();
         (entry.key().to_vec(), (text, entry.expire_at_ms()))
     })
     .collect()

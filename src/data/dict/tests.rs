@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::entry::{Value, ValueRef};
+use super::super::entry::{TextRef, Value};
 use super::expire::TICK_MS_LOG2;
 use super::scan::below;
 use super::*;
@@ -30,7 +30,7 @@ fn remove(dict: &mut Dict, key: &[u8]) -> Option<Entry> {
 }
 
 fn number(entry: EntryRef<'_>) -> i64 {
-    let ValueRef::Int(n) = entry.value() else { panic!("tests store integers") };
+    let TextRef::Int(n) = entry.text() else { panic!("tests store integers") };
     n
 }
 

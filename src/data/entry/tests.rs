@@ -14,10 +14,10 @@ struct Model {
 
 impl Model {
     fn of(entry: &Entry) -> Model {
-        let text = match entry.value() {
-            ValueRef::Int(n) => n.to_string().into_bytes(),
-            ValueRef::Bytes(bytes) => bytes.to_vec(),
-            ValueRef::Shared(bytes) => bytes.to_vec(),
+        let text = match entry.as_ref().text() {
+            TextRef::Int(n) => n.to_string().into_bytes(),
+            TextRef::Bytes(bytes) => bytes.to_vec(),
+            TextRef::Shared(bytes) => bytes.to_vec(),
         };
         Model {
             key: entry.key().to_vec(),
@@ -105,7 +105,7 @@ proptest! {
                     entry.set_value(Value::Shared(bytes.clone()));
                     model.set(&bytes);
                     if len >= SHARED_LEN_MIN {
-                        let ValueRef::Shared(held) = entry.value() else { panic!("copied") };
+                        let TextRef::Shared(held) = entry.as_ref().text() else { panic!("copied") };
                         prop_assert_eq!(held.as_ptr(), bytes.as_ptr());
                     }
                 }
@@ -135,7 +135,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(&Model::of(&entry), &model);
-            prop_assert_eq!(entry.value().len(), model.text.len());
+            prop_assert_eq!(entry.as_ref().text().len(), model.text.len());
             prop_assert!(entry.usable_bytes() >= model.key.len() + 6);
         }
     }
@@ -162,7 +162,7 @@ fn an_integer_is_updated_in_place() {
     let mut entry = Entry::new(b"counter", Value::Text(b"9"), None, 0);
     let before = address(&entry);
     entry.set_value(Value::Int(i64::MIN));
-    assert_eq!((entry.value(), address(&entry)), (ValueRef::Int(i64::MIN), before));
+    assert_eq!((entry.as_ref().text(), address(&entry)), (TextRef::Int(i64::MIN), before));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn an_append_to_a_shared_value_copies_it_first() {
     let mut entry = Entry::new(b"key", Value::Shared(bytes.clone()), None, 0);
     entry.append(b"tail");
     assert_eq!(bytes, vec![b's'; SHARED_LEN_MIN]);
-    assert_eq!(entry.value().len(), SHARED_LEN_MIN + 4);
+    assert_eq!(entry.as_ref().text().len(), SHARED_LEN_MIN + 4);
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! Commands on the bits of strings.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,5 @@
+//! Geo commands.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

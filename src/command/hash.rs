@@ -1,0 +1,5 @@
+//! Commands on hashes.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,5 @@
+//! HyperLogLog commands.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,5 @@
+//! Commands on lists.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

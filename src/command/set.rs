@@ -1,0 +1,5 @@
+//! Commands on sets.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,5 @@
+//! SORT and SORT_RO.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,5 @@
+//! Commands on streams.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

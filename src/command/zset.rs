@@ -1,0 +1,5 @@
+//! Commands on sorted sets.
+
+use super::KeyRow;
+
+pub const ROWS: &[KeyRow] = &[];

@@ -1,0 +1,106 @@
+//! A value made of elements: what the keyspace has to know of the collection types, and nothing of what is in them.
+//!
+//! Each type chooses its own representation (a listpack while it is small, then a table or a tree) and changes it where
+//! Redis does. A value of any type takes as much room as its smallest representation: what is large is behind a box.
+
+use super::entry::Kind;
+use super::hash::Hash;
+use super::list::List;
+use super::set::Set;
+use super::stream::Stream;
+use super::zset::Zset;
+use crate::base::rng::Rng;
+use crate::codec::rdb::Reader;
+use crate::config::Config;
+
+#[derive(Clone, Debug)]
+pub enum Collection {
+    List(List),
+    Set(Set),
+    Hash(Hash),
+    Zset(Zset),
+    Stream(Stream),
+}
+
+const _: () = assert!(size_of::<Collection>() <= 40, "small collections pay for the largest type");
+
+impl Default for Collection {
+    /// Nothing, in the place of a collection that was taken out.
+    fn default() -> Collection {
+        Collection::List(List::default())
+    }
+}
+
+/// What a collection may look at while it is changed.
+pub struct Env<'a> {
+    /// Thresholds of the encodings.
+    pub config: &'a Config,
+    /// Of the hash of its elements.
+    pub seeds: [u64; 4],
+    pub now_ms: i64,
+    pub rng: &'a mut Rng,
+}
+
+/// One type of collection.
+pub trait CollectionType: Sized + Into<Collection> {
+    /// Redis removes a key whose collection has become empty, but for streams.
+    const LIVES_EMPTY: bool = false;
+
+    fn of(collection: &Collection) -> Option<&Self>;
+    fn of_mut(collection: &mut Collection) -> Option<&mut Self>;
+    /// An empty one, as the first write makes it.
+    fn empty() -> Self;
+    fn is_empty(&self) -> bool;
+
+    /// The type byte of what `save` writes.
+    fn rdb_type(&self) -> u8;
+    /// Appends the value as an RDB file holds it, without its type byte.
+    fn save(&self, out: &mut Vec<u8>);
+    /// Reads what follows a type byte of this type's; `None` if it is malformed, whatever it is: nothing that comes in
+    /// this way may panic later.
+    fn load(rdb_type: u8, reader: &mut Reader<'_>, env: &mut Env<'_>) -> Option<Self>;
+}
+
+macro_rules! collection_types {
+    ($($name:ident),*) => {
+        $(impl From<$name> for Collection {
+            fn from(value: $name) -> Collection {
+                Collection::$name(value)
+            }
+        })*
+
+        impl Collection {
+            pub fn kind(&self) -> Kind {
+                match self { $(Collection::$name(value) => value.kind(),)* }
+            }
+
+            /// What it takes of the allocator, but for its own struct; the elements of a large one by the average of
+            /// `samples` of them, or exactly if that is 0.
+            pub fn usable_bytes(&self, samples: usize) -> usize {
+                match self { $(Collection::$name(value) => value.usable_bytes(samples),)* }
+            }
+
+            /// The type byte of what `save` writes.
+            pub fn rdb_type(&self) -> u8 {
+                match self { $(Collection::$name(value) => value.rdb_type(),)* }
+            }
+
+            /// Appends the value as an RDB file holds it, without its type byte.
+            pub fn save(&self, out: &mut Vec<u8>) {
+                match self { $(Collection::$name(value) => value.save(out),)* }
+            }
+
+            /// How many allocations its end frees, roughly.
+            pub fn free_effort(&self) -> usize {
+                match self { $(Collection::$name(value) => value.free_effort(),)* }
+            }
+
+            /// Frees up to `elements_max` elements; true when none is left. Nothing else is to be done with it then.
+            pub fn free_slice(&mut self, elements_max: usize) -> bool {
+                match self { $(Collection::$name(value) => value.free_slice(elements_max),)* }
+            }
+        }
+    };
+}
+
+collection_types!(List, Set, Hash, Zset, Stream);
