@@ -59,3 +59,6 @@ pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
+
+/// A command that draws elements with repetition (a negative count) draws so many at most: each is in the reply.
+pub const RANDOM_DRAWS_MAX: u64 = 1 << 27;

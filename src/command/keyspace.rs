@@ -270,7 +270,7 @@ fn shard_of(cursor: u64) -> ShardId {
 
 /// Redis's reading of a cursor: what is not a signed number in canonical form is left to `strtoull`, which takes leading
 /// space, zeros and signs, and reads a negative number modulo 2^64.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_cursor(text: &[u8]) -> Option<u64> {
     if let Some(cursor) = parse_i64(text) {
         return u64::try_from(cursor).ok();
     }
