@@ -26,7 +26,6 @@ ONLY_IN_VALKEY = {
 LATER_GROUPS = {
     "bitmap": "data types",
     "geo": "data types",
-    "hash": "data types",
     "hyperloglog": "data types",
     "list": "data types",
     "pubsub": "messages",

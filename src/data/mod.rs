@@ -11,4 +11,5 @@ pub mod listpack;
 pub mod set;
 pub mod size_class;
 pub mod stream;
+pub mod ziplist;
 pub mod zset;
