@@ -30,7 +30,6 @@ LATER_GROUPS = {
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
-    "sorted-set": "data types",
     "stream": "data types",
     "transactions": "transactions",
 }
@@ -40,6 +39,9 @@ LATER = {
     "acl|log": "users",
     "bgrewriteaof": "persistence",
     "bgsave": "persistence",
+    "bzmpop": "blocking",
+    "bzpopmax": "blocking",
+    "bzpopmin": "blocking",
     "client|pause": "transactions",
     "client|unpause": "transactions",
     "failover": "replication",
