@@ -674,6 +674,9 @@ impl Core {
 
     /// The shard on which all keys of a command lie.
     fn one_shard_of(&self, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+        if spec.reaches.is_some_and(|reaches| reaches(words)) {
+            return None;
+        }
         // A command whose keys cannot be found has an error to report, anywhere.
         let Ok(keys) = keys_of(spec, words) else { return Some(self.id) };
         let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));

@@ -59,3 +59,6 @@ pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
+
+/// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
+pub const FETCH_KEYS_MAX: usize = 1024;

@@ -350,6 +350,20 @@ pub fn keys_of_sort(words: &[&[u8]]) -> KeyRefs {
     keys
 }
 
+/// Does a SORT look up keys by a BY or GET pattern? Both name keys by an element in the place of the first `*`.
+pub fn sort_reaches(words: &[&[u8]]) -> bool {
+    let mut index = 2;
+    while index + 1 < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            b"LIMIT" => 3,
+            b"GET" | b"BY" if words[index + 1].contains(&b'*') => return true,
+            b"GET" | b"BY" | b"STORE" => 2,
+            _ => 1,
+        };
+    }
+    false
+}
+
 /// SORT_RO key [option ...]
 pub fn keys_of_sort_ro(_words: &[&[u8]]) -> KeyRefs {
     refs([(1, RO.and(ACCESS))])
