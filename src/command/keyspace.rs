@@ -10,10 +10,9 @@ use super::args::Args;
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
 use super::generic::DB_OUT_OF_RANGE;
+use super::scan::{Found, INVALID_CURSOR, Pattern, ScanOptions, Scanned, parse_cursor, reply_page};
 use super::spec::*;
-use crate::base::glob;
 use crate::base::ids::ShardId;
-use crate::base::number::parse_i64;
 use crate::data::entry::EntryRef;
 use crate::resp::reply::Reply;
 
@@ -238,24 +237,24 @@ const SHARD_MASK: u64 = (1 << 10) - 1;
 ///
 /// The walk goes through the shards one after the other. A cursor that none of them gave out is at its end.
 fn scan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let cursor = parse_cursor(args.get(1)).ok_or(Error::Text("ERR invalid cursor"))?;
-    let options = ScanOptions::parse(args)?;
-    let mut found = Vec::new();
+    let cursor = parse_cursor(args.get(1)).ok_or(INVALID_CURSOR)?;
+    let options = ScanOptions::parse(args, 2, Scanned::Keyspace)?;
+    let admits = |entry: EntryRef<'_>| {
+        options.type_name.is_none_or(|name| entry.kind().type_name() == name) && options.pattern.matches(entry.key())
+    };
+    let mut found = Found::default();
     let mut next = 0;
     if shard_of(cursor) == ctx.shard {
         let table_cursor = cursor & ((1 << TABLE_CURSOR_BITS) - 1);
         next = ctx.keyspace.db(ctx.db).scan(table_cursor, options.count, |entry| {
-            if options.admit(entry) && !ctx.is_expired(entry) {
+            if admits(entry) && !ctx.is_expired(entry) {
                 found.push(entry.key());
             }
         });
         let shard = if next == 0 { ctx.shard + 1 } else { ctx.shard };
         next = if shard == ctx.shards { 0 } else { (shard as u64) << TABLE_CURSOR_BITS | next };
     }
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found.len());
-    found.iter().for_each(|key| reply.bulk(key));
+    reply_page(reply, next, &found);
     Ok(())
 }
 
@@ -266,81 +265,4 @@ pub fn cursor_shard(cursor: &[u8]) -> Option<ShardId> {
 
 fn shard_of(cursor: u64) -> ShardId {
     (cursor >> TABLE_CURSOR_BITS & SHARD_MASK) as ShardId
-}
-
-/// Redis's reading of a cursor: what is not a signed number in canonical form is left to `strtoull`, which takes leading
-/// space, zeros and signs, and reads a negative number modulo 2^64.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
-    if let Some(cursor) = parse_i64(text) {
-        return u64::try_from(cursor).ok();
-    }
-    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
-    let text = &text[text.iter().take_while(|byte| is_space(byte)).count()..];
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] | digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let cursor = digits.iter().try_fold(0u64, |cursor, digit| {
-        let value = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        cursor.checked_mul(10)?.checked_add(value)
-    })?;
-    Some(if negative { cursor.wrapping_neg() } else { cursor })
-}
-
-/// A glob pattern; the one that all keys match is not tried on each.
-struct Pattern<'a>(Option<&'a [u8]>);
-
-impl<'a> Pattern<'a> {
-    fn new(pattern: &'a [u8]) -> Pattern<'a> {
-        Pattern(Some(pattern).filter(|pattern| !glob::matches_all(pattern)))
-    }
-
-    fn matches(&self, key: &[u8]) -> bool {
-        self.0.is_none_or(|pattern| glob::matches(pattern, key, false))
-    }
-}
-
-/// The types that SCAN's TYPE knows.
-const TYPE_NAMES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
-
-struct ScanOptions<'a> {
-    pattern: Pattern<'a>,
-    count: usize,
-    type_name: Option<&'static str>,
-}
-
-impl<'a> ScanOptions<'a> {
-    fn parse(args: &Args<'a>) -> Result<ScanOptions<'a>> {
-        let mut options = ScanOptions { pattern: Pattern(None), count: 10, type_name: None };
-        for index in (2..args.len()).step_by(2) {
-            if index + 1 == args.len() {
-                return Err(Error::Syntax);
-            }
-            let value = args.get(index + 1);
-            match args.get(index).to_ascii_uppercase().as_slice() {
-                b"COUNT" => match usize::try_from(args.integer(index + 1)?) {
-                    Ok(count @ 1..) => options.count = count,
-                    _ => return Err(Error::Syntax),
-                },
-                b"MATCH" => options.pattern = Pattern::new(value),
-                b"TYPE" => {
-                    let known = TYPE_NAMES.into_iter().find(|name| name.as_bytes().eq_ignore_ascii_case(value));
-                    options.type_name = Some(known.ok_or_else(|| unknown_type(value))?);
-                }
-                _ => return Err(Error::Syntax),
-            }
-        }
-        Ok(options)
-    }
-
-    fn admit(&self, entry: EntryRef<'_>) -> bool {
-        self.type_name.is_none_or(|name| entry.kind().type_name() == name) && self.pattern.matches(entry.key())
-    }
-}
-
-fn unknown_type(name: &[u8]) -> Error {
-    Error::Dynamic([b"ERR unknown type name '", name, b"'"].concat().into())
 }

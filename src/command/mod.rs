@@ -13,6 +13,7 @@ pub mod keys;
 pub mod keyspace;
 mod lcs;
 pub mod list;
+pub mod scan;
 pub mod set;
 pub mod sort;
 pub mod spec;

@@ -10,4 +10,5 @@ pub mod listpack;
 pub mod set;
 pub mod size_class;
 pub mod stream;
+pub mod ziplist;
 pub mod zset;

@@ -98,6 +98,7 @@ fn scan_refuses() {
         ("0 COUNT x", "ERR value is not an integer or out of range"),
         ("0 COUNT", "ERR syntax error"),
         ("0 FOO bar", "ERR syntax error"),
+        ("0 COUNT 1 novalues", "ERR NOVALUES option can only be used in HSCAN"),
         ("0 TYPE foo", "ERR unknown type name 'foo'"),
     ] {
         check(&format!("SCAN {arguments}"), error);
