@@ -18,20 +18,24 @@ pub enum Scanned {
     /// Takes NOVALUES.
     Hash,
     SetOrZset,
+    /// Takes NOSCORES.
+    Zset,
 }
 
-/// [MATCH pattern] [COUNT count] [TYPE type] [NOVALUES]
+/// [MATCH pattern] [COUNT count] [TYPE type] [NOVALUES] [NOSCORES]
 pub struct ScanOptions<'a> {
     pub pattern: Pattern<'a>,
     pub count: usize,
     pub type_name: Option<&'static str>,
     pub no_values: bool,
+    pub no_scores: bool,
 }
 
 impl<'a> ScanOptions<'a> {
     /// The options from an argument on.
     pub fn parse(args: &Args<'a>, from: usize, of: Scanned) -> Result<ScanOptions<'a>> {
-        let mut options = ScanOptions { pattern: Pattern(None), count: 10, type_name: None, no_values: false };
+        let pattern = Pattern(None);
+        let mut options = ScanOptions { pattern, count: 10, type_name: None, no_values: false, no_scores: false };
         let mut index = from;
         while index < args.len() {
             let has_value = index + 1 < args.len();
@@ -51,6 +55,12 @@ impl<'a> ScanOptions<'a> {
                     index += 1;
                     continue;
                 }
+                b"NOSCORES" if of == Scanned::Zset => {
+                    options.no_scores = true;
+                    index += 1;
+                    continue;
+                }
+                b"NOSCORES" => return Err(Error::Text("ERR NOSCORES option can only be used in ZSCAN")),
                 b"NOVALUES" => return Err(Error::Text("ERR NOVALUES option can only be used in HSCAN")),
                 _ => return Err(Error::Syntax),
             }
@@ -95,7 +105,7 @@ impl Found {
     }
 }
 
-/// key cursor [MATCH pattern] [COUNT count] [NOVALUES]: one call of SSCAN, HSCAN or ZSCAN.
+/// key cursor [MATCH pattern] [COUNT count] [NOVALUES|NOSCORES]: one call of SSCAN, HSCAN or ZSCAN.
 ///
 /// `walk` puts what it finds from the cursor on into the last argument, matched already, and returns the next cursor, 0
 /// at the end. A small encoding is walked in one go, whatever the cursor.

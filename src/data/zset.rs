@@ -21,6 +21,7 @@ use std::ops::Range;
 use super::collection::{Collection, CollectionType, Env};
 use super::entry::Kind;
 use super::listpack::{Element, Listpack};
+use super::ziplist;
 use crate::codec::rdb::{self, Reader, rdb_type};
 use ordered::Ordered;
 use pairs::Pairs;
@@ -88,6 +89,11 @@ impl MemberBound<'_> {
             MemberBound::Excluded(bound) => member < bound,
         }
     }
+}
+
+/// Puts members in the order of a sorted set.
+pub fn sort_members(members: &mut [(Cow<'_, [u8]>, f64)]) {
+    members.sort_unstable_by(|a, b| tree::compare((a.1, &a.0), (b.1, &b.0)));
 }
 
 impl Default for Zset {
@@ -377,6 +383,11 @@ impl CollectionType for Zset {
         match of {
             rdb_type::ZSET => Zset::from_members(reader, 1, read_score_text, env),
             rdb_type::ZSET_2 => Zset::from_members(reader, size_of::<f64>(), |reader| reader.double(), env),
+            rdb_type::ZSET_ZIPLIST => {
+                let bytes = reader.string()?;
+                let elements = ziplist::elements(&bytes)?;
+                Zset::from_pairs(elements.into_iter().map(pairs::text_of).collect(), env)
+            }
             rdb_type::ZSET_LISTPACK => {
                 let bytes = reader.string()?.into_owned();
                 Zset::from_pairs(Listpack::from_bytes(bytes)?, env)

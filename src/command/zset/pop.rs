@@ -1,0 +1,177 @@
+//! Taking members from the ends, and drawing random ones.
+
+use super::super::args::Args;
+use super::super::ctx::ShardCtx;
+use super::super::error::{Error, Result};
+use super::MemberWriter;
+use crate::base::number::parse_i64;
+use crate::data::listpack::Element;
+use crate::data::zset::Zset;
+use crate::resp::reply::Reply;
+
+/// Which end members are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Lowest,
+    Highest,
+}
+
+/// ZPOPMIN key [count]
+pub(super) fn zpopmin(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    pop(ctx, args, reply, End::Lowest)
+}
+
+/// ZPOPMAX key [count]
+pub(super) fn zpopmax(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    pop(ctx, args, reply, End::Highest)
+}
+
+fn pop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, end: End) -> Result {
+    let (count, has_count) = match args.from(2) {
+        [] => (1, false),
+        [count] => {
+            let count = parse_i64(count).and_then(|count| usize::try_from(count).ok());
+            (count.ok_or(Error::Text("ERR value is out of range, must be positive"))?, true)
+        }
+        _ => return Err(Error::Syntax),
+    };
+    let popped = take(ctx, args.get(1), end, count)?.unwrap_or_default();
+    // Without a count there is one member at most: no need to say which score is whose.
+    let in_pairs = has_count && reply.is_resp3() && !popped.is_empty();
+    write(&popped, MemberWriter::begin_as(popped.len(), true, in_pairs, reply), reply);
+    Ok(())
+}
+
+/// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]
+pub(super) fn zmpop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    let keys = parse_i64(args.get(1)).and_then(|keys| usize::try_from(keys).ok()).filter(|&keys| keys > 0);
+    let keys = keys.ok_or(Error::Text("ERR numkeys should be greater than 0"))?;
+    let end_at = keys.checked_add(2).filter(|&at| at < args.len()).ok_or(Error::Syntax)?;
+    let end = match args.get(end_at).to_ascii_uppercase().as_slice() {
+        b"MIN" => End::Lowest,
+        b"MAX" => End::Highest,
+        _ => return Err(Error::Syntax),
+    };
+    let count = match args.from(end_at + 1) {
+        [] => 1,
+        [option, count, rest @ ..] if option.eq_ignore_ascii_case(b"COUNT") => {
+            let count = parse_i64(count).and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
+            let count = count.ok_or(Error::Text("ERR count should be greater than 0"))?;
+            if !rest.is_empty() {
+                return Err(Error::Syntax);
+            }
+            count
+        }
+        _ => return Err(Error::Syntax),
+    };
+    for &key in &args.words()[2..end_at] {
+        if let Some(popped) = take(ctx, key, end, count)? {
+            reply.array(2);
+            reply.bulk(key);
+            write(&popped, MemberWriter::begin_as(popped.len(), true, true, reply), reply);
+            return Ok(());
+        }
+    }
+    reply.null_array();
+    Ok(())
+}
+
+type Popped = Vec<(Vec<u8>, f64)>;
+
+/// Removes members from an end; `None` if there is no such key.
+fn take(ctx: &mut ShardCtx, key: &[u8], end: End, count: usize) -> Result<Option<Popped>> {
+    let popped = ctx.change::<Zset, Popped>(key, |zset, _| {
+        let (len, count) = (zset.len(), count.min(zset.len()));
+        let owned = |(member, score): (Element<'_>, f64)| (member.to_vec(), score);
+        let (ranks, popped) = match end {
+            End::Lowest => (0..count, zset.range(0..count).map(owned).collect()),
+            End::Highest => (len - count..len, zset.range(len - count..len).rev().map(owned).collect()),
+        };
+        zset.remove_ranks(ranks);
+        popped
+    })?;
+    if let Some(popped) = popped.as_ref().filter(|popped| !popped.is_empty()) {
+        let name: &[u8] = if end == End::Lowest { b"ZPOPMIN" } else { b"ZPOPMAX" };
+        ctx.effect(&[name, key, itoa::Buffer::new().format(popped.len()).as_bytes()]);
+    }
+    Ok(popped)
+}
+
+fn write(popped: &Popped, mut writer: MemberWriter, reply: &mut Reply) {
+    popped.iter().for_each(|(member, score)| writer.write(Element::Text(member), *score, reply));
+}
+
+/// So many members one command may draw, when it may draw each several times: the reply is made as a whole.
+const DRAWS_MAX: u64 = 1 << 26;
+
+/// ZRANDMEMBER key [count [WITHSCORES]]
+pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+    if args.len() == 2 {
+        let draw = ctx.rng.next_u64();
+        match ctx.read_as::<Zset>(args.get(1))? {
+            Some(zset) => {
+                let rank = below(draw, zset.len());
+                let (member, _) = zset.range(rank..rank + 1).next().expect("a rank below the length");
+                reply.bulk(&member.to_vec());
+            }
+            None => reply.null(),
+        }
+        return Ok(());
+    }
+    let count = args.integer(2)?;
+    if count == i64::MIN {
+        return Err(Error::dynamic(format!("ERR value is out of range, value must between -{0} and {0}", i64::MAX)));
+    }
+    let with_scores = match args.from(3) {
+        [] => false,
+        [_] if args.is(3, "WITHSCORES") => true,
+        _ => return Err(Error::Syntax),
+    };
+    let too_many =
+        (with_scores && count.unsigned_abs() > i64::MAX as u64 / 2) || (count < 0 && count.unsigned_abs() > DRAWS_MAX);
+    if too_many {
+        return Err(Error::Text("ERR value is out of range"));
+    }
+    let mut rng = crate::base::rng::Rng::new(ctx.rng.next_u64());
+    let Some(zset) = ctx.read_as::<Zset>(args.get(1))?.filter(|_| count != 0) else {
+        reply.array(0);
+        return Ok(());
+    };
+    if count < 0 {
+        let mut writer = MemberWriter::begin(count.unsigned_abs() as usize, with_scores, reply);
+        for _ in 0..count.unsigned_abs() {
+            let rank = rng.below(zset.len() as u64) as usize;
+            zset.range(rank..rank + 1).for_each(|(member, score)| writer.write(member, score, reply));
+        }
+        return Ok(());
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(zset.len());
+    let mut writer = MemberWriter::begin(count, with_scores, reply);
+    if count == zset.len() {
+        // From the highest, as Redis walks what it returns whole.
+        zset.iter().rev().for_each(|(member, score)| writer.write(member, score, reply));
+    } else if count > zset.len() / 3 {
+        // Each member with the chance of what is wanted among what is left.
+        let mut wanted = count;
+        for (rank, (member, score)) in zset.iter().enumerate() {
+            if rng.below((zset.len() - rank) as u64) < wanted as u64 {
+                writer.write(member, score, reply);
+                wanted -= 1;
+            }
+        }
+    } else {
+        let mut drawn = std::collections::HashSet::with_capacity(count);
+        while drawn.len() < count {
+            let rank = rng.below(zset.len() as u64) as usize;
+            if drawn.insert(rank) {
+                zset.range(rank..rank + 1).for_each(|(member, score)| writer.write(member, score, reply));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A uniform number below `end`, from a uniform 64-bit number.
+fn below(random: u64, end: usize) -> usize {
+    ((u128::from(random) * end as u128) >> 64) as usize
+}

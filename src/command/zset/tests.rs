@@ -1,0 +1,3 @@
+//! One-line stories.
+
+use super::*;
