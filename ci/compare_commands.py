@@ -31,7 +31,6 @@ LATER_GROUPS = {
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
-    "set": "data types",
     "sorted-set": "data types",
     "stream": "data types",
     "transactions": "transactions",

@@ -62,3 +62,7 @@ pub const BACKGROUND_STEP_KEYS: usize = 128;
 
 /// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
 pub const FETCH_KEYS_MAX: usize = 1024;
+
+/// Members that one SRANDMEMBER with a negative count may draw: repetition is no bound on its reply. Beyond it: "value is
+/// out of range".
+pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;

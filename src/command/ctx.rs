@@ -189,6 +189,19 @@ impl ShardCtx {
         self.read(key).map(collection_of).transpose()
     }
 
+    /// The collections at several keys that are read, and what making another one of them takes; or WRONGTYPE.
+    pub fn read_all_as<T: CollectionType>(&mut self, keys: &[&[u8]]) -> Result<(Vec<Option<&T>>, Env<'_>)> {
+        for key in keys {
+            self.read_as::<T>(key)?;
+        }
+        let seeds = self.keyspace.seeds();
+        let ShardCtx { keyspace, config, rng, now, db, .. } = self;
+        let db = keyspace.db(*db);
+        let collection = |entry| collection_of(entry).expect("the type was looked at");
+        let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
+        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng }))
+    }
+
     /// The collection at a key that is going to be changed, or WRONGTYPE.
     pub fn write_as<T: CollectionType>(&mut self, key: &[u8]) -> Result<Option<&T>> {
         self.lookup_write(key).map(collection_of).transpose()
@@ -348,6 +361,7 @@ impl ShardCtx {
             ValueRef::Collection(_) => {
                 let payload = dump::dump(entry);
                 let at = digits.format(at_ms.unwrap_or(0)).as_bytes();
+                // Other than SET, RESTORE minds what the key holds where the effect is applied.
                 self.effect(&[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
             }
         }

@@ -5,6 +5,7 @@ pub mod dict;
 pub mod dump;
 pub mod entry;
 pub mod hash;
+pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod set;
