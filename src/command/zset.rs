@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
 use crate::base::number::format_double;
+use crate::data::entry::Kind;
 use crate::data::listpack::{Digits, Element};
 use crate::data::zset::Zset;
 use crate::resp::reply::Reply;
@@ -707,9 +708,30 @@ fn zscan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             if options.pattern.matches(member) {
                 found.push(member);
                 if !options.no_scores {
-                    found.push(&score_text(score));
+                    let is_small = zset.kind() == Kind::ZsetListpack;
+                    found.push(&if is_small { score_text(score) } else { long_score_text(score) });
                 }
             }
         })
     })
+}
+
+/// A score as C's `%.17g` spells it: so ZSCAN, and nothing else, answers those of a skiplist.
+fn long_score_text(score: f64) -> Vec<u8> {
+    const DIGITS: i32 = 17;
+    if !score.is_finite() || score == 0.0 {
+        return score_text(score);
+    }
+    let scientific = format!("{score:.*e}", DIGITS as usize - 1);
+    let (digits, exponent) = scientific.split_once('e').expect("the form asked for");
+    let exponent: i32 = exponent.parse().expect("the form asked for");
+    let trimmed = |digits: &str| digits.trim_end_matches('0').trim_end_matches('.').to_owned();
+    let text = if (-4..DIGITS).contains(&exponent) {
+        let fixed = format!("{score:.*}", (DIGITS - 1 - exponent) as usize);
+        if fixed.contains('.') { trimmed(&fixed) } else { fixed }
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
+    };
+    text.into_bytes()
 }

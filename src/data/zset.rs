@@ -146,9 +146,10 @@ impl Zset {
         Some((rank, score))
     }
 
-    /// Says that a command brings so many members: a set that would become too long is converted before it grows.
-    pub fn expect(&mut self, members: usize, env: &Env<'_>) {
-        if members as u64 > env.config.zset_max_listpack_entries {
+    /// Says that a command brings so many members, the longest of that length: a set that could not stay small with
+    /// them is converted at once, even if no member will be added.
+    pub fn expect(&mut self, members: usize, value_len_max: usize, env: &Env<'_>) {
+        if !is_small(members, value_len_max, env) {
             self.enlarge(env);
         }
     }
@@ -291,7 +292,7 @@ impl Zset {
 
     fn from_pairs(listpack: Listpack, env: &Env<'_>) -> Option<Zset> {
         let mut zset = Zset { form: Form::Small(Pairs::from_listpack(listpack)?) };
-        zset.expect(zset.len(), env);
+        zset.expect(zset.len(), 0, env);
         Some(zset)
     }
 

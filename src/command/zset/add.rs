@@ -107,9 +107,10 @@ fn add(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, options: AddOptions) 
         reply_to_add(reply, &options, &Outcome::default());
         return Ok(());
     }
+    let value_len_max = pairs.iter().map(|[_, member]| member.len()).max().unwrap_or(0);
     let outcome = ctx.change_or_create::<Zset, Result<Outcome<'_>>>(key, |zset, env| {
         let mut outcome = Outcome::default();
-        zset.expect(pairs.len(), env);
+        zset.expect(pairs.len(), value_len_max, env);
         for ([text, member], &given) in pairs.iter().zip(&scores) {
             // Only an increment can fail, and that has a single pair.
             outcome.score = options.resolve(zset.score(member), given)?;

@@ -11,6 +11,7 @@ use super::super::error::{Error, Result};
 use super::MemberWriter;
 use super::combine::store;
 use crate::base::number::{parse_f64, parse_i64};
+use crate::data::entry::Kind;
 use crate::data::zset::{MemberBound, ScoreBound, Zset};
 use crate::resp::reply::Reply;
 
@@ -175,8 +176,14 @@ impl<'a> Query<'a> {
 
     fn ranks(&self, zset: &Zset) -> Range<usize> {
         let ranks = self.bounds.ranks(zset, self.order);
-        let Ok(offset) = usize::try_from(self.offset) else { return 0..0 };
-        let left = ranks.len().saturating_sub(offset);
+        let left = match usize::try_from(self.offset) {
+            Ok(offset) => ranks.len().saturating_sub(offset),
+            // In a skiplist, and only there, a negative offset counts from the end: oddly so, but as clients see it.
+            Err(_) if zset.kind() == Kind::ZsetSkiplist => {
+                usize::try_from(self.offset.unsigned_abs()).ok().filter(|&left| left <= ranks.len()).unwrap_or(0)
+            }
+            Err(_) => 0,
+        };
         let count = usize::try_from(self.count).map_or(left, |count| count.min(left));
         match self.order {
             Order::Ascending => {
