@@ -24,10 +24,8 @@ ONLY_IN_VALKEY = {
 
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
-    "bitmap": "data types",
     "geo": "data types",
     "hash": "data types",
-    "hyperloglog": "data types",
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",

@@ -438,15 +438,27 @@ impl Entry {
         self.edit(len, |text| text[offset..offset + patch.len()].copy_from_slice(patch));
     }
 
+    /// Lets `change` modify a string where it is, grown to `len_min` bytes with zeros; the encoding becomes `raw`.
+    pub fn change_text<R>(&mut self, len_min: usize, change: impl FnOnce(&mut [u8]) -> R) -> R {
+        let len = self.as_ref().text().len().max(len_min);
+        self.edit(len, change)
+    }
+
     /// Brings the text to `len` bytes, adding zeros, and lets `change` modify it: a value of its own grows amortised,
     /// a shared one is copied first.
-    fn edit(&mut self, len: usize, change: impl FnOnce(&mut [u8])) {
-        if let Some(HeapValue::Text(text)) = self.heap_value_mut() {
-            text.resize(len, 0);
-            change(text);
+    fn edit<R>(&mut self, len: usize, change: impl FnOnce(&mut [u8]) -> R) -> R {
+        let in_place = match self.heap_value_mut() {
+            Some(HeapValue::Text(text)) => {
+                text.resize(len, 0);
+                Some(&mut text[..])
+            }
+            _ => self.inline_mut().filter(|text| text.len() == len),
+        };
+        if let Some(text) = in_place {
+            let result = change(text);
             let flags = self.as_ref().flags();
             self.write_bytes(0, &[flags & !KIND_MASK | Kind::StringRaw as u8]);
-            return;
+            return result;
         }
         let mut digits = itoa::Buffer::new();
         let old = self.as_ref().text().bytes(&mut digits);
@@ -454,15 +466,29 @@ impl Entry {
         if len <= INLINE_LEN_MAX {
             let mut text = [0; INLINE_LEN_MAX];
             text[..old.len()].copy_from_slice(old);
-            change(&mut text[..len]);
+            let result = change(&mut text[..len]);
             self.replace(Kind::StringRaw, Payload::Inline(&text[..len]), expire_at_ms);
+            result
         } else {
             let mut text = Vec::with_capacity(len);
             text.extend_from_slice(old);
             text.resize(len, 0);
-            change(&mut text);
+            let result = change(&mut text);
             self.replace(Kind::StringRaw, Payload::Heap(Box::new(HeapValue::Text(text))), expire_at_ms);
+            result
         }
+    }
+
+    /// The bytes of a string inside the entry.
+    fn inline_mut(&mut self) -> Option<&mut [u8]> {
+        let view = self.as_ref();
+        if view.flags() & STORAGE_MASK != STORAGE_INLINE {
+            return None;
+        }
+        let at = view.value_at();
+        let len = view.inline_len(at);
+        // SAFETY: the flags say that `len` bytes of value stand there, and `self` is borrowed mutably.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.at(at + inline_header_len(len)), len) })
     }
 
     fn heap_value_mut(&mut self) -> Option<&mut HeapValue> {
