@@ -25,7 +25,6 @@ ONLY_IN_VALKEY = {
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
     "geo": "data types",
-    "hash": "data types",
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",

@@ -66,3 +66,6 @@ pub const FETCH_KEYS_MAX: usize = 1024;
 /// Members that one SRANDMEMBER with a negative count may draw: repetition is no bound on its reply. Beyond it: "value is
 /// out of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
+
+/// A command that draws elements with repetition (a negative count) draws so many at most: each is in the reply.
+pub const RANDOM_DRAWS_MAX: u64 = 1 << 27;
