@@ -28,7 +28,6 @@ LATER_GROUPS = {
     "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
-    "sorted-set": "data types",
     "stream": "data types",
     "transactions": "transactions",
 }
@@ -37,6 +36,9 @@ LATER_GROUPS = {
 LATER = {
     "acl|log": "users",
     "bgrewriteaof": "append-only file",
+    "bzmpop": "blocking",
+    "bzpopmax": "blocking",
+    "bzpopmin": "blocking",
     "client|pause": "transactions",
     "client|unpause": "transactions",
     "failover": "replication",

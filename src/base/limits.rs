@@ -63,8 +63,8 @@ pub const BACKGROUND_STEP_KEYS: usize = 128;
 /// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
 pub const FETCH_KEYS_MAX: usize = 1024;
 
-/// Members that one SRANDMEMBER with a negative count may draw: repetition is no bound on its reply. Beyond it: "value is
-/// out of range".
+/// Members that one SRANDMEMBER or ZRANDMEMBER with a negative count may draw: repetition is no bound on its reply.
+/// Beyond it: "value is out of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
 
 /// A command that draws elements with repetition (a negative count) draws so many at most: each is in the reply.

@@ -17,7 +17,7 @@ pub enum Scanned {
     Keyspace,
     /// Takes NOVALUES.
     Hash,
-    SetOrZset,
+    Set,
     /// Takes NOSCORES.
     Zset,
 }

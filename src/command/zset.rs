@@ -598,6 +598,12 @@ fn reply_score(reply: &mut Reply, score: f64) {
     reply.double_text(&score_text(score));
 }
 
+/// Records an effect that Redis counts as so many changes.
+fn record(ctx: &mut ShardCtx, changes: usize, words: &[&[u8]]) {
+    ctx.journal.dirty += changes as u64;
+    ctx.journal.uncounted(ctx.db, words);
+}
+
 /// Writes members in a row, with scores or without.
 struct MemberWriter {
     with_scores: bool,

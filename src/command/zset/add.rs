@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
-use super::{reply_score, score_text};
+use super::{record, reply_score, score_text};
 use crate::base::number::parse_f64;
 use crate::data::zset::{Added, Zset};
 use crate::resp::reply::Reply;
@@ -131,7 +131,7 @@ fn add(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, options: AddOptions) 
         if let Some(text) = &text {
             words[2] = text;
         }
-        ctx.effect(&words);
+        record(ctx, outcome.effective.len(), &words);
     }
     reply_to_add(reply, &options, &outcome);
     Ok(())
@@ -156,7 +156,7 @@ pub(super) fn zrem(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result
     if !removed.is_empty() {
         let mut words: SmallVec<[&[u8]; 8]> = SmallVec::from_slice(&[b"ZREM", key]);
         words.extend_from_slice(&removed);
-        ctx.effect(&words);
+        record(ctx, removed.len(), &words);
     }
     reply.integer(removed.len() as i64);
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 
 use ahash::RandomState;
 
@@ -13,11 +13,14 @@ use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
 use super::MemberWriter;
+use crate::base::crc::key_slot;
 use crate::base::number::{parse_f64, parse_i64};
 use crate::data::collection::{Collection, CollectionType, Env};
-use crate::data::entry::{EntryRef, Value, ValueRef};
+use crate::data::entry::{Entry, EntryRef, Value, ValueRef};
 use crate::data::listpack::Element;
+use crate::data::set::Set;
 use crate::data::zset::{Zset, sort_members};
+use crate::keyspace::{Keyspace, access};
 use crate::resp::reply::Reply;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +70,14 @@ fn number_or_zero(score: f64) -> f64 {
 enum Input<'a> {
     Missing,
     Zset(&'a Zset),
+    Set(&'a Set),
 }
 
 impl<'a> Input<'a> {
     fn of(entry: EntryRef<'a>) -> Result<Input<'a>> {
         match entry.value() {
             ValueRef::Collection(Collection::Zset(zset)) => Ok(Input::Zset(zset)),
+            ValueRef::Collection(Collection::Set(set)) => Ok(Input::Set(set)),
             _ => Err(Error::WrongType),
         }
     }
@@ -81,6 +86,7 @@ impl<'a> Input<'a> {
         match self {
             Input::Missing => 0,
             Input::Zset(zset) => zset.len(),
+            Input::Set(set) => set.len(),
         }
     }
 
@@ -88,15 +94,19 @@ impl<'a> Input<'a> {
         match self {
             Input::Missing => None,
             Input::Zset(zset) => zset.score(member),
+            Input::Set(set) => set.contains(Element::of(member)).then_some(1.0),
         }
     }
 
     fn members(self) -> impl Iterator<Item = Member<'a>> {
-        let zset = match self {
-            Input::Missing => None,
-            Input::Zset(zset) => Some(zset),
+        let (zset, set) = match self {
+            Input::Missing => (None, None),
+            Input::Zset(zset) => (Some(zset), None),
+            Input::Set(set) => (None, Some(set)),
         };
-        zset.into_iter().flat_map(Zset::iter).map(|(member, score)| (text_of(member), score))
+        let of_set = set.into_iter().flat_map(Set::members).map(|member| (text_of(member), 1.0));
+        let of_zset = zset.into_iter().flat_map(Zset::iter).map(|(member, score)| (text_of(member), score));
+        of_zset.chain(of_set)
     }
 }
 
@@ -184,7 +194,7 @@ impl Options {
 }
 
 /// The inputs of keys that were looked up just now.
-fn inputs<'a>(keyspace: &'a crate::keyspace::Keyspace, db: usize, keys: &[&[u8]]) -> Vec<Input<'a>> {
+fn inputs<'a>(keyspace: &'a Keyspace, db: usize, keys: &[&[u8]]) -> Vec<Input<'a>> {
     let input = |key: &&[u8]| match keyspace.db(db).get(keyspace.hash(key), key) {
         Some(entry) => Input::of(entry).expect("the type was looked at"),
         None => Input::Missing,
@@ -226,10 +236,10 @@ fn union<'a>(inputs: &[(Input<'a>, f64)], aggregate: Aggregate) -> Vec<Member<'a
         for (member, score) in input.members() {
             let score = number_or_zero(weight * score);
             match scores.entry(member) {
-                Entry::Vacant(vacant) => {
+                hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(score);
                 }
-                Entry::Occupied(mut occupied) => *occupied.get_mut() = aggregate.of(*occupied.get(), score),
+                hash_map::Entry::Occupied(mut occupied) => *occupied.get_mut() = aggregate.of(*occupied.get(), score),
             }
         }
     }
@@ -297,18 +307,25 @@ fn read_and_store(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, operation:
     let seeds = ctx.keyspace.seeds();
     let env = Env { config: &ctx.config, seeds, now_ms: ctx.now.unix_ms, rng: &mut ctx.rng };
     let result = Zset::of_members(&members, &env);
-    store(ctx, args, args.get(1), result, reply);
+    store(ctx, args, keys, result, reply);
     Ok(())
 }
 
 /// Makes a key hold a result, or nothing if that is empty.
-pub(super) fn store(ctx: &mut ShardCtx, args: &Args, destination: &[u8], result: Zset, reply: &mut Reply) {
-    let existed = ctx.delete(destination);
-    reply.integer(result.len() as i64);
-    if !result.is_empty() {
-        ctx.put_value(destination, Value::Collection(result.into()));
-        ctx.effect(args.words());
+pub(super) fn store(ctx: &mut ShardCtx, args: &Args, sources: &[&[u8]], result: Zset, reply: &mut Reply) {
+    let (key, len) = (args.get(1), result.len());
+    let existed = ctx.delete(key);
+    if len > 0 {
+        let entry = Entry::new(key, Value::Collection(result.into()), None, access::initial(ctx.now, &ctx.config));
+        // An effect over several slots could not follow all of them to another shard.
+        if sources.iter().all(|source| key_slot(source) == key_slot(key)) {
+            ctx.put_entry(key, entry);
+            ctx.effect(args.words());
+        } else {
+            ctx.insert_entry(key, entry);
+        }
     } else if existed {
-        ctx.effect(&[b"DEL", destination]);
+        ctx.effect(&[b"DEL", key]);
     }
+    reply.integer(len as i64);
 }

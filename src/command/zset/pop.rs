@@ -1,10 +1,14 @@
 //! Taking members from the ends, and drawing random ones.
 
+use std::collections::HashSet;
+
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
-use super::MemberWriter;
+use super::{MemberWriter, record};
+use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::base::number::parse_i64;
+use crate::base::rng::Rng;
 use crate::data::listpack::Element;
 use crate::data::zset::Zset;
 use crate::resp::reply::Reply;
@@ -92,7 +96,7 @@ fn take(ctx: &mut ShardCtx, key: &[u8], end: End, count: usize) -> Result<Option
     })?;
     if let Some(popped) = popped.as_ref().filter(|popped| !popped.is_empty()) {
         let name: &[u8] = if end == End::Lowest { b"ZPOPMIN" } else { b"ZPOPMAX" };
-        ctx.effect(&[name, key, itoa::Buffer::new().format(popped.len()).as_bytes()]);
+        record(ctx, popped.len(), &[name, key, itoa::Buffer::new().format(popped.len()).as_bytes()]);
     }
     Ok(popped)
 }
@@ -100,9 +104,6 @@ fn take(ctx: &mut ShardCtx, key: &[u8], end: End, count: usize) -> Result<Option
 fn write(popped: &Popped, mut writer: MemberWriter, reply: &mut Reply) {
     popped.iter().for_each(|(member, score)| writer.write(Element::Text(member), *score, reply));
 }
-
-/// So many members one command may draw, when it may draw each several times: the reply is made as a whole.
-const DRAWS_MAX: u64 = 1 << 26;
 
 /// ZRANDMEMBER key [count [WITHSCORES]]
 pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
@@ -127,12 +128,12 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
         [_] if args.is(3, "WITHSCORES") => true,
         _ => return Err(Error::Syntax),
     };
-    let too_many =
-        (with_scores && count.unsigned_abs() > i64::MAX as u64 / 2) || (count < 0 && count.unsigned_abs() > DRAWS_MAX);
+    let too_many = (with_scores && count.unsigned_abs() > i64::MAX as u64 / 2)
+        || (count < 0 && count.unsigned_abs() > RANDOM_MEMBERS_MAX);
     if too_many {
         return Err(Error::Text("ERR value is out of range"));
     }
-    let mut rng = crate::base::rng::Rng::new(ctx.rng.next_u64());
+    let mut rng = Rng::new(ctx.rng.next_u64());
     let Some(zset) = ctx.read_as::<Zset>(args.get(1))?.filter(|_| count != 0) else {
         reply.array(0);
         return Ok(());
@@ -160,7 +161,7 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
             }
         }
     } else {
-        let mut drawn = std::collections::HashSet::with_capacity(count);
+        let mut drawn = HashSet::with_capacity(count);
         while drawn.len() < count {
             let rank = rng.below(zset.len() as u64) as usize;
             if drawn.insert(rank) {

@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
-use super::MemberWriter;
 use super::combine::store;
+use super::{MemberWriter, record};
 use crate::base::number::{parse_f64, parse_i64};
 use crate::data::entry::Kind;
 use crate::data::zset::{MemberBound, ScoreBound, Zset};
@@ -247,13 +247,13 @@ fn read(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, syntax: Syntax) -> R
 /// ZRANGESTORE dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]
 pub(super) fn zrangestore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let query = Query::parse(args, 3, Syntax { by: None, order: None, with_scores: false })?;
-    let (destination, source) = (args.get(1), args.get(2));
+    let source = args.get(2);
     let members: Vec<(Cow<'_, [u8]>, f64)> = match ctx.read_as::<Zset>(source)? {
         Some(zset) => zset.range(query.ranks(zset)).map(|(member, score)| (member.to_vec().into(), score)).collect(),
         None => Vec::new(),
     };
     let result = Zset::of_members(&members, &ctx.env());
-    store(ctx, args, destination, result, reply);
+    store(ctx, args, &[source], result, reply);
     Ok(())
 }
 
@@ -298,7 +298,7 @@ fn remove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By) -> Result 
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
-        ctx.effect(args.words());
+        record(ctx, removed, args.words());
     }
     reply.integer(removed as i64);
     Ok(())

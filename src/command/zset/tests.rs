@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::command::testing::{Families, TestShard, check_effects};
-use crate::command::{generic, string};
+use crate::command::{generic, set, string};
 
-const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
+const FAMILIES: Families = &[ROWS, generic::ROWS, set::ROWS, string::ROWS];
 
 #[track_caller]
 fn check(script: &str, replies: &str) {
@@ -192,6 +192,17 @@ fn sorted_sets_are_combined() {
 }
 
 #[test]
+fn members_of_plain_sets_have_the_score_one() {
+    let two = "SADD s 1 2 x | ZADD z 5 2 7 y";
+    let both = |command: &str, reply: &str| check(&format!("{two} | {command}"), &format!(":3 | :2 | {reply}"));
+    both("ZUNION 2 s z WITHSCORES", "[1 1 x 1 2 6 y 7]");
+    both("ZINTER 2 z s WEIGHTS 1 10 WITHSCORES", "[2 15]");
+    both("ZDIFF 2 s z WITHSCORES", "[1 1 x 1]");
+    both("ZDIFF 2 z s | ZINTERCARD 2 z s", "[y] | :1");
+    both("ZUNIONSTORE s 1 s | TYPE s", ":3 | zset");
+}
+
+#[test]
 fn combining_refuses() {
     check("ZUNION 0 a", "ERR at least 1 input key is needed for 'zunion' command");
     check("ZINTERSTORE d x a", "ERR value is not an integer or out of range");
@@ -254,9 +265,23 @@ fn effects_are_deterministic() {
     effects("ZADD k 1 a 2 b | ZMPOP 2 x k MIN", "ZPOPMIN k 1");
     effects("ZADD k 1 a 2 b | ZREMRANGEBYSCORE k 5 6", "");
     effects("ZADD k 1 a 2 b | ZREMRANGEBYSCORE k 1 1", "ZREMRANGEBYSCORE k 1 1");
-    effects("ZADD k 1 a | ZUNIONSTORE d 1 k", "ZUNIONSTORE d 1 k");
+    effects("ZADD {k}s 1 a | ZUNIONSTORE k 1 {k}s", "ZUNIONSTORE k 1 {k}s");
+    effects("ZADD {k}s 1 a | ZRANGESTORE k {k}s 0 -1", "ZRANGESTORE k {k}s 0 -1");
     effects("SET d v | ZUNIONSTORE d 1 k", "DEL d");
     effects("ZUNIONSTORE d 1 k", "");
+}
+
+#[test]
+fn a_result_from_another_slot_is_replayed_whole() {
+    let mut shard = TestShard::new(FAMILIES);
+    shard.run("ZADD a 1 x 2 y | ZADD b 3 z | ZADD c 0 w");
+    shard.ctx.journal.record();
+    shard.run("ZUNIONSTORE c 2 a b");
+    let recorded = shard.ctx.journal.take();
+    let mut replica = TestShard::new(FAMILIES);
+    replica.run("ZADD c 0 w");
+    replica.replay(&recorded);
+    assert_eq!(replica.run("ZRANGE c 0 -1 WITHSCORES"), "[x 1 y 2 z 3]");
 }
 
 /// Recorded from valkey-server 8.0.1 and redis-server 7.0: what they dump is read, and dumped again as the first does.
