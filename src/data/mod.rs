@@ -5,6 +5,7 @@ pub mod collection;
 pub mod dict;
 pub mod dump;
 pub mod entry;
+pub mod geohash;
 pub mod hash;
 pub mod hll;
 pub mod intset;

@@ -82,6 +82,7 @@ fn what_a_value_is_made_of() {
         "PFDEBUG FOO k | PFADD k | PFDEBUG FOO k",
         "ERR The specified key does not exist | :1 | ERR Unknown PFDEBUG subcommand 'FOO'",
     );
+    check("PFDEBUG SIMD off | PFDEBUG simd ON | PFDEBUG SIMD k", "disabled | enabled | ERR Argument must be ON or OFF");
     check("PFADD k | PFDEBUG ENCODING k | PFSELFTEST", ":1 | sparse | OK");
     let mut shard = TestShard::new(FAMILIES);
     let registers = shard.run("PFADD k foo | PFDEBUG GETREG k").split_once('[').unwrap().1.replace(']', "");
