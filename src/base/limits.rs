@@ -63,3 +63,6 @@ pub const BACKGROUND_STEP_KEYS: usize = 128;
 /// Elements that one command may draw with repetition (a negative count): each is in the reply. Beyond it: "value is out
 /// of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
+
+/// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
+pub const FETCH_KEYS_MAX: usize = 1024;

@@ -55,6 +55,8 @@ pub struct ShardCtx {
     pub db: usize,
     /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
+    pub sought: Option<Vec<(usize, Vec<u8>)>>,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
     /// an empty key may begin where the next word does.
     hashed: (usize, usize, u64),
@@ -75,6 +77,7 @@ impl ShardCtx {
             shards,
             db: 0,
             no_touch: false,
+            sought: None,
             hashed: (0, 0, 0),
         }
     }
@@ -339,7 +342,7 @@ impl ShardCtx {
         self.put_entry(key, entry);
     }
 
-    /// Records what makes a key that does not exist hold this entry.
+    /// Records what makes a key hold this entry, whatever it held.
     pub fn value_effect(&mut self, key: &[u8], entry: EntryRef<'_>) {
         if !self.journal.is_recording() {
             return self.effect(&[]);
@@ -404,7 +407,12 @@ impl ShardCtx {
     fn live(&mut self, key: &[u8]) -> Option<Position> {
         let hash = self.hash_of(key);
         let db = self.keyspace.db(self.db);
-        let place = db.find(hash, key)?;
+        let Some(place) = db.find(hash, key) else {
+            if let Some(sought) = &mut self.sought {
+                sought.push((self.db, key.to_vec()));
+            }
+            return None;
+        };
         if expire::is_expired(db.at(place), self.now) {
             self.expire(key, hash);
             return None;
