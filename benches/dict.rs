@@ -11,8 +11,8 @@ use ahash::RandomState;
 use criterion::{BatchSize, Criterion, Throughput};
 use hashbrown::HashMap;
 use peristyle::data::dict::{Dict, Lookup};
-use peristyle::sys::memory::CountingAllocator;
 use peristyle::data::entry::{Entry, TextRef, Value};
+use peristyle::sys::memory::CountingAllocator;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -25,7 +25,6 @@ ONLY_IN_VALKEY = {
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
     "geo": "data types",
-    "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
     "stream": "data types",
@@ -37,6 +36,11 @@ LATER = {
     "acl|log": "users",
     "bgrewriteaof": "persistence",
     "bgsave": "persistence",
+    "blmove": "blocking",
+    "blmpop": "blocking",
+    "blpop": "blocking",
+    "brpop": "blocking",
+    "brpoplpush": "blocking",
     "bzmpop": "blocking",
     "bzpopmax": "blocking",
     "bzpopmin": "blocking",
@@ -51,8 +55,6 @@ LATER = {
     "monitor": "messages",
     "restore-asking": "cluster",
     "save": "persistence",
-    "sort": "data types",
-    "sort_ro": "data types",
     "wait": "replication",
     "waitaof": "replication",
 }
