@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use criterion::{BatchSize, Criterion, Throughput};
 use hashbrown::HashMap;
-use mimalloc::MiMalloc;
 use peristyle::data::dict::{Dict, Lookup};
 use peristyle::data::entry::{Entry, TextRef, Value};
+use peristyle::sys::memory::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const KEYS: u64 = 1_000_000;
 const SLICE_KEYS: u64 = 10_000_000;

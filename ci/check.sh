@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# What must hold before a change lands, and what a developer runs: tests, format, lints, conformance, a smoke of the
-# fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all of them.
+# What must hold before a change lands, and what a developer runs: tests, format, lints, the public suite, what COMMAND
+# says, stock clients and tools, random commands against valkey-server, a smoke of the fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
 binary=$PWD/target/release/peristyle
-units=(unit/type/string unit/type/incr unit/quit unit/protocol unit/info-command)
+units=(
+  unit/type/string unit/type/incr unit/quit unit/protocol unit/info-command
+  unit/type/hash unit/type/list unit/type/list-2 unit/type/list-3 unit/type/set unit/type/zset unit/type/stream
+  unit/type/stream-cgroups unit/bitops unit/bitfield unit/hyperloglog unit/geo unit/sort
+  unit/keyspace unit/scan unit/expire unit/dump unit/other
+)
 
 step_tools() { ci/conformance/get_suite.sh "$suite"; }
 step_test() { cargo test --workspace; }
@@ -17,11 +22,25 @@ step_conformance() {
     python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards "$shards" "${units[@]}"
   done
 }
+step_commands() {
+  "$binary" --port 7390 --save '' > /dev/null 2>&1 &
+  local server=$! differs=0
+  timeout 10 bash -c 'until redis-cli -p 7390 ping > /dev/null 2>&1; do sleep 0.1; done'
+  python3 ci/compare_commands.py 127.0.0.1:7390 || differs=1
+  kill "$server"
+  wait "$server"
+  return "$differs"
+}
+step_clients() {
+  ci/clients/run.sh "$binary"
+  ci/stock_tools.sh "$binary"
+}
+step_compare() { python3 ci/fuzz_types.py --server-bin "$binary" --commands 60000; }
 step_fuzz() { ci/fuzz.sh; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance commands clients compare fuzz bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

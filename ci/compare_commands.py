@@ -24,8 +24,6 @@ ONLY_IN_VALKEY = {
 
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
-    "hash": "data types",
-    "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
     "stream": "data types",
@@ -35,21 +33,27 @@ LATER_GROUPS = {
 # Single commands that topics still to come bring; a container's name stands for its subcommands too.
 LATER = {
     "acl|log": "users",
-    "bgrewriteaof": "append-only file",
+    "bgrewriteaof": "persistence",
+    "bgsave": "persistence",
+    "blmove": "blocking",
+    "blmpop": "blocking",
+    "blpop": "blocking",
+    "brpop": "blocking",
+    "brpoplpush": "blocking",
     "bzmpop": "blocking",
     "bzpopmax": "blocking",
     "bzpopmin": "blocking",
     "client|pause": "transactions",
     "client|unpause": "transactions",
     "failover": "replication",
+    "lastsave": "persistence",
     "migrate": "cluster",
     "module|load": "modules, which we do not load",
     "module|loadex": "modules, which we do not load",
     "module|unload": "modules, which we do not load",
     "monitor": "messages",
     "restore-asking": "cluster",
-    "sort": "data types",
-    "sort_ro": "data types",
+    "save": "persistence",
     "wait": "replication",
     "waitaof": "replication",
 }

@@ -300,7 +300,7 @@ impl Core {
                 self.sessions.close(conn, Close::Now);
             }
         }
-        self.sessions.pool.trim();
+        self.sessions.trim();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
@@ -674,9 +674,12 @@ impl Core {
 
     /// The shard on which all keys of a command lie.
     fn one_shard_of(&self, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
-        // A command whose keys cannot be found has an error to report, anywhere.
-        let Ok(keys) = keys_of(spec, words) else { return Some(self.id) };
+        if spec.reaches.is_some_and(|reaches| reaches(words)) {
+            return None;
+        }
+        let keys = keys_of(spec, words);
         let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));
+        // A command whose keys cannot be found has an error to report, anywhere.
         let Some(first) = shards.next() else { return Some(self.id) };
         shards.all(|shard| shard == first).then_some(first)
     }

@@ -8,7 +8,7 @@ use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part
 use super::{subcommand_syntax, write_help};
 use crate::base::number;
 use crate::command::args::Args;
-use crate::command::error::{Error, Result};
+use crate::command::error::{self, Error, Result};
 use crate::command::spec::*;
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Close, Pause, Peer, ReplyMode, Session};
@@ -641,7 +641,7 @@ fn age(word: &[u8]) -> Result<i64> {
 }
 
 fn quoting(text: &str, word: &[u8]) -> Error {
-    Error::dynamic([text.as_bytes(), word, b"'"].concat())
+    Error::dynamic([text.as_bytes(), error::quoted(word), b"'"].concat())
 }
 
 /// What a client's line needs besides its session.

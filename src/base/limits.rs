@@ -60,6 +60,9 @@ pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
 
-/// Members that one SRANDMEMBER or ZRANDMEMBER with a negative count may draw: repetition is no bound on its reply.
-/// Beyond it: "value is out of range".
+/// Elements that one command may draw with repetition (a negative count): each is in the reply. Beyond it: "value is out
+/// of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
+
+/// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
+pub const FETCH_KEYS_MAX: usize = 1024;

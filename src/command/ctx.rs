@@ -55,6 +55,10 @@ pub struct ShardCtx {
     pub db: usize,
     /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
+    pub sought: Option<Vec<(usize, Vec<u8>)>>,
+    /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
+    pub packed_threshold: usize,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
     /// an empty key may begin where the next word does.
     hashed: (usize, usize, u64),
@@ -75,13 +79,21 @@ impl ShardCtx {
             shards,
             db: 0,
             no_touch: false,
+            sought: None,
+            packed_threshold: 0,
             hashed: (0, 0, 0),
         }
     }
 
     /// What a collection may look at.
     pub fn env(&mut self) -> Env<'_> {
-        Env { config: &self.config, seeds: self.keyspace.seeds(), now_ms: self.now.unix_ms, rng: &mut self.rng }
+        Env {
+            config: &self.config,
+            seeds: self.keyspace.seeds(),
+            now_ms: self.now.unix_ms,
+            rng: &mut self.rng,
+            packed_threshold: self.packed_threshold,
+        }
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -104,6 +116,7 @@ impl ShardCtx {
         let keyspace = self.keyspace.empty_twin(self.now_ms());
         let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
         scratch.now = self.now;
+        scratch.packed_threshold = self.packed_threshold;
         scratch
     }
 
@@ -192,11 +205,12 @@ impl ShardCtx {
             self.read_as::<T>(key)?;
         }
         let seeds = self.keyspace.seeds();
-        let ShardCtx { keyspace, config, rng, now, db, .. } = self;
+        let ShardCtx { keyspace, config, rng, now, db, packed_threshold, .. } = self;
         let db = keyspace.db(*db);
         let collection = |entry| collection_of(entry).expect("the type was looked at");
         let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
-        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng }))
+        let packed_threshold = *packed_threshold;
+        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold }))
     }
 
     /// The collection at a key that is going to be changed, or WRONGTYPE.
@@ -204,32 +218,14 @@ impl ShardCtx {
         self.lookup_write(key).map(collection_of).transpose()
     }
 
-    /// Lets `change` modify the collection at a key, which is removed when that leaves it empty. `None` if there is no
-    /// such key; WRONGTYPE if it holds something else.
+    /// Lets `change` modify the collection at a key, in one lookup; the key is removed when that leaves it empty. `None`
+    /// if there is no such key; WRONGTYPE if it holds something else.
     pub fn change<T: CollectionType, R>(
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<Option<R>> {
-        if self.write_as::<T>(key)?.is_none() {
-            return Ok(None);
-        }
-        let hash = self.hash_of(key);
-        let seeds = self.keyspace.seeds();
-        let ShardCtx { keyspace, config, rng, now, lazyfree, .. } = self;
-        let mut env = Env { config, seeds, now_ms: now.unix_ms, rng };
-        let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        let (result, is_gone) = occupied.update(|entry| {
-            entry.change_collection(|collection| {
-                let value = T::of_mut(collection).expect("the type was looked at");
-                let result = change(value, &mut env);
-                (result, value.is_empty() && !T::LIVES_EMPTY)
-            })
-        });
-        if is_gone {
-            lazyfree.free(occupied.remove());
-        }
-        Ok(Some(result))
+        self.change_at(key, false, change)
     }
 
     /// The same, beginning with an empty collection if there is no such key.
@@ -238,15 +234,58 @@ impl ShardCtx {
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<R> {
-        if self.write_as::<T>(key)?.is_some() {
-            return self.change(key, change).map(|result| result.expect("the key was looked up"));
+        let result = self.change_at(key, true, change)?;
+        Ok(result.expect("what is not there is created"))
+    }
+
+    #[inline]
+    fn change_at<T: CollectionType, R>(
+        &mut self,
+        key: &[u8],
+        creates: bool,
+        change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let hash = self.hash_of(key);
+        let (seeds, now, packed_threshold) = (self.keyspace.seeds(), self.now, self.packed_threshold);
+        let ShardCtx { keyspace, config, rng, lazyfree, stats, journal, .. } = self;
+        let table = keyspace.db_mut(self.db);
+        let slot = match table.lookup(hash, key) {
+            Lookup::Occupied(expired) if expire::is_expired(expired.as_ref(), now) => {
+                lazyfree.free(expired.remove());
+                stats.expired += 1;
+                journal.uncounted(self.db, &[expired_word(config), key]);
+                table.lookup(hash, key)
+            }
+            slot => slot,
+        };
+        let mut occupied = match slot {
+            Lookup::Occupied(occupied) => occupied,
+            Lookup::Vacant(_) if !creates => return Ok(None),
+            Lookup::Vacant(vacant) => {
+                let mut value = T::empty();
+                let result = change(&mut value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
+                if !value.is_empty() || T::LIVES_EMPTY {
+                    let access = access::initial(now, config);
+                    vacant.insert(Entry::new(key, Value::Collection(value.into()), None, access));
+                }
+                return Ok(Some(result));
+            }
+        };
+        if !self.no_touch {
+            access::touch(occupied.as_ref(), now, config, rng);
         }
-        let mut value = T::empty();
-        let result = change(&mut value, &mut self.env());
-        if !value.is_empty() || T::LIVES_EMPTY {
-            self.put_value(key, Value::Collection(value.into()));
+        collection_of::<T>(occupied.as_ref())?;
+        let (result, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let value = T::of_mut(collection).expect("the type was looked at");
+                let result = change(value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
+                (result, value.is_empty() && !T::LIVES_EMPTY)
+            })
+        });
+        if is_gone {
+            lazyfree.free(occupied.remove());
         }
-        Ok(result)
+        Ok(Some(result))
     }
 
     /// Puts a value under a key that does not exist, without expiry; the command records the effect.
@@ -339,7 +378,7 @@ impl ShardCtx {
         self.put_entry(key, entry);
     }
 
-    /// Records what makes a key that does not exist hold this entry.
+    /// Records what makes a key hold this entry, whatever it held.
     pub fn value_effect(&mut self, key: &[u8], entry: EntryRef<'_>) {
         if !self.journal.is_recording() {
             return self.effect(&[]);
@@ -404,7 +443,12 @@ impl ShardCtx {
     fn live(&mut self, key: &[u8]) -> Option<Position> {
         let hash = self.hash_of(key);
         let db = self.keyspace.db(self.db);
-        let place = db.find(hash, key)?;
+        let Some(place) = db.find(hash, key) else {
+            if let Some(sought) = &mut self.sought {
+                sought.push((self.db, key.to_vec()));
+            }
+            return None;
+        };
         if expire::is_expired(db.at(place), self.now) {
             self.expire(key, hash);
             return None;

@@ -56,8 +56,23 @@ impl Error {
     }
 }
 
+/// A client's word as Redis quotes it in an error: a C string, so that it ends at the first zero byte.
+pub fn quoted(word: &[u8]) -> &[u8] {
+    word.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
 /// The first word of an error reply without its dash.
 pub fn code_of(text: &[u8]) -> String {
     let end = text.iter().position(|byte| b" \r".contains(byte)).unwrap_or(text.len());
     String::from_utf8_lossy(&text[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_ends_at_a_zero_byte() {
+        assert_eq!([quoted(b"a\0b"), quoted(b"ab"), quoted(b"\0")], [&b"a"[..], b"ab", b""]);
+    }
 }

@@ -6,7 +6,7 @@ mod tests;
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
-use super::error::{Error, Result};
+use super::error::{self, Error, Result};
 use super::spec::*;
 use crate::base::crc::key_slot;
 use crate::data::dump::{self, DumpError, Restored};
@@ -694,7 +694,7 @@ impl ExpireConditions {
                 b"XX" => &mut parsed.if_any,
                 b"GT" => &mut parsed.if_greater,
                 b"LT" => &mut parsed.if_less,
-                _ => return Err(Error::Dynamic([b"ERR Unsupported option ", *word].concat().into())),
+                _ => return Err(Error::Dynamic([b"ERR Unsupported option ", error::quoted(word)].concat().into())),
             };
             *condition = true;
         }

@@ -136,11 +136,12 @@ pub type Extract = fn(&[&[u8]]) -> KeyRefs;
 
 /// The keys a command is going to touch: for routing, locks and access checks.
 ///
-/// An extractor has precedence, as it reads options the way the command does: of two STOREs the last counts.
-pub fn keys_of(spec: &Spec, words: &[&[u8]]) -> Result<KeyRefs, KeysError> {
+/// An extractor has precedence, as it reads options the way the command does: of two STOREs the last counts. A key spec
+/// that finds nothing hinders no other: PFMERGE may have a destination and no sources.
+pub fn keys_of(spec: &Spec, words: &[&[u8]]) -> KeyRefs {
     match spec.extract {
-        Some(extract) => Ok(extract(words)),
-        None => keys_by_specs(spec.keys, words),
+        Some(extract) => extract(words),
+        None => spec.keys.iter().flat_map(|keys| keys_by_specs(&[*keys], words).unwrap_or_default()).collect(),
     }
 }
 
@@ -350,6 +351,20 @@ pub fn keys_of_sort(words: &[&[u8]]) -> KeyRefs {
     keys
 }
 
+/// Does a SORT look up keys by a BY or GET pattern? Both name keys by an element in the place of the first `*`.
+pub fn sort_reaches(words: &[&[u8]]) -> bool {
+    let mut index = 2;
+    while index + 1 < words.len() {
+        index += match words[index].to_ascii_uppercase().as_slice() {
+            b"LIMIT" => 3,
+            b"GET" | b"BY" if words[index + 1].contains(&b'*') => return true,
+            b"GET" | b"BY" | b"STORE" => 2,
+            _ => 1,
+        };
+    }
+    false
+}
+
 /// SORT_RO key [option ...]
 pub fn keys_of_sort_ro(_words: &[&[u8]]) -> KeyRefs {
     refs([(1, RO.and(ACCESS))])
@@ -440,7 +455,7 @@ mod tests {
     }
 
     fn routed(keys: &'static [KeySpec], extract: Option<Extract>, command: &str) -> String {
-        shown(keys_of(&Spec { keys, extract, ..Spec::DEFAULT }, &words(command)), command)
+        shown(Ok(keys_of(&Spec { keys, extract, ..Spec::DEFAULT }, &words(command))), command)
     }
 
     /// An empty word is written as `""`.
@@ -592,6 +607,14 @@ mod tests {
             routed(SPECS, Some(keys_of_georadius), "GEORADIUSBYMEMBER k m 3 m STORE STORE"),
             "k:RO,access STORE:OW,update"
         );
+    }
+
+    #[test]
+    fn a_destination_is_routed_by_without_sources() {
+        const SPECS: &[KeySpec] = &[key_at(1, CHANGE), keys_from(2, READ)];
+        assert_eq!(routed(SPECS, None, "PFMERGE d"), "d:RW,access,update");
+        assert_eq!(reported(SPECS, None, "PFMERGE d"), "error");
+        assert_eq!(routed(SPECS, None, "PFMERGE d s"), "d:RW,access,update s:RO,access");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::args::Args;
 use super::ctx::ShardCtx;
-use super::error::{Error, Result};
+use super::error::{self, Error, Result};
 use crate::base::glob;
 use crate::base::number::parse_i64;
 use crate::data::collection::CollectionType;
@@ -74,7 +74,7 @@ impl<'a> ScanOptions<'a> {
 const TYPE_NAMES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
 
 fn unknown_type(name: &[u8]) -> Error {
-    Error::Dynamic([b"ERR unknown type name '", name, b"'"].concat().into())
+    Error::Dynamic([b"ERR unknown type name '", error::quoted(name), b"'"].concat().into())
 }
 
 /// A glob pattern; the one that everything matches is not tried on each.

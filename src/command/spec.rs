@@ -37,6 +37,8 @@ pub struct Spec {
     pub keys: &'static [KeySpec],
     /// Finds the keys where the key specs are incomplete, or their flags depend on the arguments.
     pub extract: Option<Extract>,
+    /// Whether these words make it read keys that the data names and the words do not: these may lie on any shard.
+    pub reaches: Option<fn(&[&[u8]]) -> bool>,
     pub shape: Shape,
     pub since: &'static str,
     /// Empty where Redis documents none.
@@ -67,6 +69,7 @@ impl Spec {
         group: Group::Generic,
         keys: &[],
         extract: None,
+        reaches: None,
         shape: Shape::Here,
         since: "",
         complexity: "",

@@ -75,11 +75,14 @@ pub enum Kind {
     ZsetListpack,
     ZsetSkiplist,
     Stream,
+    /// Hashes that may have fields with a time of their own.
+    HashListpackTimed,
+    HashHashtableTimed,
 }
 
 impl Kind {
     /// By their numbers.
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 15] = [
         Kind::StringInt,
         Kind::StringEmbstr,
         Kind::StringRaw,
@@ -93,6 +96,8 @@ impl Kind {
         Kind::ZsetListpack,
         Kind::ZsetSkiplist,
         Kind::Stream,
+        Kind::HashListpackTimed,
+        Kind::HashHashtableTimed,
     ];
 
     /// As TYPE answers it.
@@ -101,7 +106,7 @@ impl Kind {
             Kind::StringInt | Kind::StringEmbstr | Kind::StringRaw => "string",
             Kind::ListListpack | Kind::ListQuicklist => "list",
             Kind::SetIntset | Kind::SetListpack | Kind::SetHashtable => "set",
-            Kind::HashListpack | Kind::HashHashtable => "hash",
+            Kind::HashListpack | Kind::HashHashtable | Kind::HashListpackTimed | Kind::HashHashtableTimed => "hash",
             Kind::ZsetListpack | Kind::ZsetSkiplist => "zset",
             Kind::Stream => "stream",
         }
@@ -116,7 +121,8 @@ impl Kind {
             Kind::ListListpack | Kind::SetListpack | Kind::HashListpack | Kind::ZsetListpack => "listpack",
             Kind::ListQuicklist => "quicklist",
             Kind::SetIntset => "intset",
-            Kind::SetHashtable | Kind::HashHashtable => "hashtable",
+            Kind::HashListpackTimed => "listpackex",
+            Kind::SetHashtable | Kind::HashHashtable | Kind::HashHashtableTimed => "hashtable",
             Kind::ZsetSkiplist => "skiplist",
             Kind::Stream => "stream",
         }

@@ -6,12 +6,19 @@
 //! into a keyspace of the job's own, where the command runs unchanged, as if all keys lay on one shard; the second
 //! stores what it changed. So no command has a second form for several shards.
 //!
+//! Some commands reach keys that the data names (SORT with BY or GET): there are rounds of fetching until a run finds
+//! all that it looks for; what an earlier run did and answered is dropped. Each run finds out at least one key more, and
+//! a handler whose keys come from keys it has read is through after as many runs as its reads are deep.
+//!
 //! The rounds are not isolated from other clients' commands yet: locks will be taken here before the first round and
 //! released after the last.
+
+use std::collections::HashSet;
 
 use super::msg::{DbKey, Step, StepOutcome};
 use super::route::SlotMap;
 use crate::base::ids::ShardId;
+use crate::base::limits::FETCH_KEYS_MAX;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
@@ -42,8 +49,8 @@ enum Stage {
     },
     /// Entries arrive for these keys, by shard of the round.
     Fetching {
-        keys: Vec<(ShardId, Vec<DbKey>)>,
-        writes: Vec<DbKey>,
+        keys: KeysByShard,
+        copies: Box<Copies>,
     },
     Storing {
         reply: Vec<u8>,
@@ -51,6 +58,20 @@ enum Stage {
     /// RANDOMKEY: how many keys each shard has.
     Weighing,
     Drawing,
+}
+
+type KeysByShard = Vec<(ShardId, Vec<DbKey>)>;
+
+/// What has been fetched for a command, and what is still wanted.
+struct Copies {
+    /// The job's own keyspace, from the first entries on.
+    ctx: Option<ShardCtx>,
+    /// Keys that the command may change.
+    writes: Vec<DbKey>,
+    /// Keys to be fetched in rounds to come.
+    wanted: Vec<DbKey>,
+    /// All keys asked for so far, if the command may look for more than its words name.
+    known: Option<HashSet<DbKey>>,
 }
 
 /// What a key holds from now on.
@@ -101,8 +122,7 @@ impl Job {
     /// The indexes of the command's keys among its words.
     fn key_indexes(&self) -> Vec<(usize, keys::KeyFlags)> {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
-        let found = keys_of(&self.row.spec, &words).expect("a command without keys is no job for several shards");
-        found.iter().map(|key| (key.index as usize, key.flags)).collect()
+        keys_of(&self.row.spec, &words).iter().map(|key| (key.index as usize, key.flags)).collect()
     }
 
     /// Is each key followed by as many words as the first? If not, the command refuses, and has to see all its words.
@@ -144,8 +164,8 @@ impl Job {
     fn fetch(&mut self, slots: &SlotMap) -> Round {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let target_db = copy_target_db(&self.row.spec, &Args::new(&words), self.db);
-        let mut by_shard: Vec<(ShardId, Vec<DbKey>)> = Vec::new();
-        let mut writes = Vec::new();
+        let reaches = self.row.spec.reaches.is_some_and(|reaches| reaches(&words));
+        let (mut keys, mut writes) = (Vec::new(), Vec::new());
         for (index, flags) in self.key_indexes() {
             let write = !flags.has(keys::RO);
             let db = if write { target_db } else { self.db };
@@ -153,6 +173,15 @@ impl Job {
             if write {
                 writes.push(key.clone());
             }
+            keys.push(key);
+        }
+        let known = reaches.then(|| keys.iter().cloned().collect());
+        self.fetch_keys(keys, Box::new(Copies { ctx: None, writes, wanted: Vec::new(), known }), slots)
+    }
+
+    fn fetch_keys(&mut self, keys: Vec<DbKey>, copies: Box<Copies>, slots: &SlotMap) -> Round {
+        let mut by_shard: KeysByShard = Vec::new();
+        for key in keys {
             let shard = slots.shard_of(&key.key);
             match by_shard.iter_mut().find(|(of, _)| *of == shard) {
                 Some((_, keys)) => keys.push(key),
@@ -160,7 +189,7 @@ impl Job {
             }
         }
         let round = by_shard.iter().map(|(shard, keys)| (*shard, Step::Fetch { keys: keys.clone() })).collect();
-        self.stage = Stage::Fetching { keys: by_shard, writes };
+        self.stage = Stage::Fetching { keys: by_shard, copies };
         round
     }
 
@@ -168,7 +197,7 @@ impl Job {
     pub fn advance(&mut self, outcomes: Vec<StepOutcome>, slots: &SlotMap, scratch: impl FnOnce() -> ShardCtx) -> Next {
         match std::mem::replace(&mut self.stage, Stage::Drawing) {
             Stage::Merging { merge, places } => Next::Reply(self.merge(merge, &places, replies(outcomes))),
-            Stage::Fetching { keys, writes } => self.run_here(keys, writes, outcomes, slots, scratch()),
+            Stage::Fetching { keys, copies } => self.run_here(keys, copies, outcomes, slots, scratch),
             Stage::Storing { reply } => Next::Reply(reply),
             Stage::Weighing => self.draw(&replies(outcomes), scratch()),
             Stage::Drawing => Next::Reply(replies(outcomes).swap_remove(0)),
@@ -207,12 +236,13 @@ impl Job {
     /// Runs the command on copies of all its entries, and stores what it changed.
     fn run_here(
         &mut self,
-        keys: Vec<(ShardId, Vec<DbKey>)>,
-        writes: Vec<DbKey>,
+        keys: KeysByShard,
+        mut copies: Box<Copies>,
         outcomes: Vec<StepOutcome>,
         slots: &SlotMap,
-        mut ctx: ShardCtx,
+        scratch: impl FnOnce() -> ShardCtx,
     ) -> Next {
+        let ctx = copies.ctx.get_or_insert_with(scratch);
         for ((_, keys), outcome) in keys.into_iter().zip(outcomes) {
             let StepOutcome::Entries(entries) = outcome else { panic!("a fetch is answered with entries") };
             for (DbKey { db, key }, entry) in keys.into_iter().zip(entries) {
@@ -222,21 +252,65 @@ impl Job {
                 }
             }
         }
+        if copies.wanted.is_empty() {
+            match self.attempt(&mut copies) {
+                Some(reply) => return self.store(reply, *copies, slots),
+                None => copies.wanted.reverse(),
+            }
+        }
+        let batch = copies.wanted.split_off(copies.wanted.len().saturating_sub(FETCH_KEYS_MAX));
+        Next::Round(self.fetch_keys(batch, copies, slots))
+    }
+
+    /// Runs the command on what is there. `None` if it looked for keys that have not been fetched: these are wanted now,
+    /// and nothing has changed.
+    fn attempt(&self, copies: &mut Copies) -> Option<Vec<u8>> {
+        let Copies { ctx, writes, wanted, known } = copies;
+        let ctx = ctx.as_mut().expect("entries have arrived");
+        let entry_of = |ctx: &mut ShardCtx, key: &DbKey| {
+            ctx.db = key.db;
+            ctx.copy_entry(&key.key)
+        };
+        let mut before: Vec<Change> = Vec::new();
+        if known.is_some() {
+            before.extend(writes.iter().map(|key| (key.clone(), entry_of(ctx, key))));
+            ctx.sought = Some(Vec::new());
+        }
         ctx.db = self.db;
         ctx.journal.dirty = 0;
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, self.protocol);
-        if let Err(error) = (self.row.run)(&mut ctx, &Args::new(&words), &mut reply) {
+        if let Err(error) = (self.row.run)(ctx, &Args::new(&words), &mut reply) {
             reply.truncate(0);
             reply.error(&error.text());
-            return Next::Reply(bytes);
         }
+        let sought = ctx.sought.take().unwrap_or_default();
+        if let Some(known) = known {
+            for (db, key) in sought {
+                let key = DbKey { db, key };
+                if known.insert(key.clone()) {
+                    wanted.push(key);
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Some(bytes);
+        }
+        for (DbKey { db, key }, entry) in before {
+            ctx.db = db;
+            ctx.store_entry(&key, entry);
+        }
+        None
+    }
+
+    fn store(&mut self, reply: Vec<u8>, copies: Copies, slots: &SlotMap) -> Next {
+        let mut ctx = copies.ctx.expect("the command ran");
         if ctx.journal.dirty == 0 {
-            return Next::Reply(bytes);
+            return Next::Reply(reply);
         }
         let mut by_shard: Vec<(ShardId, Vec<Change>)> = Vec::new();
-        for key in writes {
+        for key in copies.writes {
             ctx.db = key.db;
             let change = (key.clone(), ctx.copy_entry(&key.key));
             let shard = slots.shard_of(&key.key);
@@ -245,7 +319,7 @@ impl Job {
                 None => by_shard.push((shard, vec![change])),
             }
         }
-        self.stage = Stage::Storing { reply: bytes };
+        self.stage = Stage::Storing { reply };
         Next::Round(by_shard.into_iter().map(|(shard, changes)| (shard, Step::Store { changes })).collect())
     }
 

@@ -128,7 +128,7 @@ pub enum Step {
 }
 
 /// A key and its database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DbKey {
     pub db: usize,
     pub key: Vec<u8>,

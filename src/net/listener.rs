@@ -33,6 +33,11 @@ pub fn listen_tcp(address: SocketAddr, backlog: u32, shared: bool) -> io::Result
     Ok(socket.into())
 }
 
+/// Marks what a listening socket sends and accepts, for routing and filters (SO_MARK); needs CAP_NET_ADMIN.
+pub fn mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    SockRef::from(socket).set_mark(mark)
+}
+
 /// Listens on a unix socket, replacing a stale one.
 pub fn listen_unix(path: &Path, permissions: Option<u32>, backlog: u32) -> io::Result<OwnedFd> {
     match std::fs::remove_file(path) {

@@ -69,11 +69,14 @@ impl<'a> Reply<'a> {
 
     /// `-text`, where `text` begins with the error's code. Line ends become spaces, as in Redis.
     pub fn error(&mut self, text: &[u8]) {
+        let is_line_end = |byte: &u8| matches!(*byte, b'\r' | b'\n');
+        let begin = text.iter().position(|byte| !is_line_end(byte)).unwrap_or(text.len());
+        let end = text.iter().rposition(|byte| !is_line_end(byte)).map_or(begin, |last| last + 1);
         self.out.push(b'-');
         let from = self.out.len();
-        self.raw(text);
+        self.raw(&text[begin..end]);
         for byte in &mut self.out[from..] {
-            if matches!(*byte, b'\r' | b'\n') {
+            if is_line_end(byte) {
                 *byte = b' ';
             }
         }

@@ -451,10 +451,22 @@ impl ShardLoop {
         self.clock_offset_ms = clock::unix_us() / 1000 - (now_ns / 1_000_000) as i64;
         self.core.set_now(self.now(now_ns));
         let pause = self.core.tick();
+        self.trim();
         if self.core.id == 0 {
             self.core.server.used_memory_peak.fetch_max(memory::used_bytes() as u64, Relaxed);
         }
         self.next_tick_ns = now_ns + pause.as_nanos() as u64;
+    }
+
+    /// Connections are at the index of their sessions; what a crowd took goes back when it has left.
+    fn trim(&mut self) {
+        let end = self.core.sessions.index_end();
+        if end < self.conns.len() {
+            assert!(self.conns[end..].iter().all(Option::is_none), "a connection outlives its session");
+            self.conns.truncate(end);
+            self.conns.shrink_to_fit();
+            self.ring.forget_from(end);
+        }
     }
 
     fn conn(&mut self, key: ConnKey) -> Option<&mut Conn> {

@@ -24,7 +24,7 @@ use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::core::Core;
 use crate::keyspace::{HashSeeds, Keyspace};
-use crate::net::listener::{listen_tcp, listen_unix};
+use crate::net::listener::{listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
 use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
@@ -274,6 +274,11 @@ fn listen_on(address: &str, config: &Config, sockets: &mut [Vec<Listener>]) -> i
         let is_shared = sockets.len() > 1;
         for shard in &mut *sockets {
             let socket = listen_tcp(address, config.tcp_backlog, is_shared)?;
+            if config.socket_mark_id > 0
+                && let Err(error) = mark(&socket, config.socket_mark_id)
+            {
+                warn!("Unable to set socket-mark-id on {address}: {}", text_of(&error));
+            }
             shard.push(Listener { socket, is_unix: false });
         }
     }

@@ -229,6 +229,9 @@ impl Session {
     }
 }
 
+/// Room for so many sessions is kept whether they come or not.
+const SLOTS_KEPT_MAX: usize = 64;
+
 /// All sessions of a shard.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -254,6 +257,19 @@ impl Sessions {
             let mut session = self.slots.remove(key.index as usize);
             session.output.clear(&mut self.pool);
         }
+    }
+
+    /// Gives back what a crowd that has left took. Indexes of those who stay do not change.
+    pub fn trim(&mut self) {
+        self.pool.trim();
+        if self.slots.capacity() > SLOTS_KEPT_MAX && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    /// Every index is below this.
+    pub fn index_end(&self) -> usize {
+        self.slots.capacity()
     }
 
     pub fn len(&self) -> usize {
@@ -363,6 +379,21 @@ mod tests {
             session.leave_command()
         };
         modes.iter().map(run).collect()
+    }
+
+    #[test]
+    fn a_crowd_that_has_left_takes_no_memory() {
+        let mut sessions = Sessions::default();
+        let insert = |sessions: &mut Sessions| sessions.insert(1, 3, Peer::Unix, 0, true);
+        let first = insert(&mut sessions);
+        let crowd: Vec<ConnKey> = (0..1000).map(|_| insert(&mut sessions)).collect();
+        sessions.trim();
+        assert!(sessions.index_end() > 1000, "they are still there");
+        crowd.into_iter().for_each(|key| sessions.remove(key));
+        sessions.trim();
+        assert!(sessions.index_end() <= SLOTS_KEPT_MAX);
+        assert_eq!(sessions.at(first).key, first);
+        assert_eq!(insert(&mut sessions).index, 1, "freed places are used again");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Invariants: a buffer id is either with the kernel or in exactly one [`Buffer`]; `Buffer` is not `Clone`, so its
 //! bytes are read only while the kernel does not write them. The ring's page and the data stay mapped until the
 //! io_uring is gone (`Ring` drops the ring first).
+//!
+//! The kernel takes buffers in turn, so all that it has are touched in the long run. It is given a few, and twice as
+//! many whenever those did not do: a quiet shard's receive memory stays small, and in the cache.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,6 +25,8 @@ pub(super) struct BufferRing {
     entries: NonNull<BufRingEntry>,
     data: NonNull<u8>,
     count: u16,
+    /// Buffers that the kernel has been given, from the first.
+    given: u16,
     buffer_bytes: usize,
     /// Where the next free buffer goes; published to the kernel by `publish`.
     tail: u16,
@@ -46,24 +51,34 @@ fn map(length: usize) -> io::Result<NonNull<u8>> {
 }
 
 impl BufferRing {
-    /// `count` is a power of two.
-    pub fn register(ring: &IoUring, group: u16, count: u16, buffer_bytes: usize) -> io::Result<BufferRing> {
-        assert!(count.is_power_of_two());
+    /// `count` is a power of two; the kernel has `first` of them to begin with.
+    pub fn register(ring: &IoUring, group: u16, first: u16, count: u16, buffer_bytes: usize) -> io::Result<BufferRing> {
+        assert!(count.is_power_of_two() && 0 < first && first <= count);
         let entries = map(usize::from(count) * size_of::<BufRingEntry>())?.cast::<BufRingEntry>();
         let data = map(usize::from(count) * buffer_bytes)?;
         // SAFETY: a page-aligned mapping of `count` entries that lives as long as the ring.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, group, 0)? };
-        let mut this = BufferRing { entries, data, count, buffer_bytes, tail: 0 };
-        for id in 0..count {
-            this.recycle(Buffer { id, length: 0 });
-        }
+        let mut this = BufferRing { entries, data, count, given: 0, buffer_bytes, tail: 0 };
+        this.give(first);
         this.publish();
         Ok(this)
     }
 
+    /// The kernel had no buffer left: from the next `publish` on it has twice as many, up to all.
+    pub fn grow(&mut self) {
+        self.give(self.given.min(self.count - self.given));
+    }
+
+    fn give(&mut self, more: u16) {
+        for id in self.given..self.given + more {
+            self.recycle(Buffer { id, length: 0 });
+        }
+        self.given += more;
+    }
+
     /// The buffer that a completion names.
     pub fn take(&mut self, id: u16, length: usize) -> Buffer {
-        assert!(id < self.count && length <= self.buffer_bytes, "the kernel named a buffer that is not ours");
+        assert!(id < self.given && length <= self.buffer_bytes, "the kernel named a buffer that is not ours");
         Buffer { id, length: length as u32 }
     }
 

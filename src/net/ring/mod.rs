@@ -29,8 +29,10 @@ pub use probe::probe;
 
 use crate::base::ids::ConnKey;
 
-/// Receive buffers of one shard: `RECEIVE_BUFFERS` of `RECEIVE_BUFFER_BYTES`; untouched ones take no memory.
+/// Receive buffers of one shard: up to `RECEIVE_BUFFERS` of `RECEIVE_BUFFER_BYTES`, `RECEIVE_BUFFERS_FIRST` to begin with;
+/// untouched ones take no memory.
 pub const RECEIVE_BUFFERS: u16 = 256;
+const RECEIVE_BUFFERS_FIRST: u16 = 32;
 pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 const SUBMISSION_ENTRIES: u32 = 512;
 const COMPLETION_ENTRIES: u32 = 4096;
@@ -118,7 +120,8 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
-        let buffers = BufferRing::register(&ring, RECEIVE_GROUP, RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES)?;
+        let buffers =
+            BufferRing::register(&ring, RECEIVE_GROUP, RECEIVE_BUFFERS_FIRST, RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES)?;
         // SAFETY: no pointers; the result is checked below.
         let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if wake < 0 {
@@ -202,6 +205,18 @@ impl Ring {
         let entry = opcode::MsgRingData::new(types::Fd(ring_fd), 0, plain(Op::Peer, 0), None).build();
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(plain(Op::Wake, target));
         self.push(entry);
+    }
+
+    /// No connection has an index from `end` on, and none of them sends.
+    pub fn forget_from(&mut self, end: usize) {
+        if end < self.sending.len() {
+            assert!(
+                self.sending[end..].iter().all(|sending| sending.buffer.is_empty()),
+                "a connection that is gone sends"
+            );
+            self.sending.truncate(end);
+            self.sending.shrink_to_fit();
+        }
     }
 
     pub fn buffer(&self, buffer: &Buffer) -> &[u8] {
@@ -289,6 +304,9 @@ impl Ring {
                         if let Some(id) = id {
                             let unused = self.buffers.take(id, 0);
                             self.buffers.recycle(unused);
+                        }
+                        if result == -libc::ENOBUFS {
+                            self.buffers.grow();
                         }
                         debug_assert!(!more, "a receive that ended is not armed");
                         Event::ReceiveEnded { conn, result: outcome.map(|_| ()) }

@@ -66,3 +66,42 @@ fn more_sends_than_the_queue_holds_are_all_reported() {
     assert!(!taken.is_empty() && refused.iter().all(is_refusal));
     assert_eq!(taken.len() + refused.len(), sends as usize);
 }
+
+#[test]
+fn a_flood_is_received_whatever_the_first_buffers_hold() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut ring = Ring::new().unwrap();
+    let sent: Vec<u8> = (0..3 * RECEIVE_BUFFER_BYTES * usize::from(RECEIVE_BUFFERS_FIRST)).map(|at| at as u8).collect();
+    let sender = std::thread::spawn({
+        let sent = sent.clone();
+        move || io::Write::write_all(&mut theirs, &sent).unwrap()
+    });
+    let (mut received, mut kept, mut ended) = (Vec::new(), Vec::new(), 0);
+    ring.receive(CONN, ours.as_raw_fd());
+    while received.len() < sent.len() {
+        let mut events = Vec::new();
+        ring.turn(Wait::AtMost(SOON), &mut events).unwrap();
+        for event in events {
+            match event {
+                Event::Received { buffer, more: true, .. } => {
+                    received.extend_from_slice(ring.buffer(&buffer));
+                    // Held back, so that the kernel runs out.
+                    kept.push(buffer);
+                }
+                Event::ReceiveEnded { result: Ok(()), .. } => {}
+                Event::ReceiveEnded { result: Err(error), .. } => {
+                    ended += 1;
+                    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+                    ring.receive(CONN, ours.as_raw_fd());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if kept.len() >= usize::from(RECEIVE_BUFFERS) - 1 {
+            kept.drain(..).for_each(|buffer| ring.recycle(buffer));
+        }
+    }
+    sender.join().unwrap();
+    assert!(received == sent, "bytes were lost or changed places");
+    assert!(ended > 0, "it never ran out");
+}
