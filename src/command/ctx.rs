@@ -16,10 +16,18 @@ use crate::data::collection::{CollectionType, Env};
 use crate::data::dict::{Lookup, OccupiedMut, Position};
 use crate::data::dump;
 use crate::data::entry::{Entry, EntryRef, TextRef, Value, ValueRef};
+use crate::data::hash::Hash;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 use crate::keyspace::expire::{self, ActiveExpire};
 use crate::keyspace::lazyfree::LazyFree;
+
+/// An access to a hash removes up to so many of its fields that are due; more than that wait for the active cycle.
+const FIELDS_PER_ACCESS: usize = 256;
+/// The active cycle looks at up to so many hashes before it asks for the next.
+const HASHES_PER_STEP: usize = 16;
+/// What is noted at least so long ago is due, however the index rounds.
+const LONG_DUE_MS: i64 = 256;
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +177,7 @@ impl ShardCtx {
         let hash = self.hash_of(key);
         let Some(occupied) = self.keyspace.db_mut(self.db).get_mut(hash, key) else { return Ok(None) };
         if expire::is_expired(occupied.as_ref(), self.now) {
+            // A hash may have been noted for its fields; the look that is due for them will find nothing.
             occupied.remove();
             self.stats.expired += 1;
             self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
@@ -206,6 +215,7 @@ impl ShardCtx {
         let ShardCtx { keyspace, config, rng, now, lazyfree, .. } = self;
         let mut env = Env { config, seeds, now_ms: now.unix_ms, rng };
         let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        let had_times = occupied.kind().has_field_times();
         let (result, is_gone) = occupied.update(|entry| {
             entry.change_collection(|collection| {
                 let value = T::of_mut(collection).expect("the type was looked at");
@@ -213,8 +223,13 @@ impl ShardCtx {
                 (result, value.is_empty() && !T::LIVES_EMPTY)
             })
         });
+        let has_times = occupied.kind().has_field_times();
+        let next_ms = if has_times && !is_gone { next_field_ms(occupied.as_ref()) } else { None };
         if is_gone {
             lazyfree.free(occupied.remove());
+        }
+        if had_times || has_times {
+            keyspace.note_fields(self.db, key, next_ms);
         }
         Ok(Some(result))
     }
@@ -259,12 +274,16 @@ impl ShardCtx {
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
                 }
+                let had_times = occupied.kind().has_field_times();
                 let lazyfree = &mut self.lazyfree;
                 occupied.update(|entry| {
                     let kept = if expiry == Expiry::Keep && !expired { entry.expire_at_ms() } else { expire_at_ms };
                     lazyfree.empty(entry);
                     entry.set_value_and_expire(value, kept);
                 });
+                if had_times {
+                    self.keyspace.note_fields(self.db, key, None);
+                }
             }
         }
     }
@@ -280,7 +299,19 @@ impl ShardCtx {
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
         self.live(key)?;
         let hash = self.hash_of(key);
-        self.keyspace.db_mut(self.db).remove(hash, key)
+        let entry = self.keyspace.db_mut(self.db).remove(hash, key)?;
+        if entry.kind().has_field_times() {
+            self.keyspace.note_fields(self.db, key, None);
+        }
+        Some(entry)
+    }
+
+    /// Frees an entry whose time is over.
+    fn free(&mut self, entry: Entry) {
+        if entry.kind().has_field_times() {
+            self.keyspace.note_fields(self.db, entry.key(), None);
+        }
+        self.lazyfree.free(entry);
     }
 
     /// Changes the expiry of a key that exists.
@@ -326,7 +357,7 @@ impl ShardCtx {
         self.put_entry(key, entry);
     }
 
-    /// Records what makes a key that does not exist hold this entry.
+    /// Records what makes a key hold this entry.
     pub fn value_effect(&mut self, key: &[u8], entry: EntryRef<'_>) {
         if !self.journal.is_recording() {
             return self.effect(&[]);
@@ -345,7 +376,8 @@ impl ShardCtx {
             ValueRef::Collection(_) => {
                 let payload = dump::dump(entry);
                 let at = digits.format(at_ms.unwrap_or(0)).as_bytes();
-                self.effect(&[b"RESTORE", key, at, &payload, b"ABSTTL"]);
+                // Like SET above it replaces what RENAME and COPY do not mention as gone.
+                self.effect(&[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
             }
         }
     }
@@ -354,6 +386,9 @@ impl ShardCtx {
     pub fn put_entry(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
+        if entry.kind().has_field_times() {
+            self.keyspace.note_fields(self.db, key, next_field_ms(entry.as_ref()));
+        }
         self.keyspace.db_mut(self.db).insert(hash, entry);
     }
 
@@ -371,12 +406,71 @@ impl ShardCtx {
     /// A slice of active expiry: removes up to `keys_max` keys that are due.
     pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
         let word = self.expired_word();
+        let mut hashes_gone = Vec::new();
         let ShardCtx { keyspace, active_expire, journal, stats, lazyfree, .. } = self;
-        active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
+        let mut progress = active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
             stats.expired += 1;
             journal.uncounted(db, &[word, entry.key()]);
+            if entry.kind().has_field_times() {
+                hashes_gone.push((db, entry.key().to_vec()));
+            }
             lazyfree.free(entry);
-        })
+        });
+        for (db, key) in hashes_gone {
+            self.keyspace.note_fields(db, &key, None);
+        }
+        if self.active_expire.enabled {
+            progress.more |= self.expire_fields_slice(keys_max);
+        }
+        progress
+    }
+
+    /// Removes up to about `fields_max` fields that are due, from all hashes; true if there may be more.
+    fn expire_fields_slice(&mut self, fields_max: usize) -> bool {
+        let mut left = fields_max;
+        while left > 0 {
+            let hashes = self.keyspace.take_due_hashes(self.now.unix_ms, HASHES_PER_STEP);
+            if hashes.is_empty() {
+                return false;
+            }
+            let of_each = (left / hashes.len()).max(1);
+            for (db, noted) in hashes {
+                let hash = self.keyspace.hash(noted.key());
+                let removed = self.expire_fields(db, noted.key(), hash, of_each);
+                left = left.saturating_sub(removed.max(1));
+            }
+        }
+        true
+    }
+
+    /// Removes up to `fields_max` fields that are due from the hash at a key, if there is one, and the key with the last
+    /// of them; how many these were.
+    fn expire_fields(&mut self, db: usize, key: &[u8], hash: u64, fields_max: usize) -> usize {
+        let now_ms = self.now.unix_ms;
+        let Some(mut occupied) = self.keyspace.db_mut(db).get_mut(hash, key) else { return 0 };
+        if !occupied.kind().has_field_times() {
+            return 0;
+        }
+        let (fields, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let hash = Hash::of_mut(collection).expect("only hashes have fields with times");
+                (hash.reap(fields_max, now_ms), hash.is_empty())
+            })
+        });
+        let mut next_ms = if is_gone { None } else { next_field_ms(occupied.as_ref()) };
+        if is_gone {
+            self.lazyfree.free(occupied.remove());
+        }
+        if next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            next_ms = Some(now_ms - LONG_DUE_MS);
+        }
+        self.keyspace.note_fields(db, key, next_ms);
+        if !fields.is_empty() {
+            let mut words: Vec<&[u8]> = vec![b"HDEL", key];
+            words.extend(fields.iter().map(Vec::as_slice));
+            self.journal.uncounted(db, &words);
+        }
+        fields.len()
     }
 
     /// Records what the command did, in deterministic form; counts one change.
@@ -395,17 +489,37 @@ impl ShardCtx {
             self.expire(key, hash);
             return None;
         }
+        if db.at(place).kind().has_field_times() {
+            return self.live_fields(key, hash, place);
+        }
         Some(place)
+    }
+
+    /// The place of a hash when fields that are due have gone; none is left perhaps.
+    #[cold]
+    fn live_fields(&mut self, key: &[u8], hash: u64, place: Position) -> Option<Position> {
+        let entry = self.keyspace.db(self.db).at(place);
+        let is_due = collection_of::<Hash>(entry).is_ok_and(|fields| fields.may_be_due(self.now.unix_ms));
+        if !is_due {
+            return Some(place);
+        }
+        self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);
+        self.keyspace.db(self.db).find(hash, key)
     }
 
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
         if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {
-            self.lazyfree.free(entry);
+            self.free(entry);
         }
         self.stats.expired += 1;
         self.journal.uncounted(self.db, &[self.expired_word(), key]);
     }
+}
+
+/// When something in a hash is due.
+fn next_field_ms(entry: EntryRef<'_>) -> Option<i64> {
+    collection_of::<Hash>(entry).ok().and_then(Hash::next_expire_ms)
 }
 
 fn expired_word(config: &Config) -> &'static [u8] {

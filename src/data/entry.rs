@@ -112,6 +112,12 @@ impl Kind {
         }
     }
 
+    /// Is this a hash in which fields may have expired?
+    #[inline]
+    pub fn has_field_times(self) -> bool {
+        matches!(self, Kind::HashListpackTimed | Kind::HashHashtableTimed)
+    }
+
     /// As OBJECT ENCODING answers it.
     pub fn encoding_name(self) -> &'static str {
         match self {
