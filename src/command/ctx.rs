@@ -215,7 +215,7 @@ impl ShardCtx {
         let ShardCtx { keyspace, config, rng, now, lazyfree, .. } = self;
         let mut env = Env { config, seeds, now_ms: now.unix_ms, rng };
         let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        let had_times = occupied.kind().has_field_times();
+        let had_times = occupied.as_ref().has_field_times();
         let (result, is_gone) = occupied.update(|entry| {
             entry.change_collection(|collection| {
                 let value = T::of_mut(collection).expect("the type was looked at");
@@ -223,7 +223,7 @@ impl ShardCtx {
                 (result, value.is_empty() && !T::LIVES_EMPTY)
             })
         });
-        let has_times = occupied.kind().has_field_times();
+        let has_times = occupied.as_ref().has_field_times();
         let next_ms = if has_times && !is_gone { next_field_ms(occupied.as_ref()) } else { None };
         if is_gone {
             lazyfree.free(occupied.remove());
@@ -274,7 +274,7 @@ impl ShardCtx {
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
                 }
-                let had_times = occupied.kind().has_field_times();
+                let had_times = occupied.as_ref().has_field_times();
                 let lazyfree = &mut self.lazyfree;
                 occupied.update(|entry| {
                     let kept = if expiry == Expiry::Keep && !expired { entry.expire_at_ms() } else { expire_at_ms };
@@ -300,7 +300,7 @@ impl ShardCtx {
         self.live(key)?;
         let hash = self.hash_of(key);
         let entry = self.keyspace.db_mut(self.db).remove(hash, key)?;
-        if entry.kind().has_field_times() {
+        if entry.as_ref().has_field_times() {
             self.keyspace.note_fields(self.db, key, None);
         }
         Some(entry)
@@ -308,7 +308,7 @@ impl ShardCtx {
 
     /// Frees an entry whose time is over.
     fn free(&mut self, entry: Entry) {
-        if entry.kind().has_field_times() {
+        if entry.as_ref().has_field_times() {
             self.keyspace.note_fields(self.db, entry.key(), None);
         }
         self.lazyfree.free(entry);
@@ -386,7 +386,7 @@ impl ShardCtx {
     pub fn put_entry(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
-        if entry.kind().has_field_times() {
+        if entry.as_ref().has_field_times() {
             self.keyspace.note_fields(self.db, key, next_field_ms(entry.as_ref()));
         }
         self.keyspace.db_mut(self.db).insert(hash, entry);
@@ -411,7 +411,7 @@ impl ShardCtx {
         let mut progress = active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
             stats.expired += 1;
             journal.uncounted(db, &[word, entry.key()]);
-            if entry.kind().has_field_times() {
+            if entry.as_ref().has_field_times() {
                 hashes_gone.push((db, entry.key().to_vec()));
             }
             lazyfree.free(entry);
@@ -448,7 +448,7 @@ impl ShardCtx {
     fn expire_fields(&mut self, db: usize, key: &[u8], hash: u64, fields_max: usize) -> usize {
         let now_ms = self.now.unix_ms;
         let Some(mut occupied) = self.keyspace.db_mut(db).get_mut(hash, key) else { return 0 };
-        if !occupied.kind().has_field_times() {
+        if !occupied.as_ref().has_field_times() {
             return 0;
         }
         let (fields, is_gone) = occupied.update(|entry| {
@@ -489,7 +489,7 @@ impl ShardCtx {
             self.expire(key, hash);
             return None;
         }
-        if db.at(place).kind().has_field_times() {
+        if db.at(place).has_field_times() {
             return self.live_fields(key, hash, place);
         }
         Some(place)
