@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::with_shards;
 use redis::{Commands, Connection, Value, cmd};
@@ -87,5 +89,32 @@ fn shapes_of_replies() {
         assert_eq!(ask(&mut client3, "HRANDFIELD none 1 WITHVALUES"), Value::Array(vec![]));
         assert_eq!(ask(&mut client3, "HSCAN h 0"), Value::Array(vec![bulk("0"), flat]));
         assert_eq!(ask(&mut client3, "HGET h none"), Value::Nil);
+    });
+}
+
+/// On all shards: nobody asks for the hashes, and yet they go.
+#[test]
+fn fields_expire_by_themselves() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let (short, kept) = (keys("short"), keys("kept"));
+        for key in short.iter().chain(&kept) {
+            let () = client.hset_multiple(key, &[("a", 1), ("b", 2)]).unwrap();
+            let ms = if key.starts_with("short") { 50 } else { 500_000 };
+            let set: Vec<i64> =
+                cmd("HPEXPIRE").arg(key).arg(ms).arg("FIELDS").arg(3).arg(&["a", "b", "c"]).query(&mut client).unwrap();
+            assert_eq!(set, [1, 1, -2]);
+        }
+        let start = Instant::now();
+        while cmd("DBSIZE").query::<usize>(&mut client).unwrap() != kept.len() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the hashes stay");
+            thread::sleep(Duration::from_millis(20));
+        }
+        for key in &kept {
+            let copy = format!("{key}:copy");
+            let () = cmd("COPY").arg(key).arg(&copy).query(&mut client).unwrap();
+            let left: Vec<i64> = cmd("HTTL").arg(&copy).arg("FIELDS").arg(1).arg("a").query(&mut client).unwrap();
+            assert!((450..=500).contains(&left[0]), "{left:?}");
+        }
     });
 }

@@ -14,8 +14,9 @@ use crate::base::crc::crc64;
 use crate::base::lzf;
 use crate::base::number::parse_i64;
 
-/// The version written, and the newest one read.
+/// The version written, but for hashes with times of fields; and theirs, which is the newest one read.
 pub const RDB_VERSION: u16 = 11;
+pub const RDB_VERSION_OF_FIELD_TIMES: u16 = 12;
 
 /// The first byte of a value: what it is and how it is laid out. Names are Redis's.
 pub mod rdb_type {
@@ -70,7 +71,11 @@ pub enum DumpError {
 
 /// Puts version and checksum behind the type and value of a payload.
 pub fn seal(payload: &mut Vec<u8>) {
-    payload.extend_from_slice(&RDB_VERSION.to_le_bytes());
+    let version = match payload.first() {
+        Some(&(rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX)) => RDB_VERSION_OF_FIELD_TIMES,
+        _ => RDB_VERSION,
+    };
+    payload.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(0, payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
 }
@@ -79,7 +84,8 @@ pub fn seal(payload: &mut Vec<u8>) {
 pub fn unseal(payload: &[u8]) -> Result<&[u8], DumpError> {
     let (signed, checksum) = payload.split_last_chunk::<8>().ok_or(DumpError::VersionOrChecksum)?;
     let (body, version) = signed.split_last_chunk::<2>().ok_or(DumpError::VersionOrChecksum)?;
-    let intact = u16::from_le_bytes(*version) <= RDB_VERSION && u64::from_le_bytes(*checksum) == crc64(0, signed);
+    let known = u16::from_le_bytes(*version) <= RDB_VERSION_OF_FIELD_TIMES;
+    let intact = known && u64::from_le_bytes(*checksum) == crc64(0, signed);
     if intact { Ok(body) } else { Err(DumpError::VersionOrChecksum) }
 }
 

@@ -16,10 +16,18 @@ use crate::data::collection::{CollectionType, Env};
 use crate::data::dict::{Lookup, OccupiedMut, Position};
 use crate::data::dump;
 use crate::data::entry::{Entry, EntryRef, TextRef, Value, ValueRef};
+use crate::data::hash::Hash;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 use crate::keyspace::expire::{self, ActiveExpire};
 use crate::keyspace::lazyfree::LazyFree;
+
+/// An access to a hash removes up to so many of its fields that are due; more than that wait for the active cycle.
+const FIELDS_PER_ACCESS: usize = 256;
+/// The active cycle looks at up to so many hashes before it asks for the next.
+const HASHES_PER_STEP: usize = 16;
+/// What is noted at least so long ago is due, however the index rounds.
+const LONG_DUE_MS: i64 = 256;
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +190,7 @@ impl ShardCtx {
         let hash = self.hash_of(key);
         let Some(occupied) = self.keyspace.db_mut(self.db).get_mut(hash, key) else { return Ok(None) };
         if expire::is_expired(occupied.as_ref(), self.now) {
+            // A hash may have been noted for its fields; the look that is due for them will find nothing.
             occupied.remove();
             self.stats.expired += 1;
             self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
@@ -259,6 +268,9 @@ impl ShardCtx {
             slot => slot,
         };
         let mut occupied = match slot {
+            Lookup::Occupied(timed) if timed.as_ref().has_field_times() => {
+                return self.change_timed(key, hash, creates, change);
+            }
             Lookup::Occupied(occupied) => occupied,
             Lookup::Vacant(_) if !creates => return Ok(None),
             Lookup::Vacant(vacant) => {
@@ -266,7 +278,12 @@ impl ShardCtx {
                 let result = change(&mut value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
                 if !value.is_empty() || T::LIVES_EMPTY {
                     let access = access::initial(now, config);
-                    vacant.insert(Entry::new(key, Value::Collection(value.into()), None, access));
+                    let entry = Entry::new(key, Value::Collection(value.into()), None, access);
+                    let next_ms = next_field_ms(entry.as_ref());
+                    vacant.insert(entry);
+                    if next_ms.is_some() {
+                        keyspace.note_fields(self.db, key, next_ms);
+                    }
                 }
                 return Ok(Some(result));
             }
@@ -282,10 +299,53 @@ impl ShardCtx {
                 (result, value.is_empty() && !T::LIVES_EMPTY)
             })
         });
+        let next_ms = next_field_ms(occupied.as_ref());
+        if is_gone {
+            lazyfree.free(occupied.remove());
+        } else if next_ms.is_some() {
+            keyspace.note_fields(self.db, key, next_ms);
+        }
+        Ok(Some(result))
+    }
+
+    /// The same for a hash with fields that expire: those that are due go first.
+    #[cold]
+    fn change_timed<T: CollectionType, R>(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        creates: bool,
+        change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
+    ) -> Result<Option<R>> {
+        if self.write_as::<T>(key)?.is_none() {
+            // The last of its fields was due, and the key went with it.
+            return if creates { Ok(Some(self.create(key, change))) } else { Ok(None) };
+        }
+        let (seeds, now, packed_threshold) = (self.keyspace.seeds(), self.now, self.packed_threshold);
+        let ShardCtx { keyspace, config, rng, lazyfree, .. } = self;
+        let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
+        let (result, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let value = T::of_mut(collection).expect("the type was looked at");
+                let result = change(value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
+                (result, value.is_empty() && !T::LIVES_EMPTY)
+            })
+        });
+        let next_ms = if is_gone { None } else { next_field_ms(occupied.as_ref()) };
         if is_gone {
             lazyfree.free(occupied.remove());
         }
+        keyspace.note_fields(self.db, key, next_ms);
         Ok(Some(result))
+    }
+
+    fn create<T: CollectionType, R>(&mut self, key: &[u8], change: impl FnOnce(&mut T, &mut Env<'_>) -> R) -> R {
+        let mut value = T::empty();
+        let result = change(&mut value, &mut self.env());
+        if !value.is_empty() || T::LIVES_EMPTY {
+            self.put_value(key, Value::Collection(value.into()));
+        }
+        result
     }
 
     /// Puts a value under a key that does not exist, without expiry; the command records the effect.
@@ -311,12 +371,16 @@ impl ShardCtx {
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
                 }
+                let had_times = occupied.as_ref().has_field_times();
                 let lazyfree = &mut self.lazyfree;
                 occupied.update(|entry| {
                     let kept = if expiry == Expiry::Keep && !expired { entry.expire_at_ms() } else { expire_at_ms };
                     lazyfree.empty(entry);
                     entry.set_value_and_expire(value, kept);
                 });
+                if had_times {
+                    self.keyspace.note_fields(self.db, key, None);
+                }
             }
         }
     }
@@ -332,7 +396,19 @@ impl ShardCtx {
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
         self.live(key)?;
         let hash = self.hash_of(key);
-        self.keyspace.db_mut(self.db).remove(hash, key)
+        let entry = self.keyspace.db_mut(self.db).remove(hash, key)?;
+        if entry.as_ref().has_field_times() {
+            self.keyspace.note_fields(self.db, key, None);
+        }
+        Some(entry)
+    }
+
+    /// Frees an entry whose time is over.
+    fn free(&mut self, entry: Entry) {
+        if entry.as_ref().has_field_times() {
+            self.keyspace.note_fields(self.db, entry.key(), None);
+        }
+        self.lazyfree.free(entry);
     }
 
     /// Changes the expiry of a key that exists.
@@ -407,6 +483,9 @@ impl ShardCtx {
     pub fn put_entry(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
+        if entry.as_ref().has_field_times() {
+            self.keyspace.note_fields(self.db, key, next_field_ms(entry.as_ref()));
+        }
         self.keyspace.db_mut(self.db).insert(hash, entry);
     }
 
@@ -424,12 +503,71 @@ impl ShardCtx {
     /// A slice of active expiry: removes up to `keys_max` keys that are due.
     pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
         let word = self.expired_word();
+        let mut hashes_gone = Vec::new();
         let ShardCtx { keyspace, active_expire, journal, stats, lazyfree, .. } = self;
-        active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
+        let mut progress = active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
             stats.expired += 1;
             journal.uncounted(db, &[word, entry.key()]);
+            if entry.as_ref().has_field_times() {
+                hashes_gone.push((db, entry.key().to_vec()));
+            }
             lazyfree.free(entry);
-        })
+        });
+        for (db, key) in hashes_gone {
+            self.keyspace.note_fields(db, &key, None);
+        }
+        if self.active_expire.enabled {
+            progress.more |= self.expire_fields_slice(keys_max);
+        }
+        progress
+    }
+
+    /// Removes up to about `fields_max` fields that are due, from all hashes; true if there may be more.
+    fn expire_fields_slice(&mut self, fields_max: usize) -> bool {
+        let mut left = fields_max;
+        while left > 0 {
+            let hashes = self.keyspace.take_due_hashes(self.now.unix_ms, HASHES_PER_STEP);
+            if hashes.is_empty() {
+                return false;
+            }
+            let of_each = (left / hashes.len()).max(1);
+            for (db, noted) in hashes {
+                let hash = self.keyspace.hash(noted.key());
+                let removed = self.expire_fields(db, noted.key(), hash, of_each);
+                left = left.saturating_sub(removed.max(1));
+            }
+        }
+        true
+    }
+
+    /// Removes up to `fields_max` fields that are due from the hash at a key, if there is one, and the key with the last
+    /// of them; how many these were.
+    fn expire_fields(&mut self, db: usize, key: &[u8], hash: u64, fields_max: usize) -> usize {
+        let now_ms = self.now.unix_ms;
+        let Some(mut occupied) = self.keyspace.db_mut(db).get_mut(hash, key) else { return 0 };
+        if !occupied.as_ref().has_field_times() {
+            return 0;
+        }
+        let (fields, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let hash = Hash::of_mut(collection).expect("only hashes have fields with times");
+                (hash.reap(fields_max, now_ms), hash.is_empty())
+            })
+        });
+        let mut next_ms = if is_gone { None } else { next_field_ms(occupied.as_ref()) };
+        if is_gone {
+            self.lazyfree.free(occupied.remove());
+        }
+        if next_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            next_ms = Some(now_ms - LONG_DUE_MS);
+        }
+        self.keyspace.note_fields(db, key, next_ms);
+        if !fields.is_empty() {
+            let mut words: Vec<&[u8]> = vec![b"HDEL", key];
+            words.extend(fields.iter().map(Vec::as_slice));
+            self.journal.uncounted(db, &words);
+        }
+        fields.len()
     }
 
     /// Records what the command did, in deterministic form; counts one change.
@@ -453,17 +591,41 @@ impl ShardCtx {
             self.expire(key, hash);
             return None;
         }
+        if db.at(place).has_field_times() {
+            return self.live_fields(key, hash, place);
+        }
         Some(place)
+    }
+
+    /// The place of a hash when fields that are due have gone; none is left perhaps.
+    #[cold]
+    fn live_fields(&mut self, key: &[u8], hash: u64, place: Position) -> Option<Position> {
+        let entry = self.keyspace.db(self.db).at(place);
+        let is_due = collection_of::<Hash>(entry).is_ok_and(|fields| fields.may_be_due(self.now.unix_ms));
+        if !is_due {
+            return Some(place);
+        }
+        self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);
+        self.keyspace.db(self.db).find(hash, key)
     }
 
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
         if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {
-            self.lazyfree.free(entry);
+            self.free(entry);
         }
         self.stats.expired += 1;
         self.journal.uncounted(self.db, &[self.expired_word(), key]);
     }
+}
+
+/// When something in a hash is due.
+#[inline]
+fn next_field_ms(entry: EntryRef<'_>) -> Option<i64> {
+    if !entry.has_field_times() {
+        return None;
+    }
+    collection_of::<Hash>(entry).ok().and_then(Hash::next_expire_ms)
 }
 
 fn expired_word(config: &Config) -> &'static [u8] {

@@ -4,6 +4,8 @@
 //! has expired is gone by the time a handler looks a key up, but for fields of a large table of which there were too many
 //! to remove at once: reads pass these over, and `change` removes those it is told of, with an effect of their own.
 
+pub mod times;
+
 use super::KeyFn;
 use super::args::Args;
 use super::ctx::ShardCtx;
@@ -427,7 +429,7 @@ fn hincrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::Text("ERR value is NaN or Infinity"));
     }
     let hash = ctx.write_as::<Hash>(key)?;
-    let time = hash.and_then(|hash| hash.field_time(field, now_ms)).flatten();
+    let has_time = hash.and_then(|hash| hash.field_time(field, now_ms)).flatten().is_some();
     let value = match hash.and_then(|hash| hash.get(field, now_ms)) {
         None => LongDouble::ZERO,
         Some(text) => {
@@ -440,9 +442,11 @@ fn hincrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         hash.set(field, sum.as_bytes(), FieldTime::Keep, env);
     })?;
     // Another machine may add other long doubles, or print them differently.
-    ctx.effect(&[b"HSET", key, field, sum.as_bytes()]);
-    if let Some(at_ms) = time {
-        record_time(ctx, key, at_ms, &[field]);
+    let pair = [field, sum.as_bytes()];
+    if has_time {
+        times::record_stored_keeping_time(ctx, key, &pair);
+    } else {
+        ctx.effect(&[&[b"HSET".as_slice(), key], &pair[..]].concat());
     }
     reply.bulk(sum.as_bytes());
     Ok(())

@@ -168,11 +168,12 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
         _ => return Err(Error::Syntax),
     };
     for db in databases {
-        let table = ctx.keyspace.db_mut(db).take();
+        let [table, noted] = ctx.keyspace.take(db);
         // Redis counts each key as a change, and the flush itself as none.
         ctx.journal.dirty += table.len() as u64;
         if in_background {
             ctx.lazyfree.push(table);
+            ctx.lazyfree.push(noted);
         }
     }
     ctx.journal.uncounted(ctx.db, args.words());

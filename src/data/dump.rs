@@ -124,7 +124,7 @@ mod tests {
         for cut in 0..OF_1.len() {
             assert_eq!(restore_text(&OF_1[..cut]), Err(DumpError::VersionOrChecksum), "{cut} bytes");
         }
-        let newer = [b"\x00\xc0\x01", &(rdb::RDB_VERSION + 1).to_le_bytes()[..]].concat();
+        let newer = [b"\x00\xc0\x01", &(rdb::RDB_VERSION_OF_FIELD_TIMES + 1).to_le_bytes()[..]].concat();
         let newer = [&newer[..], &crc64(0, &newer).to_le_bytes()].concat();
         assert_eq!(restore_text(&newer), Err(DumpError::VersionOrChecksum));
         for body in [&b""[..], b"\x00", b"\x07\x01a", b"\x00\xc4", b"\x00\x05abcd", b"\x00\x82", b"\x00\xc3\xc0\x01"] {

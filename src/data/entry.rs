@@ -75,10 +75,12 @@ pub enum Kind {
     ZsetListpack,
     ZsetSkiplist,
     Stream,
-    /// Hashes that may have fields with a time of their own.
+    /// Hashes that may have fields with a time of their own: the last kinds, see `has_field_times`.
     HashListpackTimed,
     HashHashtableTimed,
 }
+
+const _: () = assert!(Kind::HashHashtableTimed as usize == Kind::ALL.len() - 1 && Kind::ALL.len() <= 16);
 
 impl Kind {
     /// By their numbers.
@@ -640,6 +642,12 @@ impl<'a> EntryRef<'a> {
 
     pub fn key(self) -> &'a [u8] {
         self.bytes(self.key_at(), self.key_len())
+    }
+
+    /// Is this a hash in which fields may have expired? Asked with every lookup: these kinds come last.
+    #[inline]
+    pub fn has_field_times(self) -> bool {
+        self.flags() & KIND_MASK >= Kind::HashListpackTimed as u8
     }
 
     pub fn kind(self) -> Kind {

@@ -144,6 +144,7 @@ impl Hash {
     }
 
     /// All fields, those included that have expired since the last `reap`.
+    #[allow(clippy::len_without_is_empty)] // The trait has it.
     pub fn len(&self) -> usize {
         match &self.repr {
             Repr::Pairs(listpack) => listpack.len() / 2,
@@ -199,7 +200,7 @@ impl Hash {
     pub fn next_expire_ms(&self) -> Option<i64> {
         match &self.repr {
             Repr::Table(table) if table.dict.len() > EXACT_LEN_MAX => table.dict.next_expire_ms(),
-            _ => Some(self.earliest_ms()).filter(|&at_ms| at_ms != NEVER),
+            _ => Some(self.earliest_ms()).filter(|&at_ms| at_ms != NEVER).map(|at_ms| at_ms + 1),
         }
     }
 

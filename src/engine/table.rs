@@ -9,6 +9,7 @@ pub const FAMILIES: &[&[KeyRow]] = &[
     list::ROWS,
     set::ROWS,
     hash::ROWS,
+    hash::times::ROWS,
     zset::ROWS,
     geo::ROWS,
     stream::ROWS,

@@ -16,7 +16,7 @@ use super::super::collection::{CollectionType, Env};
 use super::super::dict::Dict;
 use super::super::listpack::{Element, Listpack};
 use super::super::ziplist;
-use super::{FIELD_TIME_MS_MAX, FieldTime, Hash, NEVER, Repr, Table, Timed, push};
+use super::{FIELD_TIME_MS_MAX, FieldTime, Hash, LISTPACK_BYTES_MAX, NEVER, Repr, Table, Timed, push};
 use crate::codec::rdb::{self, Reader, rdb_type as types};
 
 /// Bytes that a field and its value take at least, each its length.
@@ -139,6 +139,10 @@ fn load_listpack<'a>(elements: impl Iterator<Item = Element<'a>>, columns: usize
     while elements.peek().is_some() {
         let (field, value) = (canonical(elements.next()?), canonical(elements.next()?));
         if !seen.insert(field.to_vec()) {
+            return None;
+        }
+        // A compressed block may be of any size; no server writes a listpack so large.
+        if listpack.bytes().len() + field.len() + value.len() > LISTPACK_BYTES_MAX {
             return None;
         }
         push(&mut listpack, field);
