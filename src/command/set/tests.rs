@@ -193,6 +193,7 @@ fn sscan_walks() {
         ("COUNT x", "ERR value is not an integer or out of range"),
         ("TYPE set", "ERR syntax error"),
         ("NOVALUES", "ERR NOVALUES option can only be used in HSCAN"),
+        ("NOSCORES", "ERR NOSCORES option can only be used in ZSCAN"),
     ] {
         check(&format!("SADD k a | SSCAN k 0 {options}"), &format!(":1 | {error}"));
     }
