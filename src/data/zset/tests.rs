@@ -208,6 +208,15 @@ fn a_listpack_that_is_no_sorted_set_is_refused() {
 }
 
 #[test]
+fn an_integer_left_as_text_is_found() {
+    let listpack = b"\x0e\0\0\0\x02\0\x8212\x03\x815\x02\xff";
+    let mut body = Vec::new();
+    rdb::write_string(listpack, &mut body);
+    let zset = with_env(|env| Zset::load(rdb_type::ZSET_LISTPACK, &mut Reader::new(&body), env)).unwrap();
+    assert_eq!(zset.rank(b"12"), Some((0, 5.0)));
+}
+
+#[test]
 fn scores_of_the_oldest_form_are_read() {
     let body = b"\x03\x01a\x031.5\x01b\xfe\x01c\xff";
     let zset = with_env(|env| Zset::load(rdb_type::ZSET, &mut Reader::new(body), env)).unwrap();
