@@ -136,7 +136,7 @@ proptest! {
     fn behaves_like_a_vector(
         fill in prop_oneof![Just(-1), Just(-2), 0..6i32],
         depth in 0..4u32,
-        packed_threshold in prop_oneof![2 => Just(0usize), 1 => Just(20usize)],
+        packed_threshold in prop_oneof![2 => Just(0usize), 1 => Just(1usize), 1 => Just(20usize)],
         ops in prop::collection::vec(op(), 1..80),
     ) {
         let config = config(fill, depth);
