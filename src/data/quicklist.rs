@@ -584,8 +584,11 @@ impl Quicklist {
     /// Joins a node and the next one, if there are such and their contents fit into one.
     fn merge(&mut self, at: usize) -> bool {
         let (Some(one), Some(other)) = (self.nodes.get(at), self.nodes.get(at + 1)) else { return false };
+        if one.is_plain() || other.is_plain() {
+            return false;
+        }
         let bytes = one.bytes() + other.bytes() - LISTPACK_OVERHEAD;
-        if one.is_plain() || other.is_plain() || self.fill.is_exceeded(bytes, one.len() + other.len()) {
+        if self.fill.is_exceeded(bytes, one.len() + other.len()) {
             return false;
         }
         let other = self.nodes.remove(at + 1).expect("it was looked at");
