@@ -33,7 +33,6 @@ LATER_GROUPS = {
     "scripting": "scripts",
     "set": "data types",
     "sorted-set": "data types",
-    "stream": "data types",
     "transactions": "transactions",
 }
 

@@ -196,6 +196,57 @@ fn example() -> Stream {
     stream
 }
 
+/// What valkey-server 8.0.1 dumps, without type byte and footer, after: XADD s 1-1 a 1 b text, XADD s 1-2 a 300 b -5,
+/// XADD s 2-0 c 70000, XDEL s 1-2, XGROUP CREATE s g 0, XREADGROUP GROUP g 12 COUNT 1 STREAMS s >.
+const OF_VALKEY: &[u8] = b"\x01\x10\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01@FF\x00\x00\x00\x19\x00\
+    \x02\x01\x01\x01\x02\x01\x81a\x02\x81b\x02\x00\x01\x02\x01\x00\x01\x00\x01\x01\x01\x84text\x05\x05\x01\x03\x01\x00\x01\x01\x01\xc1,\x02\xdf\xfb\x02\x05\x01\
+    \x00\x01\x01\x01\xdf\xff\x02\x01\x01\x81c\x02\xf2p\x11\x01\x04\x06\x01\xff\x02\x02\x00\x01\x01\x01\x02\x03\x01\x01g\x01\x01\x81\xff\xff\xff\xff\xff\xff\
+    \xff\xff\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01Y\t\x92\xfe\xa1\x01\x00\x00\x01\x01\xc0\x0cY\t\x92\xfe\xa1\x01\x00\x00\
+    Y\t\x92\xfe\xa1\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01";
+/// Where in it what the second form lacks is, and what the first lacks besides.
+const ACTIVE_AT: std::ops::Range<usize> = 149..157;
+const ENTRIES_READ: std::ops::Range<usize> = 103..112;
+const COUNTERS: std::ops::Range<usize> = 93..98;
+
+/// The example without some bytes.
+fn without(ranges: &[std::ops::Range<usize>]) -> Vec<u8> {
+    let kept = |(at, byte): (usize, &u8)| (!ranges.iter().any(|range| range.contains(&at))).then_some(*byte);
+    OF_VALKEY.iter().enumerate().filter_map(kept).collect()
+}
+
+#[test]
+fn is_saved_as_by_valkey() {
+    let (id, time) = (StreamId::new, 1_795_272_345_945);
+    let mut stream = Stream::empty();
+    let log = stream.log_mut();
+    log.append(id(1, 1), &[b"a", b"1", b"b", b"text"], &Config::default());
+    log.append(id(1, 2), &[b"a", b"300", b"b", b"-5"], &Config::default());
+    log.append(id(2, 0), &[b"c", b"70000"], &Config::default());
+    assert!(log.delete(id(1, 2)));
+    let mut group = Group::new(id(1, 1), ENTRIES_READ_UNKNOWN);
+    let number = group.create_consumer(b"12", time);
+    group.set_pending(id(1, 1), Pending { consumer: number, delivered_at_ms: time, deliveries: 1 });
+    group.consumer_mut(number).active_at_ms = time;
+    stream.groups_mut().insert(Box::from(&b"g"[..]), group);
+    assert_eq!(saved(&stream).escape_ascii().to_string(), OF_VALKEY.escape_ascii().to_string());
+    let loaded = loaded(rdb_type::STREAM_LISTPACKS_3, OF_VALKEY).expect("valkey's payload is loaded");
+    assert_eq!(saved(&loaded), OF_VALKEY);
+}
+
+#[test]
+fn older_forms_are_loaded() {
+    // As redis-server 7.0 dumps it: when a consumer was active is taken for when it was seen.
+    let second = loaded(rdb_type::STREAM_LISTPACKS_2, &without(&[ACTIVE_AT])).expect("the second form");
+    assert_eq!(saved(&second), OF_VALKEY);
+    // Before 7.0 nothing was counted.
+    let first = without(&[ACTIVE_AT, ENTRIES_READ, COUNTERS]);
+    let first = loaded(rdb_type::STREAM_LISTPACKS, &first).expect("the first form");
+    let log = first.log();
+    let counted = (log.len(), log.entries_added(), log.first_id(), log.max_deleted_id());
+    assert_eq!(counted, (2, 2, StreamId::new(1, 1), StreamId::ZERO));
+    assert_eq!(first.groups()[&b"g"[..]].entries_read, 1);
+}
+
 #[test]
 fn ids_follow_each_other() {
     let id = StreamId::new;
