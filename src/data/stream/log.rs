@@ -226,10 +226,14 @@ impl Log {
     /// XSETID. The caller has seen to it that no live entry is behind `id`.
     pub fn set_last_id(&mut self, id: StreamId, entries_added: Option<u64>, max_deleted_id: Option<StreamId>) {
         // Deleted entries that a payload brought may be.
-        let last_stored = self.nodes.last_key_value().map(|(&key, node)| node.last_id(key));
-        self.last_id = last_stored.map_or(id, |last| last.max(id));
+        self.last_id = self.last_stored_id().max(id);
         self.entries_added = entries_added.unwrap_or(self.entries_added);
         self.max_deleted_id = max_deleted_id.unwrap_or(self.max_deleted_id);
+    }
+
+    /// The ID of the last entry, deleted or not, or zero.
+    pub(super) fn last_stored_id(&self) -> StreamId {
+        self.nodes.last_key_value().map_or(StreamId::ZERO, |(&key, node)| node.last_id(key))
     }
 
     /// May an entry between these two have been deleted?

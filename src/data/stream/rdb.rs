@@ -80,11 +80,11 @@ pub fn load(of: u8, reader: &mut Reader<'_>) -> Option<(Log, Groups)> {
     } else {
         log.entries_added = len;
     }
-    let is_sound =
-        len == log.len && log.nodes.last_key_value().is_none_or(|(&key, node)| node.last_id(key) <= log.last_id);
-    if !is_sound {
+    if len != log.len || log.last_live_id() > log.last_id {
         return None;
     }
+    // Deleted entries may be behind the last ID (XSETID in streams older than their counters); new ones come after all.
+    log.last_id = log.last_stored_id().max(log.last_id);
     let mut groups = Groups::new();
     for _ in 0..reader.count(1)? {
         let name = reader.string()?;
