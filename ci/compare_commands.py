@@ -26,7 +26,6 @@ ONLY_IN_VALKEY = {
 LATER_GROUPS = {
     "pubsub": "messages",
     "scripting": "scripts",
-    "stream": "data types",
     "transactions": "transactions",
 }
 
