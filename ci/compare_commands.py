@@ -25,7 +25,6 @@ ONLY_IN_VALKEY = {
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
     "geo": "data types",
-    "list": "data types",
     "pubsub": "messages",
     "scripting": "scripts",
     "stream": "data types",
@@ -39,6 +38,11 @@ LATER = {
     "bzmpop": "blocking",
     "bzpopmax": "blocking",
     "bzpopmin": "blocking",
+    "blmove": "blocking",
+    "blmpop": "blocking",
+    "blpop": "blocking",
+    "brpop": "blocking",
+    "brpoplpush": "blocking",
     "client|pause": "transactions",
     "client|unpause": "transactions",
     "failover": "replication",

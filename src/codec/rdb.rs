@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A string is a length and its bytes, or one of the special forms that the length's first byte announces: an integer
-//! of one, two or four bytes, or LZF. Strings are written uncompressed, which every reader takes. What values are made
-//! of is known to `data`: each type saves and loads itself.
+//! of one, two or four bytes, or LZF. Only what is compressed in memory, too, is written so: every reader takes both. What
+//! values are made of is known to `data`: each type saves and loads itself.
 
 use std::borrow::Cow;
 
@@ -91,6 +91,14 @@ pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
     }
     write_len(text.len() as u64, out);
     out.extend_from_slice(text);
+}
+
+/// A string of `len` bytes that was compressed before.
+pub fn write_lzf(compressed: &[u8], len: usize, out: &mut Vec<u8>) {
+    out.push(SPECIAL << 6 | LZF);
+    write_len(compressed.len() as u64, out);
+    write_len(len as u64, out);
+    out.extend_from_slice(compressed);
 }
 
 fn write_integer(n: i32, out: &mut Vec<u8>) {

@@ -57,6 +57,8 @@ pub struct ShardCtx {
     pub no_touch: bool,
     /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
+    /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
+    pub packed_threshold: usize,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
     /// an empty key may begin where the next word does.
     hashed: (usize, usize, u64),
@@ -78,13 +80,20 @@ impl ShardCtx {
             db: 0,
             no_touch: false,
             sought: None,
+            packed_threshold: 0,
             hashed: (0, 0, 0),
         }
     }
 
     /// What a collection may look at.
     pub fn env(&mut self) -> Env<'_> {
-        Env { config: &self.config, seeds: self.keyspace.seeds(), now_ms: self.now.unix_ms, rng: &mut self.rng }
+        Env {
+            config: &self.config,
+            seeds: self.keyspace.seeds(),
+            now_ms: self.now.unix_ms,
+            rng: &mut self.rng,
+            packed_threshold: self.packed_threshold,
+        }
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -107,6 +116,7 @@ impl ShardCtx {
         let keyspace = self.keyspace.empty_twin(self.now_ms());
         let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
         scratch.now = self.now;
+        scratch.packed_threshold = self.packed_threshold;
         scratch
     }
 
@@ -207,32 +217,14 @@ impl ShardCtx {
         self.lookup_write(key).map(collection_of).transpose()
     }
 
-    /// Lets `change` modify the collection at a key, which is removed when that leaves it empty. `None` if there is no
-    /// such key; WRONGTYPE if it holds something else.
+    /// Lets `change` modify the collection at a key, in one lookup; the key is removed when that leaves it empty. `None`
+    /// if there is no such key; WRONGTYPE if it holds something else.
     pub fn change<T: CollectionType, R>(
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<Option<R>> {
-        if self.write_as::<T>(key)?.is_none() {
-            return Ok(None);
-        }
-        let hash = self.hash_of(key);
-        let seeds = self.keyspace.seeds();
-        let ShardCtx { keyspace, config, rng, now, lazyfree, .. } = self;
-        let mut env = Env { config, seeds, now_ms: now.unix_ms, rng };
-        let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        let (result, is_gone) = occupied.update(|entry| {
-            entry.change_collection(|collection| {
-                let value = T::of_mut(collection).expect("the type was looked at");
-                let result = change(value, &mut env);
-                (result, value.is_empty() && !T::LIVES_EMPTY)
-            })
-        });
-        if is_gone {
-            lazyfree.free(occupied.remove());
-        }
-        Ok(Some(result))
+        self.change_at(key, false, change)
     }
 
     /// The same, beginning with an empty collection if there is no such key.
@@ -241,15 +233,58 @@ impl ShardCtx {
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<R> {
-        if self.write_as::<T>(key)?.is_some() {
-            return self.change(key, change).map(|result| result.expect("the key was looked up"));
+        let result = self.change_at(key, true, change)?;
+        Ok(result.expect("what is not there is created"))
+    }
+
+    #[inline]
+    fn change_at<T: CollectionType, R>(
+        &mut self,
+        key: &[u8],
+        creates: bool,
+        change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let hash = self.hash_of(key);
+        let (seeds, now, packed_threshold) = (self.keyspace.seeds(), self.now, self.packed_threshold);
+        let ShardCtx { keyspace, config, rng, lazyfree, stats, journal, .. } = self;
+        let table = keyspace.db_mut(self.db);
+        let slot = match table.lookup(hash, key) {
+            Lookup::Occupied(expired) if expire::is_expired(expired.as_ref(), now) => {
+                lazyfree.free(expired.remove());
+                stats.expired += 1;
+                journal.uncounted(self.db, &[expired_word(config), key]);
+                table.lookup(hash, key)
+            }
+            slot => slot,
+        };
+        let mut occupied = match slot {
+            Lookup::Occupied(occupied) => occupied,
+            Lookup::Vacant(_) if !creates => return Ok(None),
+            Lookup::Vacant(vacant) => {
+                let mut value = T::empty();
+                let result = change(&mut value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
+                if !value.is_empty() || T::LIVES_EMPTY {
+                    let access = access::initial(now, config);
+                    vacant.insert(Entry::new(key, Value::Collection(value.into()), None, access));
+                }
+                return Ok(Some(result));
+            }
+        };
+        if !self.no_touch {
+            access::touch(occupied.as_ref(), now, config, rng);
         }
-        let mut value = T::empty();
-        let result = change(&mut value, &mut self.env());
-        if !value.is_empty() || T::LIVES_EMPTY {
-            self.put_value(key, Value::Collection(value.into()));
+        collection_of::<T>(occupied.as_ref())?;
+        let (result, is_gone) = occupied.update(|entry| {
+            entry.change_collection(|collection| {
+                let value = T::of_mut(collection).expect("the type was looked at");
+                let result = change(value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
+                (result, value.is_empty() && !T::LIVES_EMPTY)
+            })
+        });
+        if is_gone {
+            lazyfree.free(occupied.remove());
         }
-        Ok(result)
+        Ok(Some(result))
     }
 
     /// Puts a value under a key that does not exist, without expiry; the command records the effect.

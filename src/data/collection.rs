@@ -39,6 +39,8 @@ pub struct Env<'a> {
     pub seeds: [u64; 4],
     pub now_ms: i64,
     pub rng: &'a mut Rng,
+    /// From this length on an element of a list has a node of its own; 0: as `list-max-listpack-size` says.
+    pub packed_threshold: usize,
 }
 
 /// One type of collection.

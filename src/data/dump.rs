@@ -90,7 +90,7 @@ mod tests {
 
     fn restore_text(payload: &[u8]) -> Result<Vec<u8>, DumpError> {
         let (config, mut rng) = (Config::default(), Rng::new(1));
-        let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng };
+        let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng, packed_threshold: 0 };
         restore(payload, &mut env).map(|restored| match restored {
             Restored::Text(text) => text.into_owned(),
             Restored::Collection(_) => panic!("the payload of a string"),
@@ -147,7 +147,7 @@ mod tests {
         #[test]
         fn any_body_is_safe(body: Vec<u8>) {
             let (config, mut rng) = (Config::default(), Rng::new(1));
-            let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng };
+            let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng, packed_threshold: 0 };
             let _ = restore(&sealed(&body), &mut env);
         }
     }

@@ -113,6 +113,12 @@ impl Listpack {
         right.then_some(Listpack { bytes })
     }
 
+    /// Takes over a block that was a listpack's before: nothing is checked.
+    pub(super) fn from_own_bytes(bytes: Vec<u8>) -> Listpack {
+        debug_assert!(Listpack::from_bytes(bytes.clone()).is_some(), "a listpack's own bytes");
+        Listpack { bytes }
+    }
+
     /// The block, as RDB files and DUMP payloads hold it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -11,6 +11,7 @@ pub mod hll;
 pub mod intset;
 pub mod list;
 pub mod listpack;
+pub mod quicklist;
 pub mod set;
 pub mod size_class;
 pub mod stream;
