@@ -17,7 +17,7 @@ pub enum Scanned {
     Keyspace,
     /// Takes NOVALUES.
     Hash,
-    Set,
+    SetOrZset,
     /// Takes NOSCORES.
     Zset,
 }

@@ -549,7 +549,7 @@ fn sdiffstore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// SSCAN key cursor [MATCH pattern] [COUNT count]
 fn sscan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    scan_collection(ctx, args, reply, Scanned::Set, |set: &Set, cursor, options, found| {
+    scan_collection(ctx, args, reply, Scanned::SetOrZset, |set: &Set, cursor, options, found| {
         set.scan(cursor, options.count, |member| {
             let mut digits = Digits::new();
             let text = member.text(&mut digits);

@@ -26,6 +26,9 @@ use crate::codec::rdb::{self, Reader, rdb_type};
 use ordered::Ordered;
 use pairs::Pairs;
 
+/// What a listpack may hold, as in Redis, whatever the thresholds.
+const LISTPACK_BYTES_MAX: usize = 1 << 30;
+
 #[derive(Clone)]
 pub struct Zset {
     form: Form,
@@ -106,8 +109,9 @@ impl Zset {
     /// A sorted set of these members, each given once, in the encoding of its size.
     pub fn of_members<'a>(members: &[(Cow<'a, [u8]>, f64)], env: &Env<'_>) -> Zset {
         let value_len_max = members.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
+        let bytes = members.iter().map(|(member, _)| member.len()).sum::<usize>();
         let mut zset = Zset::default();
-        if !is_small(members.len(), value_len_max, env) {
+        if !is_small(members.len(), value_len_max, env) || bytes > LISTPACK_BYTES_MAX {
             zset.form = Form::Large(Box::new(Ordered::new(env)));
         }
         for (member, score) in members {
@@ -121,6 +125,7 @@ impl Zset {
         zset
     }
 
+    #[allow(clippy::len_without_is_empty)] // `CollectionType` has it.
     pub fn len(&self) -> usize {
         match &self.form {
             Form::Small(pairs) => pairs.len(),
@@ -165,7 +170,9 @@ impl Zset {
                     pairs.insert(member, score);
                     return Added::Changed;
                 }
-                None if is_small(pairs.len() + 1, member.len(), env) => {
+                None if is_small(pairs.len() + 1, member.len(), env)
+                    && pairs.bytes().len() + member.len() <= LISTPACK_BYTES_MAX =>
+                {
                     pairs.insert(member, score);
                     return Added::New;
                 }
@@ -305,16 +312,17 @@ impl Zset {
     ) -> Option<Zset> {
         let count = reader.count(1 + score_bytes_min)?;
         let mut ordered = Ordered::new(env);
-        let mut value_len_max = 0;
+        let (mut value_len_max, mut bytes) = (0, 0);
         for _ in 0..count {
             let member = reader.string()?;
             let score = read_score(reader).filter(|score| !score.is_nan())?;
             value_len_max = value_len_max.max(member.len());
+            bytes += member.len();
             if ordered.add(&member, score) != Added::New {
                 return None;
             }
         }
-        if !is_small(count, value_len_max, env) {
+        if !is_small(count, value_len_max, env) || bytes > LISTPACK_BYTES_MAX {
             return Some(Zset { form: Form::Large(Box::new(ordered)) });
         }
         let mut pairs = Pairs::default();
@@ -325,11 +333,7 @@ impl Zset {
 
 /// May a set with so many members, the longest so long, be a listpack?
 fn is_small(members: usize, value_len_max: usize, env: &Env<'_>) -> bool {
-    /// What a listpack may hold, as in Redis, whatever the thresholds.
-    const LISTPACK_BYTES_MAX: usize = 1 << 30;
-    members as u64 <= env.config.zset_max_listpack_entries
-        && value_len_max as u64 <= env.config.zset_max_listpack_value
-        && members.saturating_mul(value_len_max) <= LISTPACK_BYTES_MAX
+    members as u64 <= env.config.zset_max_listpack_entries && value_len_max as u64 <= env.config.zset_max_listpack_value
 }
 
 /// A score in the oldest form: a length and its digits, or a length that stands for what has none.

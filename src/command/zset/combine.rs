@@ -15,7 +15,7 @@ use super::super::error::{Error, Result};
 use super::MemberWriter;
 use crate::base::crc::key_slot;
 use crate::base::number::{parse_f64, parse_i64};
-use crate::data::collection::{Collection, CollectionType, Env};
+use crate::data::collection::{Collection, Env};
 use crate::data::entry::{Entry, EntryRef, Value, ValueRef};
 use crate::data::listpack::Element;
 use crate::data::set::Set;

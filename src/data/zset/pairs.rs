@@ -94,8 +94,8 @@ impl Pairs {
         let mut digits = Digits::new();
         let mut at = self.listpack.first();
         while let Some(place) = at {
-            let other = self.listpack.get(place).text(&mut digits);
-            if compare((self.score_behind(place), other), (score, member)).is_gt() {
+            let (other, element) = (self.score_behind(place), self.listpack.get(place));
+            if other > score || (other == score && element.text(&mut digits) > member) {
                 break;
             }
             at = self.listpack.next(place).and_then(|score| self.listpack.next(score));
