@@ -7,6 +7,9 @@ mod range;
 #[cfg(test)]
 mod tests;
 
+pub(super) use add::zadd;
+pub(super) use combine::store_at;
+
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::ShardCtx;

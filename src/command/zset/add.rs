@@ -11,7 +11,7 @@ use crate::data::zset::{Added, Zset};
 use crate::resp::reply::Reply;
 
 /// ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]
-pub(super) fn zadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
+pub(in crate::command) fn zadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     add(ctx, args, reply, AddOptions::default())
 }
 

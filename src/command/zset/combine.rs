@@ -313,7 +313,19 @@ fn read_and_store(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, operation:
 
 /// Makes a key hold a result, or nothing if that is empty.
 pub(super) fn store(ctx: &mut ShardCtx, args: &Args, sources: &[&[u8]], result: Zset, reply: &mut Reply) {
-    let (key, len) = (args.get(1), result.len());
+    store_at(ctx, args, args.get(1), sources, result, reply);
+}
+
+/// The same for a command whose target is any of its arguments.
+pub(in crate::command) fn store_at(
+    ctx: &mut ShardCtx,
+    args: &Args,
+    key: &[u8],
+    sources: &[&[u8]],
+    result: Zset,
+    reply: &mut Reply,
+) {
+    let len = result.len();
     let existed = ctx.delete(key);
     if len > 0 {
         let entry = Entry::new(key, Value::Collection(result.into()), None, access::initial(ctx.now, &ctx.config));

@@ -105,8 +105,12 @@ proptest! {
     #[test]
     fn raising_all_is_raising_one_by_one(first in observations(), second in observations()) {
         let (mut text, mut other) = (empty(), empty());
-        first.iter().for_each(|&observation| drop(add(&mut text, observation, BYTES_MAX).unwrap()));
-        second.iter().for_each(|&observation| drop(add(&mut other, observation, BYTES_MAX).unwrap()));
+        for &observation in &first {
+            add(&mut text, observation, BYTES_MAX).unwrap();
+        }
+        for &observation in &second {
+            add(&mut other, observation, BYTES_MAX).unwrap();
+        }
         let mut registers = registers_of(&text);
         merge_into(&mut registers, &other).unwrap();
         let mut one_by_one = text.clone();
