@@ -204,12 +204,12 @@ impl ShardCtx {
         for key in keys {
             self.read_as::<T>(key)?;
         }
-        let seeds = self.keyspace.seeds();
+        let (seeds, packed_threshold) = (self.keyspace.seeds(), self.packed_threshold);
         let ShardCtx { keyspace, config, rng, now, db, .. } = self;
         let db = keyspace.db(*db);
         let collection = |entry| collection_of(entry).expect("the type was looked at");
         let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
-        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng }))
+        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold }))
     }
 
     /// The collection at a key that is going to be changed, or WRONGTYPE.

@@ -304,8 +304,8 @@ fn read_and_store(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, operation:
     let options = Options::parse(args, options_at, keys.len(), operation, Syntax::Store)?;
     let mut members = combine(operation, &inputs(&ctx.keyspace, ctx.db, keys), &options);
     sort_members(&mut members);
-    let seeds = ctx.keyspace.seeds();
-    let env = Env { config: &ctx.config, seeds, now_ms: ctx.now.unix_ms, rng: &mut ctx.rng };
+    let (seeds, packed_threshold) = (ctx.keyspace.seeds(), ctx.packed_threshold);
+    let env = Env { config: &ctx.config, seeds, now_ms: ctx.now.unix_ms, rng: &mut ctx.rng, packed_threshold };
     let result = Zset::of_members(&members, &env);
     store(ctx, args, keys, result, reply);
     Ok(())

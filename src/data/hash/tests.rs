@@ -26,7 +26,8 @@ impl Bench {
     }
 
     fn with<R>(&mut self, change: impl FnOnce(&mut Hash, &mut Env<'_>) -> R) -> R {
-        let mut env = Env { config: &self.config, seeds: SEEDS, now_ms: self.now_ms, rng: &mut self.rng };
+        let mut env =
+            Env { config: &self.config, seeds: SEEDS, now_ms: self.now_ms, rng: &mut self.rng, packed_threshold: 0 };
         change(&mut self.hash, &mut env)
     }
 

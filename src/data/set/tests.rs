@@ -17,7 +17,7 @@ fn small() -> Config {
 }
 
 fn with_env<R>(config: &Config, run: impl FnOnce(&mut Env<'_>) -> R) -> R {
-    run(&mut Env { config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut Rng::new(7) })
+    run(&mut Env { config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut Rng::new(7), packed_threshold: 0 })
 }
 
 /// As SADD makes it.

@@ -13,7 +13,7 @@ const SMALL_MAX: u64 = 8;
 fn with_env<R>(run: impl FnOnce(&mut Env<'_>) -> R) -> R {
     let config = Config { zset_max_listpack_entries: SMALL_MAX, zset_max_listpack_value: 10, ..Config::default() };
     let mut rng = Rng::new(1);
-    run(&mut Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng })
+    run(&mut Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng, packed_threshold: 0 })
 }
 
 #[derive(Default)]
