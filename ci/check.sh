@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
 binary=$PWD/target/release/peristyle
-units=(unit/type/string unit/type/incr unit/quit unit/protocol unit/info-command)
+units=(unit/type/string unit/type/incr unit/quit unit/protocol unit/info-command unit/sort unit/dump unit/keyspace unit/scan unit/expire)
 
 step_tools() { ci/conformance/get_suite.sh "$suite"; }
 step_test() { cargo test --workspace; }
@@ -18,10 +18,11 @@ step_conformance() {
   done
 }
 step_fuzz() { ci/fuzz.sh; }
+step_types() { python3 ci/fuzz_types.py --server-bin "$binary" --commands 200000; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance fuzz types bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

@@ -52,8 +52,6 @@ LATER = {
     "module|unload": "modules, which we do not load",
     "monitor": "messages",
     "restore-asking": "cluster",
-    "sort": "data types",
-    "sort_ro": "data types",
     "wait": "replication",
     "waitaof": "replication",
 }

@@ -6,9 +6,10 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::data::collection::Collection;
 use crate::data::digest::{self, Digest};
 use crate::data::dump;
-use crate::data::entry::{Value, ValueRef};
+use crate::data::entry::{EntryRef, Value, ValueRef};
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
 
@@ -123,9 +124,23 @@ fn object_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
             entry.key().as_ptr(),
             entry.kind().encoding_name(),
             entry.access(),
-        )
+        ) + &shown_nodes(entry)
     });
     Box::new(text)
+}
+
+/// What DEBUG OBJECT adds for a list of several nodes.
+fn shown_nodes(entry: EntryRef<'_>) -> String {
+    let ValueRef::Collection(Collection::List(list)) = entry.value() else { return String::new() };
+    let Some(quicklist) = list.quicklist() else { return String::new() };
+    let nodes = quicklist.nodes();
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        quicklist.len() as f64 / nodes.max(1) as f64,
+        quicklist.fill().0,
+        u8::from(quicklist.depth() > 0),
+        quicklist.unpacked_bytes(),
+    )
 }
 
 fn write_object(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {

@@ -13,6 +13,7 @@ use super::dict::Dict;
 use super::entry::{EntryRef, ValueRef};
 use super::list::End;
 use super::listpack::{Digits, Element};
+use super::stream::StreamId;
 use crate::base::number::format_shortest;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,10 +90,14 @@ impl Digest {
                     self.add(&of_field.0);
                 }
             }
-            Collection::Stream(_) => {
-                let mut saved = Vec::new();
-                collection.save(&mut saved);
-                self.mix(&saved);
+            Collection::Stream(stream) => {
+                for entry in stream.log().range(StreamId::default(), StreamId::MAX) {
+                    self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                    for (field, value) in entry.pairs() {
+                        self.mix_element(field);
+                        self.mix_element(value);
+                    }
+                }
             }
         }
     }
