@@ -11,7 +11,7 @@ use peristyle::data::entry::{Entry, Value};
 
 fuzz_target!(|body: &[u8]| {
     let (config, mut rng) = (Config::default(), Rng::new(1));
-    let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng };
+    let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng, packed_threshold: 0 };
     let _ = restore(body, &mut env);
     // No mutation hits a checksum, so that the body has to be signed here.
     let mut payload = body.to_vec();

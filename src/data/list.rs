@@ -152,6 +152,7 @@ impl List {
         }
     }
 
+    #[allow(clippy::len_without_is_empty)] // The trait has it.
     pub fn len(&self) -> usize {
         match self {
             List::Packed(listpack) => listpack.len(),
