@@ -235,22 +235,29 @@ const SHARD_MASK: u64 = (1 << 10) - 1;
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 ///
-/// The walk goes through the shards one after the other. A cursor that none of them gave out is at its end.
+/// The walk goes through the shards one after the other. A cursor that none of them gave out is at its end. What has
+/// expired among the keys asked for is removed on the way, as in Redis.
 fn scan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let cursor = parse_cursor(args.get(1)).ok_or(INVALID_CURSOR)?;
     let options = ScanOptions::parse(args, 2, Scanned::Keyspace)?;
     let admits = |entry: EntryRef<'_>| {
         options.type_name.is_none_or(|name| entry.kind().type_name() == name) && options.pattern.matches(entry.key())
     };
-    let mut found = Found::default();
+    let (mut found, mut expired) = (Found::default(), Vec::new());
     let mut next = 0;
     if shard_of(cursor) == ctx.shard {
         let table_cursor = cursor & ((1 << TABLE_CURSOR_BITS) - 1);
         next = ctx.keyspace.db(ctx.db).scan(table_cursor, options.count, |entry| {
-            if admits(entry) && !ctx.is_expired(entry) {
+            if admits(entry) && ctx.is_expired(entry) {
+                expired.push(entry.key().to_vec());
+            } else if admits(entry) {
                 found.push(entry.key());
             }
         });
+        for key in expired {
+            // Whoever looks an expired key up removes it.
+            assert!(ctx.peek(&key).is_none(), "it has expired");
+        }
         let shard = if next == 0 { ctx.shard + 1 } else { ctx.shard };
         next = if shard == ctx.shards { 0 } else { (shard as u64) << TABLE_CURSOR_BITS | next };
     }

@@ -106,6 +106,7 @@ impl Set {
         }
     }
 
+    #[allow(clippy::len_without_is_empty)] // `is_empty` is the trait's.
     pub fn len(&self) -> usize {
         match self {
             Set::Intset(intset) => intset.len(),
@@ -332,7 +333,7 @@ impl Set {
             Set::Table(dict) => {
                 let looked_at = if samples == 0 { dict.len() } else { samples.min(dict.len()) };
                 let members: usize = dict.iter().take(looked_at).map(|entry| entry.usable_bytes(0)).sum();
-                let members = if looked_at == 0 { 0 } else { members * dict.len() / looked_at };
+                let members = (members * dict.len()).checked_div(looked_at).unwrap_or(0);
                 allocation_size(size_of::<Dict>()) + dict.usable_bytes() + members
             }
         }

@@ -86,7 +86,11 @@ fn scan_filters() {
     check("SCAN 0", "[0 []]");
     check("SET ab 1 | SCAN 0 MATCH a* TYPE string | SCAN 0 MATCH b*", "OK | [0 [ab]] | [0 []]");
     check("SET a 1 | SCAN 0 TYPE STRING | SCAN 0 type zset", "OK | [0 [a]] | [0 []]");
-    check("SET a 1 | PEXPIRE a 5 | +6ms | SCAN 0 | DBSIZE", "OK | :1 | [0 []] | :1");
+    let expiring = "SET a 1 PX 5 | SET b 2 | +6ms | ";
+    check(&format!("{expiring}SCAN 0 | DBSIZE"), "OK | OK | [0 [b]] | :1");
+    check(&format!("{expiring}SCAN 0 MATCH b TYPE string | DBSIZE"), "OK | OK | [0 [b]] | :2");
+    check(&format!("{expiring}SCAN 0 TYPE set | DBSIZE"), "OK | OK | [0 []] | :2");
+    check_effects(FAMILIES, &format!("{expiring}SCAN 0"), "DEL a");
 }
 
 #[test]

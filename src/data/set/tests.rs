@@ -241,6 +241,7 @@ fn results_begin_small() {
 /// quantile would be a bias.
 #[test]
 fn draws_are_fair() {
+    type Way<'a> = &'a mut dyn FnMut(&mut Env<'_>, &mut dyn FnMut(Element<'_>));
     const MEMBERS: usize = 50;
     const DRAWS: usize = 20_000;
     /// Of chi-square with 49 degrees of freedom.
@@ -255,7 +256,7 @@ fn draws_are_fair() {
         with_env(&Config::default(), |env| {
             let set = set_of((0..MEMBERS).map(name), env);
             assert_eq!(set.kind(), kind);
-            let ways: [&mut dyn FnMut(&mut Env<'_>, &mut dyn FnMut(Element<'_>)); 5] = [
+            let ways: [Way<'_>; 5] = [
                 &mut |env, found| found(set.random(env.rng).unwrap()),
                 &mut |env, found| set.draw(10, env.rng, found),
                 &mut |env, found| set.draw_distinct(10, env.rng, found),
