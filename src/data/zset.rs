@@ -136,7 +136,7 @@ impl Zset {
     /// The score of a member; O(1) in a large set.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         match &self.form {
-            Form::Small(pairs) => pairs.score(member),
+            Form::Small(pairs) => pairs.find(member).map(|(_, score)| score),
             Form::Large(ordered) => ordered.score(member),
         }
     }
@@ -163,10 +163,10 @@ impl Zset {
     pub fn add(&mut self, member: &[u8], score: f64, env: &Env<'_>) -> Added {
         debug_assert!(!score.is_nan(), "a score is a number");
         if let Form::Small(pairs) = &mut self.form {
-            match pairs.score(member) {
-                Some(old) if old == score => return Added::Same,
-                Some(_) => {
-                    pairs.remove(member);
+            match pairs.find(member) {
+                Some((_, old)) if old == score => return Added::Same,
+                Some((at, _)) => {
+                    pairs.remove_at(at);
                     pairs.insert(member, score);
                     return Added::Changed;
                 }
@@ -188,7 +188,11 @@ impl Zset {
     /// Removes a member: the score it had.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         match &mut self.form {
-            Form::Small(pairs) => pairs.remove(member),
+            Form::Small(pairs) => {
+                let (at, score) = pairs.find(member)?;
+                pairs.remove_at(at);
+                Some(score)
+            }
             Form::Large(ordered) => ordered.remove(member),
         }
     }

@@ -64,6 +64,11 @@ impl AddOptions {
         Ok(())
     }
 
+    /// Does the score that a member has matter?
+    fn look_at_current(&self) -> bool {
+        self.if_absent || self.if_present || self.if_greater || self.if_less || self.increment
+    }
+
     /// The score that a member is to have from now on; `None`: the options forbid.
     fn resolve(&self, current: Option<f64>, given: f64) -> Result<Option<f64>> {
         let Some(current) = current else { return Ok(Some(given).filter(|_| !self.if_present)) };
@@ -113,7 +118,8 @@ fn add(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, options: AddOptions) 
         zset.expect(pairs.len(), value_len_max, env);
         for ([text, member], &given) in pairs.iter().zip(&scores) {
             // Only an increment can fail, and that has a single pair.
-            outcome.score = options.resolve(zset.score(member), given)?;
+            let current = if options.look_at_current() { zset.score(member) } else { None };
+            outcome.score = options.resolve(current, given)?;
             let Some(score) = outcome.score else { continue };
             match zset.add(member, score, env) {
                 Added::New => outcome.added += 1,

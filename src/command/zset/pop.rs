@@ -128,16 +128,18 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
         [_] if args.is(3, "WITHSCORES") => true,
         _ => return Err(Error::Syntax),
     };
-    let too_many = (with_scores && count.unsigned_abs() > i64::MAX as u64 / 2)
-        || (count < 0 && count.unsigned_abs() > RANDOM_MEMBERS_MAX);
-    if too_many {
-        return Err(Error::Text("ERR value is out of range"));
+    const TOO_MANY: Error = Error::Text("ERR value is out of range");
+    if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(TOO_MANY);
     }
     let mut rng = Rng::new(ctx.rng.next_u64());
     let Some(zset) = ctx.read_as::<Zset>(args.get(1))?.filter(|_| count != 0) else {
         reply.array(0);
         return Ok(());
     };
+    if count < 0 && count.unsigned_abs() > RANDOM_MEMBERS_MAX {
+        return Err(TOO_MANY);
+    }
     if count < 0 {
         let mut writer = MemberWriter::begin(count.unsigned_abs() as usize, with_scores, reply);
         for _ in 0..count.unsigned_abs() {

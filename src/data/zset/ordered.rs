@@ -70,6 +70,9 @@ impl Ordered {
                 occupied.update(|entry| entry.set_value(Value::Int(bits_of(score))));
                 assert!(occupied.as_raw() == place, "an integer takes the place of another");
                 let rank = self.rank(member, old);
+                if self.tree.rescore(rank, score) {
+                    return Added::Changed;
+                }
                 let mut moved = None;
                 self.tree.remove_some(rank, 1, |item| moved = Some(item.member));
                 let member = moved.expect("what the table has is in the tree");

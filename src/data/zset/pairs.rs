@@ -16,8 +16,8 @@ pub(super) struct Pairs {
 
 impl Pairs {
     /// A listpack from outside: `None` unless it is what this file would have written, but for the spelling of scores.
-    pub(super) fn from_listpack(listpack: Listpack) -> Option<Pairs> {
-        let elements: Vec<Element<'_>> = listpack.iter().collect();
+    pub(super) fn from_listpack(listpack_given: Listpack) -> Option<Pairs> {
+        let elements: Vec<Element<'_>> = listpack_given.iter().collect();
         let (pairs, []) = elements.as_chunks::<2>() else { return None };
         let mut sorted = Vec::with_capacity(pairs.len());
         for &[member, score] in pairs {
@@ -37,9 +37,12 @@ impl Pairs {
         if members.windows(2).any(|pair| pair[0] == pair[1]) {
             return None;
         }
+        // A foreign writer may have left integers as text, as which they would not be found.
+        let is_canonical = elements.iter().all(|&element| Element::of(&text_of(element)) == element);
+        let listpack =
+            if is_canonical { None } else { Some(elements.iter().map(|&element| text_of(element)).collect()) };
         drop(members);
-        drop(elements);
-        Some(Pairs { listpack })
+        Some(Pairs { listpack: listpack.unwrap_or(listpack_given) })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -54,11 +57,8 @@ impl Pairs {
         self.listpack.len() / 2
     }
 
-    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
-        self.find(member).map(|(_, score)| score)
-    }
-
-    fn find(&self, member: &[u8]) -> Option<(At, f64)> {
+    /// Where a member is, and its score.
+    pub(super) fn find(&self, member: &[u8]) -> Option<(At, f64)> {
         let at = self.listpack.find(self.listpack.first(), member, 2)?;
         Some((at, self.score_behind(at)))
     }
@@ -114,10 +114,9 @@ impl Pairs {
         }
     }
 
-    pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let (at, score) = self.find(member)?;
-        self.listpack.remove_some(at, 2);
-        Some(score)
+    /// Removes the member that `find` found.
+    pub(super) fn remove_at(&mut self, member: At) {
+        self.listpack.remove_some(member, 2);
     }
 
     pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {

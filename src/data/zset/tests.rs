@@ -175,6 +175,29 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_payload_is_refused_or_sound(
+        steps in prop_oneof![steps(12), steps(60)],
+        damage in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+    ) {
+        with_env(|env| {
+            let (mut zset, mut model) = (Zset::default(), Model::default());
+            run(&mut zset, &mut model, &steps, env);
+            let mut body = Vec::new();
+            zset.save(&mut body);
+            for (at, byte) in damage {
+                let at = at % body.len();
+                body[at] = byte;
+            }
+            if let Some(mut loaded) = Zset::load(zset.rdb_type(), &mut Reader::new(&body), env) {
+                let mut model = Model(contents(&loaded));
+                assert_equal(&loaded, &model);
+                run(&mut loaded, &mut model, &steps, env);
+                assert_equal(&loaded, &model);
+            }
+        });
+    }
+
+    #[test]
     fn any_payload_is_safe(of in proptest::sample::select(vec![3, 5, 12, 17_u8]), count in 0..5_u8, body: Vec<u8>) {
         with_env(|env| {
             let body = [&[count], &body[..]].concat();
@@ -205,6 +228,15 @@ fn a_listpack_that_is_no_sorted_set_is_refused() {
     ] {
         assert!(load_listpack(elements).is_none(), "{elements:?}");
     }
+}
+
+#[test]
+fn an_integer_left_as_text_is_found() {
+    let listpack = b"\x0e\0\0\0\x02\0\x8212\x03\x815\x02\xff";
+    let mut body = Vec::new();
+    rdb::write_string(listpack, &mut body);
+    let zset = with_env(|env| Zset::load(rdb_type::ZSET_LISTPACK, &mut Reader::new(&body), env)).unwrap();
+    assert_eq!(zset.rank(b"12"), Some((0, 5.0)));
 }
 
 #[test]

@@ -102,6 +102,31 @@ impl<M: Copy + AsRef<[u8]>> Tree<M> {
         self.len += 1;
     }
 
+    /// Gives the item at `rank` another score, if that leaves it between its neighbours and all three are in one leaf:
+    /// what a score that changes by little mostly does. False if it has to be moved.
+    pub fn rescore(&mut self, rank: usize, score: f64) -> bool {
+        let (mut node, mut rank) = (&mut self.root, rank);
+        loop {
+            match node {
+                Node::Leaf(items) => {
+                    let three = rank.checked_sub(1).and_then(|first| items.get_mut(first..first + 3));
+                    let Some([before, item, behind]) = three else { return false };
+                    let rescored = Item { score, member: item.member };
+                    let stays = before.is_before(score, rescored.member.as_ref())
+                        && rescored.is_before(behind.score, behind.member.as_ref());
+                    if stays {
+                        *item = rescored;
+                    }
+                    return stays;
+                }
+                Node::Inner(slots) => {
+                    let (child, rank_below) = child_at(slots, rank);
+                    (node, rank) = (&mut slots[child].node, rank_below);
+                }
+            }
+        }
+    }
+
     /// Removes the item at `rank` and those that follow it in its leaf, `count_max` in all; hands them to `removed`.
     /// Returns how many they were: one at least.
     pub fn remove_some(&mut self, rank: usize, count_max: usize, removed: impl FnMut(Item<M>)) -> usize {
@@ -420,13 +445,15 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Insert(i16, u16),
+        Rescore(usize, i16),
         Remove(usize, usize),
     }
 
     fn steps(insertions: u32) -> impl Strategy<Value = Vec<Step>> {
         let insert = (-20..20_i16, 0..500_u16).prop_map(|(score, member)| Step::Insert(score, member));
+        let rescore = (any::<usize>(), -20..20_i16).prop_map(|(rank, score)| Step::Rescore(rank, score));
         let remove = (any::<usize>(), 1..100_usize).prop_map(|(rank, count)| Step::Remove(rank, count));
-        proptest::collection::vec(prop_oneof![insertions => insert, 1 => remove], 0..3000)
+        proptest::collection::vec(prop_oneof![insertions => insert, insertions => rescore, 1 => remove], 0..3000)
     }
 
     fn run(steps: Vec<Step>) {
@@ -446,7 +473,16 @@ mod tests {
                     assert_eq!(removed, keys.iter().map(|&key| item(key).member).collect::<Vec<_>>());
                     keys.iter().for_each(|key| assert!(model.remove(key)));
                 }
-                Step::Remove(..) => {}
+                Step::Rescore(rank, score) if tree.len() > 0 => {
+                    let rank = rank % tree.len();
+                    let (old, member) = *model.iter().nth(rank).expect("as many as in the tree");
+                    // The same member may stand there with several scores.
+                    if !model.contains(&(score, member)) && tree.rescore(rank, f64::from(score)) {
+                        model.remove(&(old, member));
+                        model.insert((score, member));
+                    }
+                }
+                Step::Remove(..) | Step::Rescore(..) => {}
             }
         }
         compare_with(&model, &tree);
