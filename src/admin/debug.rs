@@ -67,7 +67,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         (b"panic", []) => panic!("called by DEBUG PANIC"),
         (b"populate", [count, options @ ..]) if options.len() <= 2 => {
             let size = options.get(1).copied().unwrap_or(b"0");
-            if [*count, size].iter().any(|number| !parse_i64(number).is_some_and(|number| number >= 0)) {
+            if [*count, size].iter().any(|number| parse_i64(number).is_none_or(|number| number < 0)) {
                 return Err(Error::Text("ERR value is out of range, must be positive"));
             }
             let mut words: Vec<Vec<u8>> = args.words().iter().map(|word| word.to_vec()).collect();
