@@ -165,3 +165,51 @@ fn values_are_dumped_and_restored() {
         assert_eq!(twice.unwrap_err().code(), Some("BUSYKEY"));
     }
 }
+
+/// Patterns name keys on all shards, more of them than one round fetches.
+#[test]
+fn sort_reaches_keys_wherever_they_lie() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let numbers: Vec<usize> = (0..KEYS).collect();
+        let () = client.rpush("numbers", &numbers).unwrap();
+        let weights: Vec<(String, usize)> = numbers.iter().map(|n| (format!("weight:{n}"), KEYS - n)).collect();
+        let () = client.mset(&weights).unwrap();
+        for n in 0..10 {
+            let () = client.hset(format!("object:{n}"), "name", format!("name {n}")).unwrap();
+        }
+        let backwards: Vec<usize> = numbers.iter().rev().copied().collect();
+        let sort = |words: &str| {
+            let mut command = cmd("SORT");
+            words.split(' ').for_each(|word| {
+                command.arg(word);
+            });
+            command
+        };
+        let sorted: Vec<usize> = sort("numbers BY weight:*").query(&mut client).unwrap();
+        assert_eq!(sorted, backwards);
+        let last = sort("numbers BY weight:* DESC LIMIT 1 2 GET # GET object:*->name GET weight:*");
+        let last: Vec<String> = last.query(&mut client).unwrap();
+        assert_eq!(last, ["1", "name 1", "2999", "2", "name 2", "2998"]);
+        for destination in ["sorted", "numbers"] {
+            let command = format!("numbers BY weight:* STORE {destination}");
+            assert_eq!(sort(&command).query::<usize>(&mut client).unwrap(), KEYS);
+            assert_eq!(client.lrange::<_, Vec<usize>>(destination, 0, -1).unwrap(), backwards);
+        }
+    });
+}
+
+/// The digest knows neither shards nor the order in which keys came.
+#[test]
+fn digests_are_equal_on_any_number_of_shards() {
+    let digests = [1, 2, 4].map(|shards| {
+        let server = Server::start_with(shards, &["--enable-debug-command", "yes"]);
+        let mut client = server.redis();
+        fill(&mut client);
+        let values = cmd("DEBUG").arg("DIGEST-VALUE").arg("key:1").arg("key:2").arg("nokey").query(&mut client);
+        let values: Vec<String> = values.unwrap();
+        assert_eq!((&values[0], &values[2]), (&values[1], &"0".repeat(40)));
+        cmd("DEBUG").arg("DIGEST").query::<String>(&mut client).unwrap()
+    });
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}

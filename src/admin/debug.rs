@@ -6,7 +6,10 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::data::collection::Collection;
+use crate::data::digest::{self, Digest};
 use crate::data::dump;
+use crate::data::entry::{EntryRef, Value, ValueRef};
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
 
@@ -33,8 +36,26 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         return Err(NOT_ALLOWED);
     }
     match (args.get(1).to_ascii_lowercase().as_slice(), args.from(2)) {
+        (b"digest", []) => return Ok(Everywhere::outcome(digests_here, args, write_digest)),
+        (b"digest-value", keys) => {
+            let mut words = vec![ctx.session().db.to_string().into_bytes()];
+            words.extend(keys.iter().map(|key| key.to_vec()));
+            return Ok(Outcome::Everywhere(Everywhere { part: value_digests_here, words, merge: write_value_digests }));
+        }
         (b"error", [text]) => reply.error(text),
         (b"help", []) => write_help("DEBUG", HELP, reply),
+        (b"htstats", [db, ..]) if args.len() <= 4 => {
+            let db = parse_i64(db).ok_or(Error::NotAnInteger)?;
+            let databases = ctx.shard.ctx.keyspace.databases();
+            if !usize::try_from(db).is_ok_and(|db| db < databases) {
+                return Err(Error::Text("ERR Out of range database"));
+            }
+            return Ok(Everywhere::outcome(table_here, args, write_table));
+        }
+        (b"htstats-key" | b"listpack", [key, ..]) => {
+            let words = vec![args.get(1).to_ascii_lowercase(), key.to_vec(), ctx.session().db.to_string().into_bytes()];
+            return Ok(Outcome::Everywhere(Everywhere { part: encoding_here, words, merge: write_encoding }));
+        }
         (b"log", [message]) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             reply.ok();
@@ -44,6 +65,15 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             return Ok(Outcome::Everywhere(Everywhere { part: object_here, words, merge: write_object }));
         }
         (b"panic", []) => panic!("called by DEBUG PANIC"),
+        (b"populate", [count, options @ ..]) if options.len() <= 2 => {
+            let size = options.get(1).copied().unwrap_or(b"0");
+            if [*count, size].iter().any(|number| parse_i64(number).is_none_or(|number| number < 0)) {
+                return Err(Error::Text("ERR value is out of range, must be positive"));
+            }
+            let mut words: Vec<Vec<u8>> = args.words().iter().map(|word| word.to_vec()).collect();
+            words[1] = ctx.session().db.to_string().into_bytes();
+            return Ok(Outcome::Everywhere(Everywhere { part: populate_here, words, merge: ok }));
+        }
         (b"protocol", [kind]) => write_example(kind, reply)?,
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
         (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
@@ -94,15 +124,147 @@ fn object_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
             entry.key().as_ptr(),
             entry.kind().encoding_name(),
             entry.access(),
-        )
+        ) + &shown_nodes(entry)
     });
     Box::new(text)
+}
+
+/// What DEBUG OBJECT adds for a list of several nodes.
+fn shown_nodes(entry: EntryRef<'_>) -> String {
+    let ValueRef::Collection(Collection::List(list)) = entry.value() else { return String::new() };
+    let Some(quicklist) = list.quicklist() else { return String::new() };
+    let nodes = quicklist.nodes();
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        quicklist.len() as f64 / nodes.max(1) as f64,
+        quicklist.fill().0,
+        u8::from(quicklist.depth() > 0),
+        quicklist.unpacked_bytes(),
+    )
 }
 
 fn write_object(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
     let text = downcast::<Option<String>>(parts).flatten().next().ok_or(Error::NoSuchKey)?;
     reply.simple(&text);
     Ok(())
+}
+
+/// The digests of the shard's databases: of those that hold a key.
+fn digests_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    let keyspace = &ctx.shard.ctx.keyspace;
+    let digests: Vec<Option<Digest>> = (0..keyspace.databases()).map(|db| digest::of_table(keyspace.db(db))).collect();
+    Box::new(digests)
+}
+
+/// A key counts the same wherever it lies.
+fn write_digest(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let parts: Vec<Vec<Option<Digest>>> = downcast(parts).collect();
+    let databases = parts.iter().map(Vec::len).max().unwrap_or(0);
+    let digest = digest::of_tables((0..databases).map(|db| parts.iter().filter_map(move |part| part[db])));
+    reply.simple(&digest.to_string());
+    Ok(())
+}
+
+/// For each of the keys, its value's digest, if it is here.
+fn value_digests_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let ctx = &mut ctx.shard.ctx;
+    ctx.db = parse_i64(&words[0]).expect("written by `debug`") as usize;
+    let digests: Vec<Option<Digest>> =
+        words[1..].iter().map(|key| ctx.peek(key).map(|entry| Digest::default().with_value(entry))).collect();
+    Box::new(digests)
+}
+
+/// A key that does not exist has a digest, too.
+fn write_value_digests(_ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let parts: Vec<Vec<Option<Digest>>> = downcast(parts).collect();
+    reply.array(words.len() - 1);
+    for key in 0..words.len() - 1 {
+        let digest = parts.iter().find_map(|part| part[key]).unwrap_or_default();
+        reply.simple(&digest.to_string());
+    }
+    Ok(())
+}
+
+/// Places and keys of the shard's table, and how many of these have an expiry.
+fn table_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let db = parse_i64(&words[2]).expect("`debug` looked at it") as usize;
+    let table = ctx.shard.ctx.keyspace.db(db);
+    Box::new((table.places(), table.len()))
+}
+
+/// All shards' tables as one. They grow bucket by bucket: there is never a second table to move into, and what expires
+/// has no table of its own.
+fn write_table(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let tables = downcast::<(usize, usize)>(parts);
+    let (places, keys) = tables.fold((0, 0), |sum, table| (sum.0 + table.0, sum.1 + table.1));
+    let table = if keys == 0 { String::new() } else { shown_table(places, keys) };
+    reply.verbatim(b"txt", format!("[Dictionary HT]\n{table}[Expires HT]\n").as_bytes());
+    Ok(())
+}
+
+fn shown_table(places: usize, elements: usize) -> String {
+    format!("Hash table 0 stats (main hash table):\n table size: {places}\n number of elements: {elements}\n")
+}
+
+/// What DEBUG HTSTATS-KEY and DEBUG LISTPACK say of a key, if it is here.
+fn encoding_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let ctx = &mut ctx.shard.ctx;
+    ctx.db = parse_i64(&words[2]).expect("written by `debug`") as usize;
+    let about: Option<About> = ctx.peek(&words[1]).map(|entry| match entry.value() {
+        ValueRef::Collection(collection) if words[0] == b"listpack" => About {
+            listpack_bytes: (entry.kind().encoding_name() == "listpack").then(|| collection.usable_bytes(0)),
+            table: None,
+        },
+        ValueRef::Collection(collection) => {
+            About { listpack_bytes: None, table: collection.table().map(|table| (table.places(), table.len())) }
+        }
+        ValueRef::Text(_) => About { listpack_bytes: None, table: None },
+    });
+    Box::new(about)
+}
+
+struct About {
+    listpack_bytes: Option<usize>,
+    /// Places and elements of its table.
+    table: Option<(usize, usize)>,
+}
+
+fn write_encoding(_ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let about = downcast::<Option<About>>(parts).flatten().next().ok_or(Error::NoSuchKey)?;
+    if words[0] == b"listpack" {
+        let bytes = about.listpack_bytes.ok_or(Error::Text("ERR Not a listpack encoded object."))?;
+        tracing::warn!("DEBUG LISTPACK: {} takes {bytes} bytes", words[1].escape_ascii());
+        reply.simple("Listpack structure printed on stdout");
+        return Ok(());
+    }
+    let (places, elements) = about
+        .table
+        .ok_or(Error::Text("ERR The value stored at the specified key is not represented using an hash table"))?;
+    reply.verbatim(b"txt", shown_table(places, elements).as_bytes());
+    Ok(())
+}
+
+/// The shard's part of the keys, but for those that exist.
+fn populate_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let number = |index: usize| words.get(index).and_then(|word| parse_i64(word)).unwrap_or(0);
+    let prefix = words.get(3).map_or(&b"key"[..], Vec::as_slice);
+    let size = usize::try_from(number(4)).unwrap_or(0);
+    let (shard, slots, id) = (&mut *ctx.shard, ctx.slots, ctx.id);
+    shard.ctx.db = number(1) as usize;
+    for n in 0..number(2) {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(n).as_bytes();
+        let key = [prefix, b":", digits].concat();
+        if slots.shard_of(&key) != id || shard.ctx.peek(&key).is_some() {
+            continue;
+        }
+        let mut value = [b"value:", digits].concat();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        shard.ctx.put_value(&key, Value::Text(&value));
+    }
+    Box::new(())
 }
 
 /// DEBUG PROTOCOL type: one reply of each kind, for tests of clients.
@@ -160,15 +322,29 @@ fn write_example(kind: &[u8], reply: &mut Reply) -> Result {
 }
 
 const HELP: &[&str] = &[
+    "DIGEST",
+    "    Output a hex signature representing the current DB content.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Output a hex signature of the values of all the specified keys.",
     "ERROR <string>",
     "    Return a RESP protocol error with <string> as message. Useful for clients",
     "    unit tests to simulate error replies.",
     "LOG <message>",
     "    Write <message> to the server log.",
+    "HTSTATS <dbid> [full]",
+    "    Return hash table statistics of the specified database.",
+    "HTSTATS-KEY <key> [full]",
+    "    Like HTSTATS but for the hash table stored at <key>'s value.",
+    "LISTPACK <key>",
+    "    Show low level info about the listpack encoding of <key>.",
     "OBJECT <key> [fast]",
     "    Show low level info about `key` and associated value.",
     "PANIC",
     "    Crash the server simulating a panic.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Create <count> string keys named key:<num>. If <prefix> is specified then",
+    "    it is used instead of the 'key' prefix. These are not propagated to",
+    "    replicas.",
     "PROTOCOL <type>",
     "    Reply with a test value of the specified type. <type> can be: string,",
     "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",

@@ -141,6 +141,19 @@ fn power_of_two(exponent: i64) -> f64 {
 /// Appends a double as Redis prints it in replies: whole numbers without a point, else digits that read back as the
 /// same double, in the plain form or, where that would be long, with an exponent. (Redis's `d2string`.)
 pub fn format_double(value: f64, out: &mut Vec<u8>) {
+    let magnitude = value.abs();
+    if magnitude <= WHOLE_MAX && magnitude.trunc() == magnitude {
+        if value.is_sign_negative() {
+            out.push(b'-');
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(magnitude as u64).as_bytes());
+    } else {
+        format_shortest(value, out);
+    }
+}
+
+/// The same without the exception for whole numbers. (Redis's `fpconv_dtoa`.)
+pub fn format_shortest(value: f64, out: &mut Vec<u8>) {
     if value.is_nan() {
         return out.extend_from_slice(b"nan");
     }
@@ -150,8 +163,8 @@ pub fn format_double(value: f64, out: &mut Vec<u8>) {
     let magnitude = value.abs();
     if magnitude.is_infinite() {
         out.extend_from_slice(b"inf");
-    } else if magnitude <= WHOLE_MAX && magnitude.trunc() == magnitude {
-        out.extend_from_slice(itoa::Buffer::new().format(magnitude as u64).as_bytes());
+    } else if magnitude == 0.0 {
+        out.push(b'0');
     } else {
         let digits = grisu::digits(magnitude);
         format_digits(digits.as_bytes(), digits.exponent, value.is_sign_negative(), out);

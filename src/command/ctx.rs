@@ -213,12 +213,11 @@ impl ShardCtx {
         for key in keys {
             self.read_as::<T>(key)?;
         }
-        let seeds = self.keyspace.seeds();
-        let ShardCtx { keyspace, config, rng, now, db, packed_threshold, .. } = self;
+        let (seeds, packed_threshold) = (self.keyspace.seeds(), self.packed_threshold);
+        let ShardCtx { keyspace, config, rng, now, db, .. } = self;
         let db = keyspace.db(*db);
         let collection = |entry| collection_of(entry).expect("the type was looked at");
         let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
-        let packed_threshold = *packed_threshold;
         Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold }))
     }
 

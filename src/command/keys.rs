@@ -134,6 +134,9 @@ pub struct KeysError;
 /// Finds keys that key specs cannot, or their flags where these depend on the arguments.
 pub type Extract = fn(&[&[u8]]) -> KeyRefs;
 
+/// Tells whether a command reads keys that its data names and its words do not.
+pub type Reaches = fn(&[&[u8]]) -> bool;
+
 /// The keys a command is going to touch: for routing, locks and access checks.
 ///
 /// An extractor has precedence, as it reads options the way the command does: of two STOREs the last counts. A key spec

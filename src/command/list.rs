@@ -702,7 +702,7 @@ fn integer_between(text: &[u8], min: i64, max: i64, error: &'static str) -> Resu
     let n = parse_i64(text);
     match n {
         Some(n) if (min..=max).contains(&n) => Ok(n),
-        None if [NOT_POSITIVE, RANGE_OF_LONG].contains(&error) => Err(Error::NotAnInteger),
+        None if error == RANGE_OF_LONG => Err(Error::NotAnInteger),
         _ => Err(Error::Text(error)),
     }
 }

@@ -38,7 +38,7 @@ pub struct Spec {
     /// Finds the keys where the key specs are incomplete, or their flags depend on the arguments.
     pub extract: Option<Extract>,
     /// Whether these words make it read keys that the data names and the words do not: these may lie on any shard.
-    pub reaches: Option<fn(&[&[u8]]) -> bool>,
+    pub reaches: Option<Reaches>,
     pub shape: Shape,
     pub since: &'static str,
     /// Empty where Redis documents none.

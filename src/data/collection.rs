@@ -3,6 +3,7 @@
 //! Each type chooses its own representation (a listpack while it is small, then a table or a tree) and changes it where
 //! Redis does. A value of any type takes as much room as its smallest representation: what is large is behind a box.
 
+use super::dict::Dict;
 use super::entry::Kind;
 use super::hash::Hash;
 use super::list::List;
@@ -106,3 +107,15 @@ macro_rules! collection_types {
 }
 
 collection_types!(List, Set, Hash, Zset, Stream);
+
+impl Collection {
+    /// The table that holds its elements, if one does.
+    pub fn table(&self) -> Option<&Dict> {
+        match self {
+            Collection::Set(Set::Table(table)) => Some(table),
+            Collection::Hash(hash) => hash.table(),
+            Collection::Zset(zset) => zset.table(),
+            Collection::Set(_) | Collection::List(_) | Collection::Stream(_) => None,
+        }
+    }
+}

@@ -139,6 +139,11 @@ impl Dict {
         self.directory.usable_bytes() + self.expiry.usable_bytes
     }
 
+    /// Places for entries in its buckets.
+    pub fn places(&self) -> usize {
+        self.directory.segments().map(|segment| segment.buckets() * bucket::PLACES).sum()
+    }
+
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
         hash_with(&self.hasher, key)

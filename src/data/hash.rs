@@ -115,6 +115,11 @@ impl Hash {
         }
     }
 
+    /// The table of a large one.
+    pub fn table(&self) -> Option<&Dict> {
+        if let Repr::Table(table) = &self.repr { Some(&table.dict) } else { None }
+    }
+
     pub fn usable_bytes(&self, samples: usize) -> usize {
         match &self.repr {
             Repr::Pairs(listpack) => listpack.usable_bytes(),

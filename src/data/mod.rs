@@ -3,6 +3,7 @@
 pub mod bits;
 pub mod collection;
 pub mod dict;
+pub mod digest;
 pub mod dump;
 pub mod entry;
 pub mod geohash;

@@ -265,6 +265,11 @@ impl Zset {
         }
     }
 
+    /// The table of a large one.
+    pub fn table(&self) -> Option<&super::dict::Dict> {
+        if let Form::Large(ordered) = &self.form { Some(ordered.table()) } else { None }
+    }
+
     pub fn usable_bytes(&self, samples: usize) -> usize {
         match &self.form {
             Form::Small(pairs) => pairs.usable_bytes(),

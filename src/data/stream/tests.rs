@@ -42,7 +42,7 @@ fn saved(stream: &Stream) -> Vec<u8> {
 
 fn loaded(of: u8, bytes: &[u8]) -> Option<Stream> {
     let (config, mut rng) = (Config::default(), Rng::new(1));
-    let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng };
+    let mut env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut rng, packed_threshold: 0 };
     let mut reader = Reader::new(bytes);
     Stream::load(of, &mut reader, &mut env).filter(|_| reader.is_at_end())
 }

@@ -20,6 +20,10 @@ pub(super) struct Ordered {
 }
 
 impl Ordered {
+    pub(super) fn table(&self) -> &Dict {
+        &self.table
+    }
+
     pub(super) fn new(env: &Env<'_>) -> Ordered {
         Ordered { tree: Tree::new(), table: Dict::new(env.seeds, env.now_ms) }
     }
