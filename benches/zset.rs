@@ -9,14 +9,14 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ahash::RandomState;
-use mimalloc::MiMalloc;
 use peristyle::base::rng::Rng;
 use peristyle::config::Config;
 use peristyle::data::collection::Env;
 use peristyle::data::zset::{ScoreBound, Zset};
+use peristyle::sys::memory::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const MEMBERS: usize = 1_000_000;
 const LOOKUPS: usize = 500_000;
@@ -50,7 +50,7 @@ fn time(what: &str, count: usize, run: impl FnOnce()) {
 
 fn main() {
     let (config, mut own_rng, mut rng) = (Config::default(), Rng::new(1), Rng::new(2));
-    let env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut own_rng };
+    let env = Env { config: &config, seeds: [1, 2, 3, 4], now_ms: 0, rng: &mut own_rng, packed_threshold: 0 };
     let members: Vec<Member> =
         (0..MEMBERS).map(|_| (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).to_le_bytes()).collect();
     let scores: Vec<f64> = (0..2 * MEMBERS).map(|_| rng.unit()).collect();
