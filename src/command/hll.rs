@@ -61,6 +61,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
             complexity: "O(N) where N is the number of registers.",
             summary: "Shows how a HyperLogLog is held, or makes it dense. For tests.",
             args: &[string("subcommand"), key("key")],
+            system: true,
             ..HYPERLOGLOG
         },
     },
@@ -90,6 +91,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
             since: "2.8.9",
             complexity: "O(1), but long.",
             summary: "Checks the estimates of HyperLogLogs against known counts. For tests.",
+            system: true,
             ..HYPERLOGLOG
         },
     },
