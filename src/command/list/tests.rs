@@ -31,7 +31,7 @@ fn pops_take_from_their_end() {
     check("LPOP k | LPOP k 0 | LPOP k 1 | RPUSH k a | LPOP k 0", "nil | nil | nil | :1 | []");
     check(
         "LPOP k -1 | RPOP k x",
-        "ERR value is out of range, must be positive | ERR value is not an integer or out of range",
+        "ERR value is out of range, must be positive | ERR value is out of range, must be positive",
     );
     check("LPOP k 1 2", "ERR wrong number of arguments for 'lpop' command");
     check("RPUSH k a b c | RPOP k 2", ":3 | [c b]");
