@@ -30,7 +30,7 @@ SHRINK_RUNS_MAX = 150
 GROUPS = {"string", "list", "set", "hash", "sorted-set", "geo", "stream", "bitmap", "hyperloglog", "generic"}
 # Waits, moves data between servers, tells of time, or describes itself.
 LEFT_OUT = {"migrate", "wait", "waitaof", "pfselftest", "pfdebug", "object|freq", "object|idletime", "object|refcount", "lcs",
-            "restore-asking", "object|help", "xinfo|help", "xgroup|help", "dump"}
+            "restore-asking", "object|help", "object|encoding", "xinfo|help", "xgroup|help", "dump"}
 KEYS = {
     "string": ["t1", "t2", "t3"],
     "list": ["l1", "l2", "l3"],

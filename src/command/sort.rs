@@ -25,7 +25,7 @@ use crate::resp::reply::Reply;
 /// What both rows have in common.
 const SORT: Spec = Spec {
     group: Group::Generic,
-    categories: category::SET.and(category::SORTEDSET).and(category::LIST),
+    categories: category::SET.and(category::SORTEDSET).and(category::LIST).and(category::DANGEROUS),
     shape: Gather,
     reaches: Some(sort_reaches),
     complexity: "O(N + M*log(M)) for N elements, M of which are returned; O(N) if they are not sorted.",
