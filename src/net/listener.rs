@@ -21,6 +21,14 @@ pub struct TcpAddress {
 
 /// Listens on a TCP address. `shared`: as one of several sockets, between which the kernel spreads connections.
 pub fn listen_tcp(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<OwnedFd> {
+    let socket = bind_tcp(address, shared)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Takes a TCP address that no other server has, and does not listen yet: a client that came before those sockets that
+/// stay would be turned away with the one that does not.
+pub fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
     if address.is_ipv6() {
         // 0.0.0.0 and :: are two sockets, as in Redis.
@@ -29,8 +37,7 @@ pub fn listen_tcp(address: SocketAddr, backlog: u32, shared: bool) -> io::Result
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Marks what a listening socket sends and accepts, for routing and filters (SO_MARK); needs CAP_NET_ADMIN.
@@ -75,5 +82,36 @@ pub fn peer_of(socket: &impl AsFd) -> io::Result<Peer> {
     match (socket.peer_addr()?.as_socket(), socket.local_addr()?.as_socket()) {
         (Some(remote), Some(local)) => Ok(Peer::Tcp { remote, local }),
         _ => Ok(Peer::Unix),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn any_port() -> SocketAddr {
+        let socket = bind_tcp("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Clients of a server that was just starting were reset now and then.
+    #[test]
+    fn nobody_is_let_in_before_the_sockets_that_stay() {
+        let address = any_port();
+        let bound = bind_tcp(address, false).unwrap();
+        let error = TcpStream::connect(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        drop(bound);
+        let _listening = listen_tcp(address, 5, true).unwrap();
+        TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn an_address_that_another_server_shares_among_its_shards_is_taken() {
+        let address = any_port();
+        let _listening = listen_tcp(address, 5, true).unwrap();
+        assert_eq!(bind_tcp(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

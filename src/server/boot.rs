@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +23,7 @@ use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::core::Core;
 use crate::keyspace::{HashSeeds, Keyspace};
-use crate::net::listener::{listen_tcp, listen_unix, mark};
+use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
 use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
@@ -270,7 +269,7 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Vec<Listener>>, String> 
 fn listen_on(address: &str, config: &Config, sockets: &mut [Vec<Listener>]) -> io::Result<()> {
     for address in addresses(address, config.port)? {
         // First alone, so that a second server fails; the kernel would let it share the port.
-        drop::<OwnedFd>(listen_tcp(address, config.tcp_backlog, false)?);
+        drop(bind_tcp(address, false)?);
         let is_shared = sockets.len() > 1;
         for shard in &mut *sockets {
             let socket = listen_tcp(address, config.tcp_backlog, is_shared)?;
