@@ -367,6 +367,9 @@ def normal(name, words, reply):
             return sorted(zip(reply[::2], reply[1::2]))
         return unordered(reply)
     if name in SCANS and isinstance(reply, list) and len(reply) == 2:
+        if words[1 if name == "scan" else 2] != "0":
+            # A cursor that no server gave: what it stands for is each one's own affair.
+            return "a page"
         items = reply[1]
         paired = name != "scan" and name != "sscan" and not {"novalues", "noscores"} & set(lower)
         return [reply[0], sorted(zip(items[::2], items[1::2])) if paired else sorted(items)]
