@@ -7,10 +7,12 @@
 #![allow(dead_code)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 /// A test that waits this long for one event has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,10 +40,18 @@ pub fn free_port() -> u16 {
     let own = (std::process::id() as u16).wrapping_mul(37);
     loop {
         let port = FIRST_PORT + own.wrapping_add(NEXT.fetch_add(1, Relaxed)) % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_free(port) {
             return port;
         }
     }
+}
+
+/// Asks without listening: a process that another test forks just then holds a copy of the socket until it execs, and
+/// would take, and reset, connections that are meant for the server to come.
+fn is_free(port: u16) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+    socket.set_reuse_address(true).expect("a TCP socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok()
 }
 
 /// The server's command, on a port of its own, not yet started. Its log goes nowhere.
