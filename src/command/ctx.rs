@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::effect::Journal;
+use super::effect::{Change, Journal};
 use super::error::{Error, Result};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
@@ -455,8 +455,9 @@ impl ShardCtx {
 
     /// Records what makes a key hold this entry, whatever it held.
     pub fn value_effect(&mut self, key: &[u8], entry: EntryRef<'_>) {
-        if !self.journal.is_recording() {
-            return self.effect(&[]);
+        if !self.journal.keeps_effects() {
+            self.journal.dirty += 1;
+            return self.changed(key);
         }
         let mut digits = itoa::Buffer::new();
         let at_ms = entry.expire_at_ms();
@@ -573,6 +574,13 @@ impl ShardCtx {
     #[inline]
     pub fn effect(&mut self, words: &[&[u8]]) {
         self.journal.effect(self.db, words);
+    }
+
+    /// Tells those who watch it that a key of the database is different, where no effect does.
+    pub fn changed(&mut self, key: &[u8]) {
+        if self.journal.is_recording() {
+            self.journal.changed(Change::Key { db: self.db, key: key.to_vec() });
+        }
     }
 
     /// The place of a key that exists and has not expired; one that has is removed now.

@@ -545,6 +545,9 @@ fn copy(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if key_slot(from) == key_slot(to) {
         entry.set_access(access::initial(ctx.now, &ctx.config));
         ctx.put_entry(to, entry);
+        if options.db != from_db {
+            ctx.changed(to);
+        }
         ctx.db = from_db;
         ctx.effect(args.words());
     } else {
@@ -604,6 +607,7 @@ fn move_key(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         let entry = ctx.take(key).expect("the key was looked up");
         ctx.db = to_db;
         ctx.put_entry(key, entry);
+        ctx.changed(key);
         ctx.db = from_db;
         ctx.effect(args.words());
     }

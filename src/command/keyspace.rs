@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::KeyRow;
 use super::args::Args;
 use super::ctx::ShardCtx;
+use super::effect::Change;
 use super::error::{Error, Result};
 use super::generic::DB_OUT_OF_RANGE;
 use super::scan::{Found, INVALID_CURSOR, Pattern, ScanOptions, Scanned, parse_cursor, reply_page};
@@ -171,6 +172,7 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
         let [table, noted] = ctx.keyspace.take(db);
         // Redis counts each key as a change, and the flush itself as none.
         ctx.journal.dirty += table.len() as u64;
+        ctx.journal.changed(Change::Flushed { db });
         if in_background {
             ctx.lazyfree.push(table);
             ctx.lazyfree.push(noted);
@@ -194,6 +196,7 @@ fn swapdb(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         return Err(DB_OUT_OF_RANGE);
     }
     ctx.keyspace.swap(a, b);
+    ctx.journal.changed(Change::Swapped { a, b });
     ctx.effect(args.words());
     reply.ok();
     Ok(())
