@@ -12,6 +12,7 @@
 //! own run (design, section 4: two passes, causal order). A command that is not plain access to keys of one shard is
 //! a barrier in its own connection: it waits for the replies before it, and what follows waits for its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::admin::ctx::{AdminCtx, AdminFn, Everywhere, Outcome, Part, PartFn, Server};
+use crate::admin::ctx::{self, AdminCtx, AdminFn, Everywhere, Outcome, PartFn, Server};
 use crate::admin::slowlog::redacted;
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
@@ -38,11 +39,12 @@ use crate::command::spec::{NO_AUTH, Shape, Spec};
 use crate::command::{KeyRow, keyspace};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Registry, Run};
-use crate::engine::gather::{self, Job, Next};
+use crate::engine::gather::{self, Job, Next, Part};
+use crate::engine::lock::TxId;
 use crate::engine::mesh::Mesh;
-use crate::engine::msg::{Message, RunBatch, RunItem, Step, StepOutcome, StepReply, StepRequest};
+use crate::engine::msg::{Lock, Message, RunBatch, RunItem, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::route::SlotMap;
-use crate::engine::shard::Shard;
+use crate::engine::shard::{Shard, Waiting};
 use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Close, Pause, Peer, Session, Sessions};
@@ -69,6 +71,10 @@ pub struct Core {
     #[allow(clippy::vec_box)] // The box itself travels.
     idle_batches: Vec<Box<RunBatch>>,
     outgoing: Vec<(ShardId, Message)>,
+    /// What this shard has for itself.
+    own_messages: VecDeque<Message>,
+    /// What has been granted its locks and not run yet.
+    granted: VecDeque<Waiting>,
     /// Sessions whose pause is over: their input is to be looked at.
     resumed: Vec<ConnKey>,
     /// Sessions that wait for room in a mailbox.
@@ -89,6 +95,9 @@ pub struct Core {
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
 struct Running {
     generation: u32,
+    phase: Phase,
+    /// The shards that hold locks for it.
+    held: Vec<ShardId>,
     conn: ConnKey,
     protocol: Protocol,
     spec: &'static Spec,
@@ -101,9 +110,26 @@ struct Running {
     missing: usize,
 }
 
+/// How far a job is with its locks.
+enum Phase {
+    /// All shards were asked at once, and may refuse. The steps of an admin command ask for nothing.
+    Opening,
+    /// Some refused: now each is asked when the one before has granted, in ascending order, and lets it wait. So no two
+    /// jobs wait for each other.
+    InOrder { left: VecDeque<Part>, outcomes: Vec<StepOutcome> },
+    /// The locks are held, or were given up with the last round.
+    Running,
+}
+
 enum Work {
     Keys(Box<Job>),
     Admin(Everywhere),
+}
+
+/// How a job begins.
+enum Start {
+    Locked(Vec<Part>),
+    Unlocked(gather::Round),
 }
 
 /// A part of an admin command on its way to another shard.
@@ -134,7 +160,7 @@ struct Own<'t> {
     words: u32,
     protocol: Protocol,
     no_touch: bool,
-    /// Its place among replies, where earlier commands of the connection are not answered yet.
+    /// Its place among replies, where earlier commands of the connection are not answered yet, or it may have to wait itself.
     sequence: Option<Sequence>,
     discard: bool,
     shared: &'t [(usize, Bytes)],
@@ -221,6 +247,8 @@ impl Core {
             departing: (0..server.shards).map(|_| None).collect(),
             idle_batches: Vec::new(),
             outgoing: Vec::new(),
+            own_messages: VecDeque::new(),
+            granted: VecDeque::new(),
             resumed: Vec::new(),
             starved: Vec::new(),
             spare: Batch::default(),
@@ -339,6 +367,7 @@ impl Core {
     /// Nothing is on its way to other shards or back, and no client waits for a reply.
     pub fn is_at_rest(&self) -> bool {
         self.jobs.is_empty()
+            && self.shard.locks.is_empty()
             && self.outgoing.is_empty()
             && self.departing.iter().all(Option::is_none)
             && self.sessions.iter().all(|session| session.is_idle() && session.is_answered())
@@ -357,20 +386,103 @@ impl Core {
     /// A message of another shard, in the order of stamps.
     pub fn message<M: Mesh>(&mut self, from: ShardId, message: Message, mesh: &mut M) {
         match message {
-            Message::Run(mut batch) => {
-                self.shard.run_batch(&mut batch);
-                self.outgoing.push((from, Message::Ran(batch)));
-            }
+            Message::Run(batch) => self.run_batch(from, batch),
             Message::Ran(batch) => self.batch_done(batch),
-            Message::Step(request) => {
-                let StepRequest { job, ordinal, step } = *request;
-                let outcome = self.run_step(step);
-                self.outgoing.push((from, Message::StepDone(Box::new(StepReply { job, ordinal, outcome }))));
-            }
-            Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome, mesh),
+            Message::Step(request) => self.take_step(from, request),
+            Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
-        mesh.publish(&mut self.outgoing);
+        self.settle(mesh);
+    }
+
+    /// Sends what is for other shards, and does what the shard has told itself, until nothing is left of either. The
+    /// others work at the same time, and find all that this shard had done before.
+    fn settle<M: Mesh>(&mut self, mesh: &mut M) {
+        loop {
+            while let Some(waiting) = self.granted.pop_front() {
+                self.run_granted(waiting);
+            }
+            if !self.outgoing.is_empty() {
+                mesh.publish(&mut self.outgoing);
+                // A step may have taken the last place, and other connections' commands follow in this turn.
+                self.room = mesh.has_room();
+            }
+            match self.own_messages.pop_front() {
+                Some(Message::Step(request)) => self.take_step(self.id, request),
+                Some(Message::StepDone(reply)) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
+                Some(Message::Ran(batch)) => self.batch_done(batch),
+                Some(other) => unreachable!("a shard does not tell itself {other:?}"),
+                None => return,
+            }
+        }
+    }
+
+    /// To another shard, or to this one.
+    fn tell(&mut self, shard: ShardId, message: Message) {
+        if shard == self.id {
+            self.own_messages.push_back(message);
+        } else {
+            self.outgoing.push((shard, message));
+        }
+    }
+
+    /// Runs commands of another shard's connections, but for those that have to wait for a lock.
+    fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
+        self.shard.run_batch(from, &mut batch);
+        self.tell(from, Message::Ran(batch));
+    }
+
+    /// What another shard, or this one, wants done for a job: now, or when its locks are granted.
+    fn take_step(&mut self, from: ShardId, request: Box<StepRequest>) {
+        let StepRequest { job, ordinal, lock, step, releases, answered } = *request;
+        let transaction = TxId { shard: from, job };
+        let request = |step| Box::new(StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered });
+        match lock {
+            Lock::Held => self.run_request(from, *request(step)),
+            Lock::Try(set) => match self.shard.locks.try_acquire(transaction, set) {
+                true => self.run_request(from, *request(step)),
+                false => self.answer(from, job, ordinal, StepOutcome::Refused),
+            },
+            Lock::Wait(set) => {
+                let granted = self.shard.locks.acquire_or_wait(transaction, set, Waiting::Step(from, request(step)));
+                if let Some(Waiting::Step(from, request)) = granted {
+                    self.run_request(from, *request);
+                }
+            }
+        }
+    }
+
+    /// Runs a step that has its locks.
+    fn run_request(&mut self, from: ShardId, request: StepRequest) {
+        let StepRequest { job, ordinal, step, releases, answered, .. } = request;
+        let outcome = self.run_step(step);
+        if answered {
+            self.answer(from, job, ordinal, outcome);
+        }
+        if releases {
+            self.release(TxId { shard: from, job });
+        }
+    }
+
+    fn answer(&mut self, to: ShardId, job: JobKey, ordinal: u32, outcome: StepOutcome) {
+        self.tell(to, Message::StepDone(Box::new(StepReply { job, ordinal, outcome })));
+    }
+
+    /// Ends a job's hold on this shard; what waited behind it goes on, before anything else does.
+    fn release(&mut self, transaction: TxId) {
+        let mut ready = Vec::new();
+        self.shard.locks.release(transaction, &mut ready);
+        self.granted.extend(ready);
+    }
+
+    fn run_granted(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Step(from, request) => self.run_request(from, *request),
+            Waiting::Run(from, mut batch) => {
+                self.shard.run_granted(&mut batch);
+                self.tell(from, Message::Ran(batch));
+            }
+        }
     }
 
     /// Parses, routes and runs what arrived, and what waited.
@@ -639,7 +751,9 @@ impl Core {
                 let session = self.sessions.at(conn);
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
                 let discard = session.start_command(id);
-                let sequence = (!session.pipeline.is_empty()).then(|| session.pipeline.push_waiting(discard));
+                let may_wait = !self.shard.locks.is_empty();
+                let in_order = may_wait || !session.pipeline.is_empty();
+                let sequence = in_order.then(|| session.pipeline.push_waiting(discard));
                 batch.own.push(Own {
                     conn,
                     row,
@@ -654,6 +768,12 @@ impl Core {
                     discard,
                     shared,
                 });
+                if may_wait && self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+                    self.flush(batch, mesh);
+                    if !self.sessions.at(conn).pipeline.is_empty() {
+                        return Fate::TakenThenPause(Pause::Barrier);
+                    }
+                }
                 Fate::Taken
             }
             Some(shard) => {
@@ -711,6 +831,7 @@ impl Core {
             arguments: words.len() as u32,
             protocol: session.protocol,
             no_touch: session.no_touch,
+            deferred: false,
         };
         let idle = &mut self.idle_batches;
         self.departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default()).push(item, words, shared);
@@ -735,8 +856,12 @@ impl Core {
             self.shard.prefetch_entry(own.db, own.hash);
         }
         self.shard.start_clock();
+        let guarded = !self.shard.locks.is_empty();
         for own in &batch.own {
             if self.sessions.at(own.conn).is_cut_off() {
+                continue;
+            }
+            if guarded && self.defer_own(own, batch) {
                 continue;
             }
             let first = own.first_word as usize;
@@ -773,6 +898,28 @@ impl Core {
         batch.words.clear();
     }
 
+    /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place.
+    #[cold]
+    fn defer_own(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
+        let words = &batch.words[own.first_word as usize..][..own.words as usize];
+        if self.shard.locks.admits_command(&own.row.spec, words) {
+            return false;
+        }
+        let item = RunItem {
+            session: own.conn,
+            sequence: own.sequence.expect("while locks are held, every reply has a place of its own"),
+            row: own.row,
+            id: own.id,
+            db: own.db as u16,
+            arguments: own.words,
+            protocol: own.protocol,
+            no_touch: own.no_touch,
+            deferred: false,
+        };
+        self.shard.defer(self.id, item, words, own.shared);
+        true
+    }
+
     /// Slow commands of a client of this shard, that ran here, go to the log.
     #[cold]
     fn log_slow(&mut self, conn: ConnKey) {
@@ -800,7 +947,7 @@ impl Core {
             self.log_slow_command(batch.items[index].session, command);
         }
         let mut from = 0;
-        for (item, &end) in batch.items.iter().zip(&batch.reply_ends) {
+        for (item, &end) in batch.items.iter().zip(&batch.reply_ends).filter(|(item, _)| !item.deferred) {
             self.sessions.complete(item.session, item.sequence, &batch.replies[from..end]);
             from = end;
         }
@@ -947,8 +1094,10 @@ impl Core {
         if !session.pipeline.is_empty() {
             return Fate::NotYet(Pause::Barrier);
         }
-        let (job, round) = Job::start(row, self.dbsize, session.db, session.protocol, words, &self.slots);
-        self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), round, mesh)
+        let words = words.iter().map(|word| word.to_vec()).collect();
+        let mut job = Job::new(row, session.db, session.protocol, words);
+        let parts = job.open(self.dbsize, &self.slots);
+        self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), Start::Locked(parts), mesh)
     }
 
     fn start_everywhere<M: Mesh>(
@@ -962,7 +1111,7 @@ impl Core {
         let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
         let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
         let round = (0..self.server.shards).map(|shard| (shard, step())).collect();
-        self.run_job(conn, spec, id, Work::Admin(everywhere), round, mesh)
+        self.run_job(conn, spec, id, Work::Admin(everywhere), Start::Unlocked(round), mesh)
     }
 
     fn run_job<M: Mesh>(
@@ -971,7 +1120,7 @@ impl Core {
         spec: &'static Spec,
         id: CommandId,
         work: Work,
-        round: gather::Round,
+        start: Start,
         mesh: &mut M,
     ) -> Fate {
         self.next_job = self.next_job.wrapping_add(1);
@@ -980,6 +1129,8 @@ impl Core {
         let protocol = session.protocol;
         let running = Running {
             generation: self.next_job,
+            phase: Phase::Opening,
+            held: Vec::new(),
             conn,
             protocol,
             spec,
@@ -993,7 +1144,11 @@ impl Core {
         let key = JobKey { index: self.jobs.insert(running) as u32, generation: self.next_job };
         // Before the first step may complete it.
         self.sessions.at(conn).pause = Some(Pause::Job);
-        self.send_round(key, round, mesh);
+        match start {
+            Start::Locked(parts) => self.ask_all(key, parts),
+            Start::Unlocked(round) => self.send_round(key, round, false),
+        }
+        self.settle(mesh);
         let session = self.sessions.at(conn);
         if session.is_closing() {
             Fate::Closed
@@ -1004,27 +1159,85 @@ impl Core {
         }
     }
 
-    fn send_round<M: Mesh>(&mut self, key: JobKey, round: gather::Round, mesh: &mut M) {
+    /// Asks all shards of a job for their locks at once.
+    fn ask_all(&mut self, key: JobKey, parts: Vec<Part>) {
+        if let [_] = parts[..] {
+            // It waits there holding nothing.
+            return self.ask_in_order(key, parts.into());
+        }
+        let job = &mut self.jobs[key.index as usize];
+        job.missing = parts.len();
+        job.outcomes = parts.iter().map(|_| None).collect();
+        job.held = parts.iter().map(|part| part.shard).collect();
+        for (ordinal, Part { shard, locks, step }) in parts.into_iter().enumerate() {
+            self.send_step(key, shard, ordinal, Lock::Try(locks), step, false, true);
+        }
+    }
+
+    /// Asks the first shard, then, when it has granted, the next.
+    fn ask_in_order(&mut self, key: JobKey, mut left: VecDeque<Part>) {
+        let Part { shard, locks, step } = left.pop_front().expect("a job has a shard");
+        let job = &mut self.jobs[key.index as usize];
+        job.missing = 1;
+        job.outcomes = vec![None];
+        job.held.push(shard);
+        match &mut job.phase {
+            Phase::InOrder { left: after, .. } => *after = left,
+            phase => *phase = Phase::InOrder { left, outcomes: Vec::new() },
+        }
+        self.send_step(key, shard, 0, Lock::Wait(locks), step, false, true);
+    }
+
+    /// Sends the steps of a round; with the last, the job's locks end.
+    fn send_round(&mut self, key: JobKey, round: gather::Round, last: bool) {
         let job = &mut self.jobs[key.index as usize];
         job.missing = round.len();
         job.outcomes = round.iter().map(|_| None).collect();
-        let mut own = Vec::new();
+        job.phase = Phase::Running;
         for (ordinal, (shard, step)) in round.into_iter().enumerate() {
-            if shard == self.id {
-                own.push((ordinal, step));
-            } else {
-                let request = StepRequest { job: key, ordinal: ordinal as u32, step };
-                self.outgoing.push((shard, Message::Step(Box::new(request))));
-            }
+            let releases = last && self.lets_go(key, shard);
+            self.send_step(key, shard, ordinal, Lock::Held, step, releases, true);
         }
-        // The others work at the same time, and find all that this shard has done before.
-        mesh.publish(&mut self.outgoing);
-        // A step may have taken the last place, and other connections' commands follow in this turn.
-        self.room = mesh.has_room();
-        for (ordinal, step) in own {
-            let outcome = self.run_step(step);
-            self.step_done(key, ordinal, outcome, mesh);
+        if last {
+            self.release_all(key);
         }
+    }
+
+    /// Sends steps whose outcomes the reply does not depend on; the job's locks end.
+    fn send_unanswered(&mut self, key: JobKey, round: gather::Round) {
+        for (shard, step) in round {
+            let releases = self.lets_go(key, shard);
+            self.send_step(key, shard, 0, Lock::Held, step, releases, false);
+        }
+        self.release_all(key);
+    }
+
+    /// The job's locks at the shard are given up. (A shard has one step of a round.)
+    fn lets_go(&mut self, key: JobKey, shard: ShardId) -> bool {
+        let held = &mut self.jobs[key.index as usize].held;
+        let at = held.iter().position(|holder| *holder == shard);
+        at.map(|at| held.swap_remove(at)).is_some()
+    }
+
+    fn release_all(&mut self, key: JobKey) {
+        for shard in std::mem::take(&mut self.jobs[key.index as usize].held) {
+            self.send_step(key, shard, 0, Lock::Held, Step::Nothing, true, false);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of a message.
+    fn send_step(
+        &mut self,
+        job: JobKey,
+        shard: ShardId,
+        ordinal: usize,
+        lock: Lock,
+        step: Step,
+        releases: bool,
+        answered: bool,
+    ) {
+        let request = StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered };
+        self.tell(shard, Message::Step(Box::new(request)));
     }
 
     fn run_step(&mut self, step: Step) -> StepOutcome {
@@ -1037,24 +1250,55 @@ impl Core {
         }
     }
 
-    fn step_done<M: Mesh>(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome, mesh: &mut M) {
+    fn step_done(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome) {
         let job = &mut self.jobs[key.index as usize];
         assert!(job.generation == key.generation, "an outcome belongs to a job that waits for it");
         assert!(job.outcomes[ordinal].replace(outcome).is_none(), "a step has one outcome");
         job.missing -= 1;
-        if job.missing > 0 {
-            return;
+        if job.missing == 0 {
+            self.round_done(key);
         }
-        let outcomes = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
-        if let Work::Keys(work) = &mut job.work {
-            let ctx = &mut self.shard.ctx;
-            match work.advance(outcomes, &self.slots, || ctx.scratch()) {
-                Next::Round(round) => self.send_round(key, round, mesh),
-                Next::Reply(reply) => self.finish_job(key, &reply),
+    }
+
+    fn round_done(&mut self, key: JobKey) {
+        let job = &mut self.jobs[key.index as usize];
+        let mut outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
+        let Work::Keys(work) = &mut job.work else { return self.merge_parts(key, outcomes) };
+        match &mut job.phase {
+            Phase::Opening if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Refused)) => {
+                // Whoever granted lets go again; who refused holds nothing.
+                let mut granted = outcomes.iter().map(|outcome| !matches!(outcome, StepOutcome::Refused));
+                job.held.retain(|_| granted.next().expect("an outcome a shard"));
+                let parts = work.open(self.dbsize, &self.slots);
+                self.shard.locks.stats.fallbacks += 1;
+                self.release_all(key);
+                return self.ask_in_order(key, parts.into());
             }
-            return;
+            Phase::InOrder { left, outcomes: so_far } => {
+                so_far.append(&mut outcomes);
+                if !left.is_empty() {
+                    let left = std::mem::take(left);
+                    return self.ask_in_order(key, left);
+                }
+                outcomes = std::mem::take(so_far);
+            }
+            Phase::Opening => self.shard.locks.stats.single_hop += 1,
+            Phase::Running => {}
         }
-        self.merge_parts(key, outcomes);
+        job.phase = Phase::Running;
+        let ctx = &mut self.shard.ctx;
+        match work.advance(outcomes, &self.slots, || ctx.scratch()) {
+            Next::Round(round) => self.send_round(key, round, false),
+            Next::Last { round, reply: None } => self.send_round(key, round, true),
+            Next::Last { round, reply: Some(reply) } => {
+                self.send_unanswered(key, round);
+                self.finish_job(key, &reply);
+            }
+            Next::Reply(reply) => {
+                self.release_all(key);
+                self.finish_job(key, &reply);
+            }
+        }
     }
 
     fn merge_parts(&mut self, key: JobKey, outcomes: Vec<StepOutcome>) {
@@ -1062,7 +1306,7 @@ impl Core {
             StepOutcome::Admin(part) => part,
             other => panic!("an admin step ends with a part, not {other:?}"),
         };
-        let parts: Vec<Part> = outcomes.into_iter().map(part).collect();
+        let parts: Vec<ctx::Part> = outcomes.into_iter().map(part).collect();
         let job = &self.jobs[key.index as usize];
         let Work::Admin(everywhere) = &job.work else { unreachable!("checked by the caller") };
         let (merge, words) = (everywhere.merge, everywhere.words.clone());

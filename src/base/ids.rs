@@ -18,7 +18,7 @@ pub type Sequence = u32;
 pub type CommandId = u16;
 
 /// Which job, at its coordinator, a step belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JobKey {
     pub index: u32,
     pub generation: u32,

@@ -10,11 +10,14 @@
 //! all that it looks for; what an earlier run did and answered is dropped. Each run finds out at least one key more, and
 //! a handler whose keys come from keys it has read is through after as many runs as its reads are deep.
 //!
-//! The rounds are not isolated from other clients' commands yet: locks will be taken here before the first round and
-//! released after the last.
+//! A job is a transaction. It opens with locks on all of its keys, shared or exclusive: its first round's steps travel with
+//! the request for them, and read at most. What comes after the last lock is granted happens as far as everybody else can
+//! tell: so a job that computes nothing from what several shards say (MSET, and what stores the copies it computed) does
+//! not wait for its last round.
 
 use std::collections::HashSet;
 
+use super::lock::{LockSet, locked_keys, whole_mode};
 use super::msg::{DbKey, Step, StepOutcome};
 use super::route::SlotMap;
 use crate::base::ids::ShardId;
@@ -22,15 +25,23 @@ use crate::base::limits::FETCH_KEYS_MAX;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
+use crate::command::effect;
 use crate::command::generic::copy_target_db;
 use crate::command::keys::{self, keys_of};
-use crate::command::spec::{Merge, Shape};
+use crate::command::spec::{Merge, Shape, WRITE};
 use crate::data::entry::Entry;
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::skip;
 
-/// Steps of one round: where each runs.
+/// Steps of one round, by ascending shard; their outcomes come in the same order.
 pub type Round = Vec<(ShardId, Step)>;
+
+/// One shard's part in the first round: what to lock there, and what to do then.
+pub struct Part {
+    pub shard: ShardId,
+    pub locks: LockSet,
+    pub step: Step,
+}
 
 /// A command on its way through several shards.
 pub struct Job {
@@ -42,6 +53,12 @@ pub struct Job {
 }
 
 enum Stage {
+    Opening,
+    /// Locks are taken before these steps run: what changes something cannot be undone.
+    Locking {
+        round: Round,
+        then: Box<Stage>,
+    },
     /// The replies merge: by shard of the round, which of the command's keys it has.
     Merging {
         merge: Merge,
@@ -51,9 +68,6 @@ enum Stage {
     Fetching {
         keys: KeysByShard,
         copies: Box<Copies>,
-    },
-    Storing {
-        reply: Vec<u8>,
     },
     /// RANDOMKEY: how many keys each shard has.
     Weighing,
@@ -79,36 +93,75 @@ type Change = (DbKey, Option<Entry>);
 
 /// What a job wants next.
 pub enum Next {
+    /// The locks stay.
     Round(Round),
+    /// The locks end with these steps. A reply that is there is right as it is; without one, the outcomes make it.
+    Last { round: Round, reply: Option<Vec<u8>> },
+    /// The locks are no longer needed.
     Reply(Vec<u8>),
 }
 
 impl Job {
-    /// The job of a command that cannot run on one shard, and its first round. `dbsize` is that command's row, by which
-    /// RANDOMKEY weighs shards.
-    pub fn start(
-        row: &'static KeyRow,
-        dbsize: &'static KeyRow,
-        db: usize,
-        protocol: Protocol,
-        words: &[&[u8]],
-        slots: &SlotMap,
-    ) -> (Job, Round) {
-        let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-        let mut job = Job { row, db, protocol, words, stage: Stage::Drawing };
-        let round = match row.spec.shape {
+    /// The job of a command that cannot run on one shard.
+    pub fn new(row: &'static KeyRow, db: usize, protocol: Protocol, words: Vec<Vec<u8>>) -> Job {
+        Job { row, db, protocol, words, stage: Stage::Opening }
+    }
+
+    /// The first round, by ascending shard, with its locks. Asked for again when some were refused. `dbsize` is that
+    /// command's row, by which RANDOMKEY weighs shards.
+    pub fn open(&mut self, dbsize: &'static KeyRow, slots: &SlotMap) -> Vec<Part> {
+        let mut parts = self.locks(slots);
+        for (shard, step) in self.first_round(dbsize, slots) {
+            parts.iter_mut().find(|part| part.shard == shard).expect("locked where it runs").step = step;
+        }
+        parts
+    }
+
+    /// What to lock where, by ascending shard.
+    fn locks(&self, slots: &SlotMap) -> Vec<Part> {
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let part = |shard, locks| Part { shard, locks, step: Step::Nothing };
+        if let Some(mode) = whole_mode(&self.row.spec, &words) {
+            return (0..slots.shards()).map(|shard| part(shard, LockSet::whole(mode))).collect();
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for (key, mode) in locked_keys(&self.row.spec, &words) {
+            let shard = slots.shard_of(key);
+            let at = match parts.binary_search_by_key(&shard, |part| part.shard) {
+                Ok(at) => at,
+                Err(at) => {
+                    parts.insert(at, part(shard, LockSet::default()));
+                    at
+                }
+            };
+            parts[at].locks.add(key, mode);
+        }
+        parts
+    }
+
+    /// The first round without locks: inside a transaction that has them.
+    pub fn first_round(&mut self, dbsize: &'static KeyRow, slots: &SlotMap) -> Round {
+        let round = match self.row.spec.shape {
             Shape::EveryShard(Merge::OneByWeight) => {
-                job.stage = Stage::Weighing;
-                (0..slots.shards()).map(|shard| (shard, job.run(dbsize, vec![b"dbsize".to_vec()]))).collect()
+                self.stage = Stage::Weighing;
+                (0..slots.shards()).map(|shard| (shard, self.run(dbsize, vec![b"dbsize".to_vec()]))).collect()
             }
             Shape::EveryShard(merge) => {
-                job.stage = Stage::Merging { merge, places: vec![Vec::new(); slots.shards()] };
-                (0..slots.shards()).map(|shard| (shard, job.run(row, job.words.clone()))).collect()
+                self.stage = Stage::Merging { merge, places: vec![Vec::new(); slots.shards()] };
+                (0..slots.shards()).map(|shard| (shard, self.run(self.row, self.words.clone()))).collect()
             }
-            Shape::PerKey(merge) if job.splits_evenly() => job.split(merge, slots),
-            Shape::PerKey(_) | Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => job.fetch(slots),
+            Shape::PerKey(merge) if self.splits_evenly() => self.split(merge, slots),
+            Shape::PerKey(_) | Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => {
+                return self.fetch(slots);
+            }
         };
-        (job, round)
+        if !self.row.spec.flags.has(WRITE) {
+            return round;
+        }
+        let shards: Vec<ShardId> = round.iter().map(|(shard, _)| *shard).collect();
+        let then = Box::new(std::mem::replace(&mut self.stage, Stage::Opening));
+        self.stage = Stage::Locking { round, then };
+        shards.into_iter().map(|shard| (shard, Step::Nothing)).collect()
     }
 
     fn run(&self, row: &'static KeyRow, words: Vec<Vec<u8>>) -> Step {
@@ -151,6 +204,7 @@ impl Job {
             parts[part].1.extend_from_slice(&self.words[index..index + width]);
             parts[part].2.push(place);
         }
+        parts.sort_unstable_by_key(|part| part.0);
         let mut places = Vec::new();
         let mut round = Vec::new();
         for (shard, words, part_places) in parts {
@@ -188,6 +242,7 @@ impl Job {
                 None => by_shard.push((shard, vec![key])),
             }
         }
+        by_shard.sort_unstable_by_key(|(shard, _)| *shard);
         let round = by_shard.iter().map(|(shard, keys)| (*shard, Step::Fetch { keys: keys.clone() })).collect();
         self.stage = Stage::Fetching { keys: by_shard, copies };
         round
@@ -195,13 +250,27 @@ impl Job {
 
     /// The outcomes of the last round, in its order. `scratch` is a fresh shard of the job's own.
     pub fn advance(&mut self, outcomes: Vec<StepOutcome>, slots: &SlotMap, scratch: impl FnOnce() -> ShardCtx) -> Next {
-        match std::mem::replace(&mut self.stage, Stage::Drawing) {
+        match std::mem::replace(&mut self.stage, Stage::Opening) {
+            Stage::Opening => unreachable!("a job is opened before it goes on"),
+            Stage::Locking { round, then } => {
+                let reply = match *then {
+                    // Nothing that the shards could say would make another reply.
+                    Stage::Merging { merge: Merge::AllOk, .. } if self.cannot_fail() => Some(b"+OK\r\n".to_vec()),
+                    _ => None,
+                };
+                self.stage = *then;
+                Next::Last { round, reply }
+            }
             Stage::Merging { merge, places } => Next::Reply(self.merge(merge, &places, replies(outcomes))),
             Stage::Fetching { keys, copies } => self.run_here(keys, copies, outcomes, slots, scratch),
-            Stage::Storing { reply } => Next::Reply(reply),
             Stage::Weighing => self.draw(&replies(outcomes), scratch()),
             Stage::Drawing => Next::Reply(replies(outcomes).swap_remove(0)),
         }
+    }
+
+    /// The command has no options that could be wrong: those of FLUSHALL and SWAPDB are looked at where they run.
+    fn cannot_fail(&self) -> bool {
+        matches!(self.row.spec.shape, Shape::PerKey(_))
     }
 
     fn merge(&self, merge: Merge, places: &[Vec<usize>], replies: Vec<Vec<u8>>) -> Vec<u8> {
@@ -243,8 +312,13 @@ impl Job {
         scratch: impl FnOnce() -> ShardCtx,
     ) -> Next {
         let ctx = copies.ctx.get_or_insert_with(scratch);
-        for ((_, keys), outcome) in keys.into_iter().zip(outcomes) {
-            let StepOutcome::Entries(entries) = outcome else { panic!("a fetch is answered with entries") };
+        // A shard that only locked has nothing to say.
+        let entries = outcomes.into_iter().filter_map(|outcome| match outcome {
+            StepOutcome::Entries(entries) => Some(entries),
+            StepOutcome::Done => None,
+            other => panic!("a fetch is answered with entries, not {other:?}"),
+        });
+        for ((_, keys), entries) in keys.into_iter().zip(entries) {
             for (DbKey { db, key }, entry) in keys.into_iter().zip(entries) {
                 if entry.is_some() {
                     ctx.db = db;
@@ -277,7 +351,8 @@ impl Job {
             ctx.sought = Some(Vec::new());
         }
         ctx.db = self.db;
-        ctx.journal.dirty = 0;
+        ctx.journal.observe(true);
+        ctx.journal.take_changes();
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, self.protocol);
@@ -306,11 +381,14 @@ impl Job {
 
     fn store(&mut self, reply: Vec<u8>, copies: Copies, slots: &SlotMap) -> Next {
         let mut ctx = copies.ctx.expect("the command ran");
-        if ctx.journal.dirty == 0 {
-            return Next::Reply(reply);
-        }
+        let changed = ctx.journal.take_changes();
+        let is_changed = |written: &DbKey| {
+            changed.iter().any(
+                |change| matches!(change, effect::Change::Key { db, key } if (*db, key) == (written.db, &written.key)),
+            )
+        };
         let mut by_shard: Vec<(ShardId, Vec<Change>)> = Vec::new();
-        for key in copies.writes {
+        for key in copies.writes.into_iter().filter(is_changed) {
             ctx.db = key.db;
             let change = (key.clone(), ctx.copy_entry(&key.key));
             let shard = slots.shard_of(&key.key);
@@ -319,8 +397,11 @@ impl Job {
                 None => by_shard.push((shard, vec![change])),
             }
         }
-        self.stage = Stage::Storing { reply };
-        Next::Round(by_shard.into_iter().map(|(shard, changes)| (shard, Step::Store { changes })).collect())
+        if by_shard.is_empty() {
+            return Next::Reply(reply);
+        }
+        let round = by_shard.into_iter().map(|(shard, changes)| (shard, Step::Store { changes })).collect();
+        Next::Last { round, reply: Some(reply) }
     }
 
     /// Asks one shard, with a chance in proportion to its keys.
@@ -337,7 +418,7 @@ impl Job {
             draw -= size;
         }
         self.stage = Stage::Drawing;
-        Next::Round(vec![(shard, self.run(self.row, self.words.clone()))])
+        Next::Last { round: vec![(shard, self.run(self.row, self.words.clone()))], reply: None }
     }
 }
 

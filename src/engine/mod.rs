@@ -1,6 +1,7 @@
 //! Level 5: the shard machine: routing, running commands on keys, and what shards say to each other.
 
 pub mod gather;
+pub mod lock;
 pub mod mesh;
 pub mod msg;
 pub mod route;

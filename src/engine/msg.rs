@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
+use super::lock::LockSet;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
 use crate::command::KeyRow;
@@ -58,7 +59,7 @@ pub struct RunBatch {
 /// In `RunBatch::lengths`: the argument is the next of `RunBatch::shared`.
 pub const SHARED: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunItem {
     pub session: ConnKey,
     pub sequence: Sequence,
@@ -68,6 +69,8 @@ pub struct RunItem {
     pub arguments: u32,
     pub protocol: Protocol,
     pub no_touch: bool,
+    /// It waits for a lock: its reply comes later, in a batch of its own.
+    pub deferred: bool,
 }
 
 impl RunBatch {
@@ -104,7 +107,23 @@ pub struct StepRequest {
     pub job: JobKey,
     /// Which of the job's steps: comes back with the reply.
     pub ordinal: u32,
+    pub lock: Lock,
     pub step: Step,
+    /// The job's hold on this shard ends with the step.
+    pub releases: bool,
+    /// The job waits for the outcome.
+    pub answered: bool,
+}
+
+/// What a step needs before it runs.
+#[derive(Debug)]
+pub enum Lock {
+    /// Nothing, or what the job holds already.
+    Held,
+    /// These locks now, or the step is refused.
+    Try(LockSet),
+    /// These locks, whenever it is their turn.
+    Wait(LockSet),
 }
 
 #[derive(Debug)]
@@ -117,6 +136,8 @@ pub struct StepReply {
 /// What one shard does for a job.
 #[derive(Debug)]
 pub enum Step {
+    /// Only locks are taken, or given back.
+    Nothing,
     /// Run a key command on keys of the shard (or on all of its keys).
     Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
     /// Copies of the entries of these keys.
@@ -139,7 +160,9 @@ pub enum StepOutcome {
     Reply(Vec<u8>),
     /// In the order of the keys asked for.
     Entries(Vec<Option<Entry>>),
-    Stored,
+    Done,
+    /// The locks could not be had at once; nothing has been done.
+    Refused,
     Admin(Box<dyn Any + Send>),
 }
 

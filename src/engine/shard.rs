@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::msg::{DbKey, RunBatch, SHARED, Step, StepOutcome};
-use crate::base::ids::CommandId;
+use super::lock::{LockSet, LockTable};
+use super::msg::{DbKey, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use crate::base::ids::{CommandId, ShardId};
 use crate::base::metrics::CommandStats;
 use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
 use crate::command::KeyRow;
@@ -20,8 +21,18 @@ use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
 use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
 
+/// What waits for locks.
+#[derive(Debug)]
+pub enum Waiting {
+    /// A step of a job of this coordinator's.
+    Step(ShardId, Box<StepRequest>),
+    /// One command of a connection of this shard's.
+    Run(ShardId, Box<RunBatch>),
+}
+
 pub struct Shard {
     pub ctx: ShardCtx,
+    pub locks: LockTable<Waiting>,
     pub commands: CommandStats,
     /// Nanoseconds that pass, for the time that commands take.
     ticks: fn() -> u64,
@@ -43,6 +54,7 @@ impl Shard {
         let config = ctx.config.clone();
         let mut shard = Shard {
             ctx,
+            locks: LockTable::default(),
             commands: CommandStats::new(commands),
             ticks,
             ended: 0,
@@ -182,8 +194,28 @@ impl Shard {
         std::mem::take(&mut self.slow)
     }
 
-    /// Runs the commands of another shard's connections; their replies are left in the batch.
-    pub fn run_batch(&mut self, batch: &mut RunBatch) {
+    /// Queues a command behind the locks it needs.
+    pub fn defer(&mut self, from: ShardId, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
+        let set = LockSet::of_command(&item.row.spec, words);
+        let mut batch = Box::<RunBatch>::default();
+        batch.push(item, words, shared);
+        self.locks.wait(set, Waiting::Run(from, batch));
+    }
+
+    /// Runs the commands of another shard's connections; their replies are left in the batch. What has to wait for a lock
+    /// is marked there, and comes back in a batch of its own.
+    pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
+        let guard = if self.locks.is_empty() { None } else { Some(from) };
+        self.run_items(batch, guard);
+    }
+
+    /// Runs a command that was deferred.
+    pub fn run_granted(&mut self, batch: &mut RunBatch) {
+        self.run_items(batch, None);
+    }
+
+    /// `guard`: locks are held, and commands that conflict wait for them on behalf of this shard.
+    fn run_items(&mut self, batch: &mut RunBatch, guard: Option<ShardId>) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
@@ -208,7 +240,7 @@ impl Shard {
         }
         let (mut first, mut first_shared) = (0, 0);
         self.start_clock();
-        for (index, (item, &hash)) in items.iter().zip(&hashes).enumerate() {
+        for (index, (item, &hash)) in items.iter_mut().zip(&hashes).enumerate() {
             let range = first..first + item.arguments as usize;
             first = range.end;
             let own: Vec<(usize, Bytes)> = lengths[range.clone()]
@@ -221,6 +253,14 @@ impl Shard {
                 })
                 .collect();
             let words = &words[range];
+            if let Some(from) = guard
+                && !self.locks.admits_command(&item.row.spec, words)
+            {
+                self.defer(from, item.clone(), words, &own);
+                item.deferred = true;
+                reply_ends.push(replies.len());
+                continue;
+            }
             if let Some(key) = words.get(1) {
                 self.ctx.remember_hash(key, hash);
             }
@@ -239,6 +279,7 @@ impl Shard {
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
     pub fn run_step(&mut self, step: Step) -> StepOutcome {
         match step {
+            Step::Nothing => StepOutcome::Done,
             Step::Run { row, db, words, protocol } => {
                 let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 let mut reply = Vec::new();
@@ -263,7 +304,7 @@ impl Shard {
                     self.ctx.db = db;
                     self.ctx.store_entry(&key, entry);
                 }
-                StepOutcome::Stored
+                StepOutcome::Done
             }
             Step::Admin(_) => unreachable!("the core runs admin steps itself"),
         }
