@@ -16,6 +16,7 @@ use crate::command::error::Result;
 use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
+use crate::engine::lock::LockStats;
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
 use crate::sys::memory::{self, AllocatorMemory};
@@ -240,6 +241,10 @@ const STATS: &[Field] = &[
     ("io_threaded_writes_processed", |_| "0".into()),
     ("client_query_buffer_limit_disconnections", |t| t.traffic.query_limit_disconnections.to_string()),
     ("client_output_buffer_limit_disconnections", |t| t.traffic.output_limit_disconnections.to_string()),
+    ("transactions_single_hop", |t| t.sum(|shard| shard.locks.single_hop)),
+    ("transactions_fallback", |t| t.sum(|shard| shard.locks.fallbacks)),
+    ("transactions_conflicts", |t| t.sum(|shard| shard.locks.conflicts)),
+    ("transactions_waited", |t| t.sum(|shard| shard.locks.waited)),
     ("acl_access_denied_auth", |t| t.errors("WRONGPASS")),
     ("acl_access_denied_cmd", |_| "0".into()),
     ("acl_access_denied_key", |_| "0".into()),
@@ -279,6 +284,7 @@ pub struct Figures {
     changes: u64,
     lazyfreed: u64,
     lazyfree_pending: u64,
+    locks: LockStats,
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
@@ -409,6 +415,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         changes: shard.ctx.journal.dirty,
         lazyfreed: shard.ctx.lazyfree.freed,
         lazyfree_pending: shard.ctx.lazyfree.pending() as u64,
+        locks: shard.locks.stats,
         expire_cpu_ns: shard.ctx.active_expire.cpu_ns,
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,

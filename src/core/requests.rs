@@ -1,0 +1,602 @@
+//! From received bytes to commands that run here, leave for another shard, or become a job; and the way back of replies.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{Core, Fate, Input};
+use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
+use crate::base::limits::{BATCH_COMMANDS_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX};
+use crate::base::slowlog::{SlowCommand, SlowEntry};
+use crate::command::KeyRow;
+use crate::command::args::Args;
+use crate::command::keys::keys_of;
+use crate::command::keyspace;
+use crate::command::spec::{Shape, Spec};
+use crate::config::value::PipelineOrder;
+use crate::dispatch::registry::{Command, KeyPlan, Run};
+use crate::engine::mesh::Mesh;
+use crate::engine::msg::{Message, RunBatch, RunItem};
+use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
+use crate::resp::reply::{Protocol, Reply};
+use crate::session::{Close, Pause};
+
+/// Commands that are parsed and not run yet.
+#[derive(Default)]
+pub(super) struct Batch<'t> {
+    words: Vec<&'t [u8]>,
+    own: Vec<Own<'t>>,
+    /// Commands of other shards since the last flush.
+    departing: usize,
+}
+
+/// A command on keys of this shard.
+pub(super) struct Own<'t> {
+    conn: ConnKey,
+    row: &'static KeyRow,
+    id: CommandId,
+    db: usize,
+    hash: u64,
+    first_word: u32,
+    words: u32,
+    protocol: Protocol,
+    no_touch: bool,
+    /// Its place among replies, where earlier commands of the connection are not answered yet, or it may have to wait itself.
+    sequence: Option<Sequence>,
+    discard: bool,
+    shared: &'t [(usize, Bytes)],
+}
+
+impl Batch<'_> {
+    /// The same memory, empty, for a turn with other borrows. (Collecting an empty vector keeps its allocation.)
+    fn recycled<'t>(mut self) -> Batch<'t> {
+        self.words.clear();
+        self.own.clear();
+        Batch {
+            words: self.words.into_iter().map(|_| unreachable!("cleared")).collect(),
+            own: self.own.into_iter().map(|_| unreachable!("cleared")).collect(),
+            departing: 0,
+        }
+    }
+}
+
+/// Requests of one connection that this turn looks at: a command that arrived in pieces, then plain bytes.
+pub(super) struct Unit<'t> {
+    conn: ConnKey,
+    /// Index in `Held::partials`.
+    partial: Option<usize>,
+    bytes: UnitBytes<'t>,
+}
+
+/// As many units as connections usually bring in a turn stay on the stack.
+pub(super) type Units<'t> = SmallVec<[Unit<'t>; 32]>;
+
+pub(super) enum UnitBytes<'t> {
+    Received(&'t [u8]),
+    /// Index in `Held::inputs`.
+    Kept(usize),
+}
+
+/// Requests that sessions had held, moved out so that the batch can borrow from them during the turn.
+#[derive(Default)]
+pub(super) struct Held {
+    partials: Vec<HeldPartial>,
+    inputs: Vec<Vec<u8>>,
+}
+
+pub(super) struct HeldPartial {
+    partial: Box<Partial>,
+    shared: Vec<(usize, Bytes)>,
+}
+
+impl Held {
+    fn keep_partial(&mut self, partial: Box<Partial>) -> usize {
+        let shared = partial.shared().map(|(index, bytes)| (index, bytes.clone())).collect();
+        self.partials.push(HeldPartial { partial, shared });
+        self.partials.len() - 1
+    }
+}
+
+/// A parsed command on its slow way: its words, out of the batch.
+pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
+
+impl Core {
+    /// Parses, routes and runs what arrived, and what waited.
+    pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
+        self.shard.start_clock();
+        self.room = mesh.has_room();
+        if self.room {
+            self.resumed.append(&mut self.starved);
+        }
+        // A connection that received twice has its second part looked at when the first is done with.
+        let mut later = self.wave(inputs.iter(), mesh);
+        while !later.is_empty() {
+            later = self.wave(later.into_iter(), mesh);
+        }
+    }
+
+    pub(super) fn wave<'t, M: Mesh>(
+        &mut self,
+        inputs: impl Iterator<Item = &'t Input<'t>>,
+        mesh: &mut M,
+    ) -> Vec<&'t Input<'t>> {
+        self.wave = self.wave.wrapping_add(1);
+        let (mut held, mut units, mut later) = (Held::default(), Units::new(), Vec::new());
+        for input in inputs {
+            match self.sessions.get_mut(input.conn) {
+                Some(session) if session.is_closing() => {}
+                Some(session) if session.wave == self.wave => later.push(input),
+                Some(session) => {
+                    session.wave = self.wave;
+                    self.receive(input, &mut held, &mut units);
+                }
+                None => {}
+            }
+        }
+        for conn in std::mem::take(&mut self.resumed) {
+            self.resume(conn, &mut held, &mut units);
+        }
+        let mut unrun = Vec::new();
+        let mut batch = std::mem::take(&mut self.spare).recycled();
+        for unit in &units {
+            if !self.run_unit(unit, &held, &mut batch, mesh) {
+                unrun.extend(unit.partial.map(|index| (unit.conn, index)));
+            }
+        }
+        self.flush(&mut batch, mesh);
+        self.spare = batch.recycled();
+        drop(units);
+        // Back to front, so that the indexes hold.
+        for (conn, index) in unrun.into_iter().rev() {
+            let HeldPartial { partial, .. } = held.partials.swap_remove(index);
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.partial = Some(partial);
+            }
+        }
+        later
+    }
+
+    /// Makes received bytes a unit of the turn, or keeps them behind what waits already.
+    pub(super) fn receive<'t>(&mut self, input: &Input<'t>, held: &mut Held, units: &mut Units<'t>) {
+        let now_ms = self.shard.ctx.now_ms();
+        let limits = self.limits_of(input.conn);
+        let session = self.sessions.at(input.conn);
+        session.last_active_ms = now_ms;
+        session.received_bytes += input.bytes.len() as u64;
+        self.sessions.traffic.reads += 1;
+        self.sessions.traffic.received_bytes += input.bytes.len() as u64;
+        let session = self.sessions.at(input.conn);
+        if session.pause.is_some() || !session.input.is_empty() {
+            session.input.extend_from_slice(input.bytes);
+            return;
+        }
+        let (mut bytes, mut whole) = (input.bytes, None);
+        if let Some(mut partial) = session.partial.take() {
+            match partial.feed(bytes, limits) {
+                Ok((_, false)) => {
+                    let arriving = partial.arriving_bytes();
+                    session.partial = Some(partial);
+                    return self.check_query_limit(input.conn, arriving);
+                }
+                Ok((taken, true)) => {
+                    bytes = &bytes[taken..];
+                    whole = Some(held.keep_partial(partial));
+                }
+                Err(error) => return self.protocol_error(input.conn, error),
+            }
+        }
+        units.push(Unit { conn: input.conn, partial: whole, bytes: UnitBytes::Received(bytes) });
+    }
+
+    pub(super) fn resume(&mut self, conn: ConnKey, held: &mut Held, units: &mut Units<'_>) {
+        let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_closing()) else { return };
+        if matches!(session.pause, Some(Pause::Barrier | Pause::Job)) {
+            // It was resumed, went on, and waits again: for something else that will resume it.
+            return;
+        }
+        session.pause = None;
+        let whole = session.partial.take_if(|partial| partial.is_complete()).map(|partial| held.keep_partial(partial));
+        let input = std::mem::take(&mut session.input);
+        if whole.is_some() || !input.is_empty() {
+            held.inputs.push(input);
+            units.push(Unit { conn, partial: whole, bytes: UnitBytes::Kept(held.inputs.len() - 1) });
+        }
+        if self.sessions.at(conn).ended {
+            // What it sent last may bring no reply, and this be the last look at it.
+            self.sessions.mark_dirty(conn);
+        }
+    }
+
+    pub(super) fn limits_of(&self, conn: ConnKey) -> RequestLimits {
+        let authenticated = self.sessions.get(conn).is_some_and(|session| session.authenticated);
+        RequestLimits { bulk_bytes_max: self.shard.ctx.config.proto_max_bulk_len as i64, authenticated }
+    }
+
+    /// Parses and dispatches the commands of a unit; the rest of its bytes goes back to the session. False: so must
+    /// the command that arrived in pieces.
+    pub(super) fn run_unit<'t, M: Mesh>(
+        &mut self,
+        unit: &Unit<'t>,
+        held: &'t Held,
+        batch: &mut Batch<'t>,
+        mesh: &mut M,
+    ) -> bool {
+        let conn = unit.conn;
+        let mut bytes: &'t [u8] = match unit.bytes {
+            UnitBytes::Received(bytes) => bytes,
+            UnitBytes::Kept(index) => &held.inputs[index],
+        };
+        if let Some(index) = unit.partial {
+            let HeldPartial { partial, shared } = &held.partials[index];
+            let first = batch.words.len();
+            batch.words.extend(partial.args());
+            if batch.words.len() > first {
+                match self.dispatch(conn, first, shared, batch, mesh) {
+                    Fate::Taken => {}
+                    Fate::TakenThenPause(pause) => {
+                        self.keep(conn, bytes, pause);
+                        return true;
+                    }
+                    Fate::NotYet(pause) => {
+                        self.keep(conn, bytes, pause);
+                        return false;
+                    }
+                    Fate::Closed => return true,
+                }
+            }
+        }
+        let mut commands = 0;
+        let output_max = self.sessions.at(conn).output.bytes() + TURN_OUTPUT_BYTES_MAX;
+        while !bytes.is_empty() {
+            let session = self.sessions.at(conn);
+            if session.is_closing() {
+                break;
+            }
+            if commands == TURN_COMMANDS_MAX || session.output.bytes() > output_max {
+                self.keep(conn, bytes, Pause::Turn);
+                break;
+            }
+            commands += 1;
+            if batch.own.len() + batch.departing >= BATCH_COMMANDS_MAX {
+                self.flush(batch, mesh);
+            }
+            let first = batch.words.len();
+            match parse::parse(bytes, self.limits_of(conn), &mut batch.words) {
+                Ok(Parsed::Command(taken)) => {
+                    let rest = &bytes[taken..];
+                    if batch.words.len() == first {
+                        bytes = rest;
+                        continue;
+                    }
+                    match self.dispatch(conn, first, &[], batch, mesh) {
+                        Fate::Taken => bytes = rest,
+                        Fate::TakenThenPause(pause) => {
+                            self.keep(conn, rest, pause);
+                            break;
+                        }
+                        Fate::NotYet(pause) => {
+                            self.keep(conn, bytes, pause);
+                            break;
+                        }
+                        Fate::Closed => break,
+                    }
+                }
+                Ok(Parsed::Incomplete) => {
+                    self.keep_partial(conn, bytes, batch, mesh);
+                    break;
+                }
+                Err(error) => {
+                    self.flush(batch, mesh);
+                    self.protocol_error(conn, error);
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    /// The bytes wait in the session.
+    pub(super) fn keep(&mut self, conn: ConnKey, rest: &[u8], pause: Pause) {
+        let session = self.sessions.at(conn);
+        debug_assert!(session.input.is_empty(), "what waited was taken first");
+        session.input = rest.to_vec();
+        session.pause = Some(pause);
+        match pause {
+            Pause::Turn => self.resumed.push(conn),
+            Pause::Mailbox => self.starved.push(conn),
+            // Their ends resume it; it may have come already.
+            Pause::Barrier => self.resume_behind_barrier(conn),
+            Pause::Job => {}
+        }
+    }
+
+    /// The bytes are the beginning of a command (or one that only `Partial` reads, which may be whole).
+    pub(super) fn keep_partial<'t, M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        bytes: &'t [u8],
+        batch: &mut Batch<'t>,
+        mesh: &mut M,
+    ) {
+        let mut partial = Box::<Partial>::default();
+        match partial.feed(bytes, self.limits_of(conn)) {
+            Ok((taken, true)) => {
+                let session = self.sessions.at(conn);
+                session.partial = Some(partial);
+                session.input = bytes[taken..].to_vec();
+                self.resumed.push(conn);
+            }
+            Ok((_, false)) => self.sessions.at(conn).partial = Some(partial),
+            Err(error) => {
+                self.flush(batch, mesh);
+                self.protocol_error(conn, error);
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn protocol_error(&mut self, conn: ConnKey, error: ProtocolError) {
+        let text = error.text();
+        self.shard.commands.rejected(None, "ERR".to_string());
+        Reply::new(self.sessions.reply_buffer(conn), Protocol::Resp2).error(text.as_bytes());
+        self.sessions.close(conn, Close::AfterReplies);
+    }
+
+    /// Decides what becomes of the command whose words end the batch's.
+    #[inline]
+    pub(super) fn dispatch<'t, M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        first: usize,
+        shared: &'t [(usize, Bytes)],
+        batch: &mut Batch<'t>,
+        mesh: &mut M,
+    ) -> Fate {
+        let words = &batch.words[first..];
+        let authenticated = self.sessions.at(conn).authenticated;
+        let found = self.registry.find(words[0]);
+        let called = found.filter(|_| authenticated).and_then(|command| self.registry.called(command, words));
+        let (command, row, (spec, id)) = match (found, called) {
+            (Some(command @ Command { run: Run::Key(row), .. }), Some(called)) => (command, *row, called),
+            _ => {
+                let words: Words = batch.words.drain(first..).collect();
+                self.flush(batch, mesh);
+                return self.dispatch_other(conn, found, &words, mesh);
+            }
+        };
+        let shard = match command.keys {
+            _ if self.server.shards == 1 => Some(0),
+            KeyPlan::First => Some(self.slots.shard_of(words[1])),
+            KeyPlan::Several => self.one_shard_of(spec, words),
+            KeyPlan::None => match spec.shape {
+                // A subcommand: only containers have no key of their own.
+                Shape::OneShard => self.one_shard_of(spec, words),
+                Shape::ByCursor => {
+                    Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
+                }
+                Shape::EveryShard(_) => None,
+                _ => Some(self.id),
+            },
+        };
+        match shard {
+            Some(shard) if shard == self.id => {
+                let session = self.sessions.at(conn);
+                let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
+                let discard = session.start_command(id);
+                let may_wait = !self.shard.locks.is_empty();
+                let in_order = may_wait || !session.pipeline.is_empty();
+                let sequence = in_order.then(|| session.pipeline.push_waiting(discard));
+                batch.own.push(Own {
+                    conn,
+                    row,
+                    id,
+                    db: session.db,
+                    hash,
+                    first_word: first as u32,
+                    words: words.len() as u32,
+                    protocol: session.protocol,
+                    no_touch: session.no_touch,
+                    sequence,
+                    discard,
+                    shared,
+                });
+                if may_wait && self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+                    self.flush(batch, mesh);
+                    if !self.sessions.at(conn).pipeline.is_empty() {
+                        return Fate::TakenThenPause(Pause::Barrier);
+                    }
+                }
+                Fate::Taken
+            }
+            Some(shard) => {
+                let fate = self.depart(conn, shard, row, id, &batch.words[first..], shared);
+                if !matches!(fate, Fate::NotYet(_)) {
+                    batch.departing += 1;
+                }
+                batch.words.truncate(first);
+                fate
+            }
+            None => {
+                let words: Words = batch.words.drain(first..).collect();
+                self.flush(batch, mesh);
+                self.start_job(conn, row, id, &words, mesh)
+            }
+        }
+    }
+
+    /// The shard on which all keys of a command lie.
+    pub(super) fn one_shard_of(&self, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+        if spec.reaches.is_some_and(|reaches| reaches(words)) {
+            return None;
+        }
+        let keys = keys_of(spec, words);
+        let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));
+        // A command whose keys cannot be found has an error to report, anywhere.
+        let Some(first) = shards.next() else { return Some(self.id) };
+        shards.all(|shard| shard == first).then_some(first)
+    }
+
+    /// A command on keys of another shard joins the batch for it.
+    pub(super) fn depart(
+        &mut self,
+        conn: ConnKey,
+        shard: ShardId,
+        row: &'static KeyRow,
+        id: CommandId,
+        words: &[&[u8]],
+        shared: &[(usize, Bytes)],
+    ) -> Fate {
+        if !self.room {
+            return Fate::NotYet(Pause::Mailbox);
+        }
+        let session = self.sessions.at(conn);
+        if session.pipeline.is_full() {
+            return Fate::NotYet(Pause::Barrier);
+        }
+        let discard = session.start_command(id);
+        let item = RunItem {
+            session: conn,
+            sequence: session.pipeline.push_waiting(discard),
+            row,
+            id,
+            db: session.db as u16,
+            arguments: words.len() as u32,
+            protocol: session.protocol,
+            no_touch: session.no_touch,
+            deferred: false,
+        };
+        let idle = &mut self.idle_batches;
+        self.departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default()).push(item, words, shared);
+        if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+            Fate::TakenThenPause(Pause::Barrier)
+        } else {
+            Fate::Taken
+        }
+    }
+
+    /// Publishes what is for other shards, then runs the shard's own.
+    pub(super) fn flush<M: Mesh>(&mut self, batch: &mut Batch<'_>, mesh: &mut M) {
+        if batch.departing > 0 {
+            for (shard, departing) in self.departing.iter_mut().enumerate() {
+                self.outgoing.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
+            }
+            mesh.publish(&mut self.outgoing);
+            self.room = mesh.has_room();
+            batch.departing = 0;
+        }
+        for own in &batch.own {
+            self.shard.prefetch_entry(own.db, own.hash);
+        }
+        self.shard.start_clock();
+        let guarded = !self.shard.locks.is_empty();
+        for own in &batch.own {
+            if self.sessions.at(own.conn).is_cut_off() {
+                continue;
+            }
+            if guarded && self.defer_own(own, batch) {
+                continue;
+            }
+            let first = own.first_word as usize;
+            let words = &batch.words[first..first + own.words as usize];
+            if let Some(key) = words.get(1) {
+                self.shard.ctx.remember_hash(key, own.hash);
+            }
+            self.shard.ctx.no_touch = own.no_touch;
+            let args = Args::with_shared(words, own.shared);
+            match own.sequence {
+                None => {
+                    let output = self.sessions.direct_buffer(own.conn);
+                    let from = output.len();
+                    self.shard.execute(own.row, own.id, own.db, &args, own.protocol, output);
+                    if own.discard {
+                        output.truncate(from);
+                    }
+                    if output.len() >= OUTPUT_CHUNK_BYTES {
+                        self.check_output_limits(own.conn);
+                    }
+                }
+                Some(sequence) => {
+                    self.scratch.clear();
+                    self.shard.execute(own.row, own.id, own.db, &args, own.protocol, &mut self.scratch);
+                    self.sessions.complete(own.conn, sequence, &self.scratch);
+                }
+            }
+            if self.shard.has_slow() {
+                self.log_slow(own.conn);
+            }
+        }
+        self.shard.ctx.forget_hash();
+        batch.own.clear();
+        batch.words.clear();
+    }
+
+    /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place.
+    #[cold]
+    pub(super) fn defer_own(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
+        let words = &batch.words[own.first_word as usize..][..own.words as usize];
+        if self.shard.locks.admits_command(&own.row.spec, words) {
+            return false;
+        }
+        let item = RunItem {
+            session: own.conn,
+            sequence: own.sequence.expect("while locks are held, every reply has a place of its own"),
+            row: own.row,
+            id: own.id,
+            db: own.db as u16,
+            arguments: own.words,
+            protocol: own.protocol,
+            no_touch: own.no_touch,
+            deferred: false,
+        };
+        self.shard.defer(self.id, item, words, own.shared);
+        true
+    }
+
+    /// Slow commands of a client of this shard, that ran here, go to the log.
+    #[cold]
+    pub(super) fn log_slow(&mut self, conn: ConnKey) {
+        for command in self.shard.take_slow() {
+            self.log_slow_command(conn, command);
+        }
+    }
+
+    pub(super) fn log_slow_command(&mut self, conn: ConnKey, command: SlowCommand) {
+        let client = self.sessions.get(conn);
+        let config = &self.shard.ctx.config;
+        let entry = SlowEntry {
+            id: self.server.next_slowlog_id.fetch_add(1, Relaxed),
+            unix_s: self.shard.ctx.now.unix_s(),
+            command,
+            client_address: client.map(|session| session.peer.address(&config.unixsocket)).unwrap_or_default(),
+            client_name: client.and_then(|session| Some(session.names.as_ref()?.name.clone())).unwrap_or_default(),
+        };
+        let length_max = config.slowlog_max_len as usize;
+        self.shard.slowlog.push(entry, length_max);
+    }
+
+    pub(super) fn batch_done(&mut self, mut batch: Box<RunBatch>) {
+        for (index, command) in std::mem::take(&mut batch.slow) {
+            self.log_slow_command(batch.items[index].session, command);
+        }
+        let mut from = 0;
+        for (item, &end) in batch.items.iter().zip(&batch.reply_ends).filter(|(item, _)| !item.deferred) {
+            self.sessions.complete(item.session, item.sequence, &batch.replies[from..end]);
+            from = end;
+        }
+        for index in 0..batch.items.len() {
+            self.resume_behind_barrier(batch.items[index].session);
+        }
+        batch.clear();
+        self.idle_batches.push(batch);
+    }
+
+    pub(super) fn resume_behind_barrier(&mut self, conn: ConnKey) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.pause == Some(Pause::Barrier) && session.pipeline.is_empty() {
+            self.resumed.push(conn);
+            // Once; a second reply of the same batch finds it resumed.
+            session.pause = Some(Pause::Turn);
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! The locks of one shard: which transactions hold keys here, and who waits for them, in the order of arrival.
+//!
+//! Commands whose keys lie on one shard run without a lock while the table is empty, which costs one branch. What spans
+//! shards asks each of them once for its whole set of keys. A request is granted when nothing that came earlier, granted
+//! or waiting, conflicts with it: so nobody is overtaken by what it waits for, and nobody starves. Locks are on names
+//! of keys, whatever their database: MOVE, COPY and SWAPDB need no rule of their own.
+//!
+//! Two requests conflict if they have a key in common that one of them changes, or if one is for the whole shard and
+//! either of them changes anything.
+//!
+//! No deadlock: a request that waits at a shard for its transaction holds locks only at shards of lower numbers
+//! (`engine::job` sees to that), and a command that waits for its own sake holds nothing.
+//!
+//! Granting looks at the queues of a request's own keys, and at requests for the whole shard, of which there are few;
+//! only these look at all others.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use smallvec::SmallVec;
+
+use crate::base::ids::{JobKey, ShardId};
+use crate::command::keys::{KeyRefs, RO, keys_of};
+use crate::command::spec::{Shape, Spec, WRITE};
+
+/// A transaction: the job at its coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TxId {
+    pub shard: ShardId,
+    pub job: JobKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    Shared,
+    Exclusive,
+}
+
+/// What a request wants of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockSet {
+    /// No key twice.
+    pub keys: Vec<(Vec<u8>, Mode)>,
+    /// All keys, those that do not exist included.
+    pub whole: Option<Mode>,
+}
+
+impl LockSet {
+    pub fn whole(mode: Mode) -> LockSet {
+        LockSet { keys: Vec::new(), whole: Some(mode) }
+    }
+
+    /// Adds a key, in the stronger mode if it is there already.
+    pub fn add(&mut self, key: &[u8], mode: Mode) {
+        match self.keys.iter_mut().find(|(held, _)| held == key) {
+            Some((_, held)) => *held = mode.max(*held),
+            None => self.keys.push((key.to_vec(), mode)),
+        }
+    }
+
+    /// Adds all that the other wants.
+    pub fn merge(&mut self, other: &LockSet) {
+        self.whole = self.whole.max(other.whole);
+        for (key, mode) in &other.keys {
+            self.add(key, *mode);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.whole.is_none()
+    }
+
+    /// What a command needs of the shard that runs it alone.
+    pub fn of_command(spec: &Spec, words: &[&[u8]]) -> LockSet {
+        let mut set = LockSet::default();
+        if let Some(mode) = whole_mode(spec, words) {
+            return LockSet::whole(mode);
+        }
+        for (key, mode) in locked_keys(spec, words) {
+            set.add(key, mode);
+        }
+        set
+    }
+
+    fn changes(&self) -> bool {
+        self.whole == Some(Mode::Exclusive) || self.keys.iter().any(|(_, mode)| *mode == Mode::Exclusive)
+    }
+}
+
+/// The mode in which a command takes a whole shard, if it does: its words do not name its keys.
+pub fn whole_mode(spec: &Spec, words: &[&[u8]]) -> Option<Mode> {
+    let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor)
+        || spec.reaches.is_some_and(|reaches| reaches(words));
+    let mode = if spec.flags.has(WRITE) { Mode::Exclusive } else { Mode::Shared };
+    whole.then_some(mode)
+}
+
+/// The keys of a command, and what it does with them.
+pub fn locked_keys<'w>(spec: &Spec, words: &[&'w [u8]]) -> SmallVec<[(&'w [u8], Mode); 4]> {
+    let keys: KeyRefs = keys_of(spec, words);
+    keys.iter()
+        .map(|key| (words[key.index as usize], if key.flags.has(RO) { Mode::Shared } else { Mode::Exclusive }))
+        .collect()
+}
+
+/// A request's place in the order of arrival: no two are equal.
+type Arrival = u64;
+
+/// `P` is what waits: it is handed out when its request is granted.
+#[derive(Debug)]
+pub struct LockTable<P> {
+    requests: BTreeMap<Arrival, Request<P>>,
+    by_transaction: HashMap<TxId, Arrival>,
+    /// By key: requests in the order of arrival.
+    keys: HashMap<Vec<u8>, VecDeque<(Arrival, Mode)>, ahash::RandomState>,
+    /// Requests for the whole shard, in the order of arrival.
+    wholes: VecDeque<(Arrival, Mode)>,
+    next: Arrival,
+    waiting: usize,
+    pub stats: LockStats,
+}
+
+#[derive(Debug)]
+struct Request<P> {
+    set: LockSet,
+    transaction: Option<TxId>,
+    /// While it waits.
+    payload: Option<P>,
+}
+
+/// Counters for INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LockStats {
+    /// Jobs of this coordinator's that had all their locks at the first asking.
+    pub single_hop: u64,
+    /// Jobs that some shard refused, and that then asked shard by shard.
+    pub fallbacks: u64,
+    /// Requests that this shard refused, as they must not wait.
+    pub conflicts: u64,
+    /// Requests and commands that had to wait here.
+    pub waited: u64,
+}
+
+impl<P> Default for LockTable<P> {
+    fn default() -> LockTable<P> {
+        LockTable {
+            requests: BTreeMap::new(),
+            by_transaction: HashMap::new(),
+            // Nobody sees the order of this map, so a fixed seed would serve only an attacker.
+            keys: HashMap::default(),
+            wholes: VecDeque::new(),
+            next: 0,
+            waiting: 0,
+            stats: LockStats::default(),
+        }
+    }
+}
+
+impl<P> LockTable<P> {
+    /// Nothing is granted and nothing waits: commands run as they come.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Would a request for this be granted now?
+    pub fn admits(&self, set: &LockSet) -> bool {
+        self.is_grantable(set, Arrival::MAX)
+    }
+
+    /// Would a command be granted what it needs? The same as `admits` without making the set.
+    pub fn admits_command(&self, spec: &Spec, words: &[&[u8]]) -> bool {
+        if whole_mode(spec, words).is_some() {
+            return self.admits(&LockSet::of_command(spec, words));
+        }
+        locked_keys(spec, words).into_iter().all(|(key, mode)| self.key_is_free(key, mode, Arrival::MAX))
+    }
+
+    /// Grants or refuses at once.
+    pub fn try_acquire(&mut self, transaction: TxId, set: LockSet) -> bool {
+        let granted = self.admits(&set);
+        if granted {
+            self.insert(set, Some(transaction), None);
+        } else {
+            self.stats.conflicts += 1;
+        }
+        granted
+    }
+
+    /// Grants at once and gives the payload back, or queues it.
+    pub fn acquire_or_wait(&mut self, transaction: TxId, set: LockSet, payload: P) -> Option<P> {
+        if self.admits(&set) {
+            self.insert(set, Some(transaction), None);
+            return Some(payload);
+        }
+        self.insert(set, Some(transaction), Some(payload));
+        None
+    }
+
+    /// Queues a command that runs, and is over, when its turn comes.
+    pub fn wait(&mut self, set: LockSet, payload: P) {
+        self.insert(set, None, Some(payload));
+    }
+
+    fn insert(&mut self, set: LockSet, transaction: Option<TxId>, payload: Option<P>) {
+        let arrival = self.next;
+        self.next += 1;
+        if payload.is_some() {
+            self.waiting += 1;
+            self.stats.waited += 1;
+        }
+        if let Some(transaction) = transaction {
+            let former = self.by_transaction.insert(transaction, arrival);
+            assert!(former.is_none(), "a transaction asks a shard once");
+        }
+        for (key, mode) in &set.keys {
+            self.keys.entry(key.clone()).or_default().push_back((arrival, *mode));
+        }
+        if let Some(mode) = set.whole {
+            self.wholes.push_back((arrival, mode));
+        }
+        self.requests.insert(arrival, Request { set, transaction, payload });
+    }
+
+    /// Ends a transaction's hold on this shard, granted or waiting. Whether it had one.
+    pub fn release(&mut self, transaction: TxId, ready: &mut Vec<P>) -> bool {
+        let Some(arrival) = self.by_transaction.remove(&transaction) else { return false };
+        self.end(arrival, ready);
+        true
+    }
+
+    /// The transaction is known here.
+    pub fn holds(&self, transaction: TxId) -> bool {
+        self.by_transaction.contains_key(&transaction)
+    }
+
+    /// Ends a request, and grants what that lets go on. A command that is granted is over when its payload has run, which
+    /// is before anything else happens here: so it makes way at once.
+    fn end(&mut self, arrival: Arrival, ready: &mut Vec<P>) {
+        let mut ended = vec![self.detach(arrival)];
+        while let Some(set) = ended.pop() {
+            if self.waiting == 0 {
+                break;
+            }
+            for arrival in self.candidates_behind(&set) {
+                // What was granted on the way may have ended it.
+                let Some(request) = self.requests.get(&arrival).filter(|request| request.payload.is_some()) else {
+                    continue;
+                };
+                if !self.is_grantable(&request.set, arrival) {
+                    continue;
+                }
+                let request = self.requests.get_mut(&arrival).expect("it was looked up");
+                ready.extend(request.payload.take());
+                self.waiting -= 1;
+                if request.transaction.is_none() {
+                    ended.push(self.detach(arrival));
+                }
+            }
+        }
+    }
+
+    fn detach(&mut self, arrival: Arrival) -> LockSet {
+        let request = self.requests.remove(&arrival).expect("only what is there ends");
+        if request.payload.is_some() {
+            self.waiting -= 1;
+        }
+        let leave = |queue: &mut VecDeque<(Arrival, Mode)>| {
+            let place = queue.binary_search_by_key(&arrival, |(other, _)| *other);
+            queue.remove(place.expect("a request stands in the queues of its keys"));
+        };
+        for (key, _) in &request.set.keys {
+            let queue = self.keys.get_mut(key).expect("a request stands in the queues of its keys");
+            leave(queue);
+            if queue.is_empty() {
+                self.keys.remove(key);
+            }
+        }
+        if request.set.whole.is_some() {
+            leave(&mut self.wholes);
+        }
+        request.set
+    }
+
+    /// Requests that the end of one for this set may let go on, in the order of arrival.
+    fn candidates_behind(&self, set: &LockSet) -> Vec<Arrival> {
+        if set.whole.is_some() {
+            let waiting = self.requests.iter().filter(|(_, request)| request.payload.is_some());
+            return waiting.map(|(arrival, _)| *arrival).collect();
+        }
+        let mut candidates: Vec<Arrival> = self.wholes.iter().map(|(arrival, _)| *arrival).collect();
+        for (key, _) in &set.keys {
+            // Behind the first that changes the key, nobody can go on.
+            for (arrival, mode) in self.keys.get(key).into_iter().flatten() {
+                candidates.push(*arrival);
+                if *mode == Mode::Exclusive {
+                    break;
+                }
+            }
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates
+    }
+
+    fn is_grantable(&self, set: &LockSet, arrival: Arrival) -> bool {
+        if let Some(mode) = set.whole {
+            let mut earlier = self.requests.range(..arrival).map(|(_, request)| request);
+            if earlier.any(|other| mode == Mode::Exclusive || other.set.changes()) {
+                return false;
+            }
+        }
+        set.keys.iter().all(|(key, mode)| self.key_is_free(key, *mode, arrival))
+    }
+
+    fn key_is_free(&self, key: &[u8], mode: Mode, arrival: Arrival) -> bool {
+        let conflicts = |(_, held): &(Arrival, Mode)| mode == Mode::Exclusive || *held == Mode::Exclusive;
+        let free =
+            |queue: &VecDeque<(Arrival, Mode)>| !queue.iter().take_while(|(other, _)| *other < arrival).any(conflicts);
+        free(&self.wholes) && self.keys.get(key).is_none_or(free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tx(number: u32) -> TxId {
+        TxId { shard: 0, job: JobKey { index: number, generation: 0 } }
+    }
+
+    /// `a` is shared, `A` exclusive, `*` the whole shard shared, `!` exclusive.
+    fn set(text: &str) -> LockSet {
+        let mut set = LockSet::default();
+        for letter in text.bytes() {
+            match letter {
+                b'*' => set.whole = Some(Mode::Shared),
+                b'!' => set.whole = Some(Mode::Exclusive),
+                b'a'..=b'z' => set.add(&[letter], Mode::Shared),
+                _ => set.add(&[letter.to_ascii_lowercase()], Mode::Exclusive),
+            }
+        }
+        set
+    }
+
+    fn released(table: &mut LockTable<&'static str>, number: u32) -> Vec<&'static str> {
+        let mut ready = Vec::new();
+        assert!(table.release(tx(number), &mut ready));
+        ready
+    }
+
+    #[test]
+    fn readers_share_and_writers_do_not() {
+        let mut table = LockTable::<&str>::default();
+        assert!(table.try_acquire(tx(1), set("ab")));
+        assert!(table.try_acquire(tx(2), set("bc")));
+        assert!(!table.try_acquire(tx(3), set("B")));
+        assert!(table.admits(&set("D")) && !table.admits(&set("!")) && table.admits(&set("*")));
+        assert!(released(&mut table, 1).is_empty() && released(&mut table, 2).is_empty());
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn nobody_overtakes_what_it_would_conflict_with() {
+        let mut table = LockTable::default();
+        assert!(table.try_acquire(tx(1), set("a")));
+        table.wait(set("A"), "write a");
+        table.wait(set("ab"), "read a and b");
+        table.wait(set("B"), "write b");
+        assert!(!table.admits(&set("a")), "behind the waiting write");
+        assert!(table.admits(&set("c")));
+        assert_eq!(released(&mut table, 1), ["write a", "read a and b", "write b"]);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_waiting_transaction_is_granted_in_its_turn() {
+        let mut table = LockTable::default();
+        assert!(table.try_acquire(tx(1), set("A")));
+        assert_eq!(table.acquire_or_wait(tx(2), set("AB"), "second"), None);
+        assert_eq!(table.acquire_or_wait(tx(3), set("B"), "third"), None);
+        assert_eq!(table.acquire_or_wait(tx(4), set("C"), "fourth"), Some("fourth"));
+        assert_eq!(released(&mut table, 1), ["second"]);
+        assert_eq!(released(&mut table, 2), ["third"]);
+        assert_eq!(released(&mut table, 3), [""; 0]);
+        assert_eq!(released(&mut table, 4), [""; 0]);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_gives_up_waiting_holds_nobody_back() {
+        let mut table = LockTable::default();
+        assert!(table.try_acquire(tx(1), set("a")));
+        assert_eq!(table.acquire_or_wait(tx(2), set("!"), "flush"), None);
+        table.wait(set("a"), "read");
+        assert_eq!(released(&mut table, 2), ["read"]);
+    }
+
+    #[test]
+    fn the_whole_shard_waits_for_all_that_came_before() {
+        let mut table = LockTable::default();
+        assert!(table.try_acquire(tx(1), set("A")));
+        assert_eq!(table.acquire_or_wait(tx(2), set("!"), "flush"), None);
+        assert_eq!(table.acquire_or_wait(tx(3), set("*"), "count"), None);
+        table.wait(set("b"), "read");
+        assert_eq!(released(&mut table, 1), ["flush"]);
+        assert_eq!(released(&mut table, 2), ["count", "read"]);
+        assert!(!table.admits(&set("C")) && table.admits(&set("c")));
+        assert!(released(&mut table, 3).is_empty());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Action {
+        Try(LockSet),
+        Wait(LockSet),
+        Command(LockSet),
+        End(prop::sample::Index),
+    }
+
+    fn any_set() -> impl Strategy<Value = LockSet> {
+        prop_oneof![8 => "[abcABC]{1,4}", 1 => Just("*".to_string()), 1 => Just("!".to_string())]
+            .prop_map(|text| set(&text))
+    }
+
+    fn any_action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            any_set().prop_map(Action::Try),
+            any_set().prop_map(Action::Wait),
+            any_set().prop_map(Action::Command),
+            any::<prop::sample::Index>().prop_map(Action::End),
+        ]
+    }
+
+    fn conflict(a: &LockSet, b: &LockSet) -> bool {
+        let whole = |a: &LockSet, b: &LockSet| a.whole.is_some() && (a.changes() || b.changes());
+        let strong = |(key, mode): &(Vec<u8>, Mode)| {
+            let common = b.keys.iter().filter(|(other, _)| other == key);
+            common.into_iter().any(|(_, other)| (*mode).max(*other) == Mode::Exclusive)
+        };
+        whole(a, b) || whole(b, a) || a.keys.iter().any(strong)
+    }
+
+    proptest! {
+        /// The rule, written down once more: granted is what conflicts with nothing that came earlier.
+        #[test]
+        fn grants_follow_the_order_of_arrival(actions in prop::collection::vec(any_action(), 1..60)) {
+            let mut table = LockTable::<u32>::default();
+            // Arrived and not over: number, set, granted.
+            let mut model: Vec<(u32, LockSet, bool)> = Vec::new();
+            for (number, action) in actions.into_iter().enumerate() {
+                let number = number as u32;
+                let free = |set: &LockSet| !model.iter().any(|(_, other, _)| conflict(set, other));
+                let mut ready = Vec::new();
+                match action {
+                    Action::Try(set) => {
+                        let granted = free(&set);
+                        prop_assert_eq!(table.try_acquire(tx(number), set.clone()), granted);
+                        if granted {
+                            model.push((number, set, true));
+                        }
+                    }
+                    Action::Wait(set) => {
+                        let granted = free(&set);
+                        let given_back = table.acquire_or_wait(tx(number), set.clone(), number);
+                        prop_assert_eq!(given_back, granted.then_some(number));
+                        model.push((number, set, granted));
+                    }
+                    Action::Command(set) => {
+                        prop_assert_eq!(table.admits(&set), free(&set));
+                        if !free(&set) {
+                            table.wait(set.clone(), number + 1000);
+                            model.push((number + 1000, set, false));
+                        }
+                    }
+                    Action::End(index) => {
+                        let transactions: Vec<usize> = (0..model.len()).filter(|&at| model[at].0 < 1000).collect();
+                        if transactions.is_empty() {
+                            continue;
+                        }
+                        let (number, ..) = model.remove(transactions[index.index(transactions.len())]);
+                        prop_assert!(table.release(tx(number), &mut ready));
+                    }
+                }
+                let mut expected = Vec::new();
+                let mut at = 0;
+                while at < model.len() {
+                    let earlier = model[..at].iter().any(|(_, other, _)| conflict(&model[at].1, other));
+                    if model[at].2 || earlier {
+                        at += 1;
+                        continue;
+                    }
+                    model[at].2 = true;
+                    expected.push(model[at].0);
+                    if model[at].0 >= 1000 {
+                        model.remove(at);
+                    } else {
+                        at += 1;
+                    }
+                }
+                ready.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(ready, expected);
+                prop_assert_eq!(table.is_empty(), model.is_empty());
+                prop_assert_eq!(table.waiting(), model.iter().filter(|(.., granted)| !granted).count());
+            }
+        }
+    }
+}
