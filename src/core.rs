@@ -236,7 +236,7 @@ impl Core {
             && self.sessions.iter().all(|session| session.is_idle() && session.is_answered())
     }
 
-    /// The connection should not be read for now: it has enough unparsed input.
+    /// The connection should not be read until its input is run: enough of it is held.
     pub fn is_choked(&self, conn: ConnKey) -> bool {
         let choked = |session: &Session| session.pause.is_some() && session.input.len() > PAUSED_INPUT_BYTES_MAX;
         self.sessions.get(conn).is_some_and(choked)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::error::Error;
+use super::error::{Error, Result};
 use crate::base::number;
 
 /// Arguments as received. Copying is copying two slices.
@@ -47,8 +47,18 @@ impl<'a> Args<'a> {
     }
 
     /// The argument as an integer, or "value is not an integer or out of range".
-    pub fn integer(&self, index: usize) -> Result<i64, Error> {
+    pub fn integer(&self, index: usize) -> Result<i64> {
         number::parse_i64(self.words[index]).ok_or(Error::NotAnInteger)
+    }
+
+    /// The argument as a count whose sign says something else, or Redis's words for what is none.
+    pub fn signed_count(&self, index: usize) -> Result<i64> {
+        signed_count(self.words[index])
+    }
+
+    /// The argument as how many elements to take, or "value is out of range, must be positive".
+    pub fn elements(&self, index: usize) -> Result<usize> {
+        number_of(self.words[index], 0, "ERR value is out of range, must be positive")
     }
 
     /// The argument's allocation, if it has one of its own.
@@ -60,4 +70,21 @@ impl<'a> Args<'a> {
     pub fn all_shared(&self) -> &'a [(usize, Bytes)] {
         self.shared
     }
+}
+
+/// See [`Args::signed_count`].
+pub fn signed_count(word: &[u8]) -> Result<i64> {
+    const OUT_OF_RANGE: Error =
+        Error::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
+    match number::parse_i64(word).ok_or(Error::NotAnInteger)? {
+        // Nothing is its opposite.
+        i64::MIN => Err(OUT_OF_RANGE),
+        count => Ok(count),
+    }
+}
+
+/// A word as a number of things, at least `min` of them, or this error: Redis has a text for each kind of thing.
+pub fn number_of(word: &[u8], min: usize, error: &'static str) -> Result<usize> {
+    let number = number::parse_i64(word).and_then(|number| usize::try_from(number).ok());
+    number.filter(|&number| number >= min).ok_or(Error::Text(error))
 }

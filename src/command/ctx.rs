@@ -95,13 +95,20 @@ impl ShardCtx {
 
     /// What a collection may look at.
     pub fn env(&mut self) -> Env<'_> {
-        Env {
+        self.with_env().1
+    }
+
+    /// The databases, and beside them what their collections may look at.
+    #[inline]
+    fn with_env(&mut self) -> (&mut Keyspace, Env<'_>) {
+        let env = Env {
             config: &self.config,
             seeds: self.keyspace.seeds(),
             now_ms: self.now.unix_ms,
             rng: &mut self.rng,
             packed_threshold: self.packed_threshold,
-        }
+        };
+        (&mut self.keyspace, env)
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -213,12 +220,12 @@ impl ShardCtx {
         for key in keys {
             self.read_as::<T>(key)?;
         }
-        let (seeds, packed_threshold) = (self.keyspace.seeds(), self.packed_threshold);
-        let ShardCtx { keyspace, config, rng, now, db, .. } = self;
-        let db = keyspace.db(*db);
+        let db = self.db;
+        let (keyspace, env) = self.with_env();
+        let db = keyspace.db(db);
         let collection = |entry| collection_of(entry).expect("the type was looked at");
         let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
-        Ok((collections, Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold }))
+        Ok((collections, env))
     }
 
     /// The collection at a key that is going to be changed, or WRONGTYPE.
@@ -233,7 +240,7 @@ impl ShardCtx {
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<Option<R>> {
-        self.change_at(key, false, change)
+        self.change_at(key, false, false, change)
     }
 
     /// The same, beginning with an empty collection if there is no such key.
@@ -242,7 +249,7 @@ impl ShardCtx {
         key: &[u8],
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<R> {
-        let result = self.change_at(key, true, change)?;
+        let result = self.change_at(key, true, false, change)?;
         Ok(result.expect("what is not there is created"))
     }
 
@@ -251,100 +258,64 @@ impl ShardCtx {
         &mut self,
         key: &[u8],
         creates: bool,
+        is_settled: bool,
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<Option<R>> {
         let hash = self.hash_of(key);
-        let (seeds, now, packed_threshold) = (self.keyspace.seeds(), self.now, self.packed_threshold);
-        let ShardCtx { keyspace, config, rng, lazyfree, stats, journal, .. } = self;
-        let table = keyspace.db_mut(self.db);
-        let slot = match table.lookup(hash, key) {
-            Lookup::Occupied(expired) if expire::is_expired(expired.as_ref(), now) => {
-                lazyfree.free(expired.remove());
-                stats.expired += 1;
-                journal.uncounted(self.db, &[expired_word(config), key]);
-                table.lookup(hash, key)
+        let (db, now, no_touch) = (self.db, self.now, self.no_touch);
+        let (keyspace, mut env) = self.with_env();
+        let (result, next_ms) = match keyspace.db_mut(db).lookup(hash, key) {
+            Lookup::Occupied(found) if !is_settled && is_unsettled(found.as_ref(), now) => {
+                return self.settle_and_change(key, creates, change);
             }
-            slot => slot,
-        };
-        let mut occupied = match slot {
-            Lookup::Occupied(timed) if timed.as_ref().has_field_times() => {
-                return self.change_timed(key, hash, creates, change);
+            Lookup::Occupied(mut found) => {
+                if !no_touch {
+                    access::touch(found.as_ref(), now, env.config, env.rng);
+                }
+                collection_of::<T>(found.as_ref())?;
+                let (result, is_gone) = found.update(|entry| {
+                    entry.change_collection(|collection| {
+                        let value = T::of_mut(collection).expect("the type was looked at");
+                        let result = change(value, &mut env);
+                        (result, value.is_empty() && !T::LIVES_EMPTY)
+                    })
+                });
+                let next_ms = if is_gone { None } else { next_field_ms(found.as_ref()) };
+                if is_gone {
+                    let entry = found.remove();
+                    self.lazyfree.free(entry);
+                }
+                (result, next_ms)
             }
-            Lookup::Occupied(occupied) => occupied,
             Lookup::Vacant(_) if !creates => return Ok(None),
             Lookup::Vacant(vacant) => {
                 let mut value = T::empty();
-                let result = change(&mut value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
-                if !value.is_empty() || T::LIVES_EMPTY {
-                    let access = access::initial(now, config);
-                    let entry = Entry::new(key, Value::Collection(value.into()), None, access);
-                    let next_ms = next_field_ms(entry.as_ref());
-                    vacant.insert(entry);
-                    if next_ms.is_some() {
-                        keyspace.note_fields(self.db, key, next_ms);
-                    }
+                let result = change(&mut value, &mut env);
+                if value.is_empty() && !T::LIVES_EMPTY {
+                    return Ok(Some(result));
                 }
-                return Ok(Some(result));
+                let entry = Entry::new(key, Value::Collection(value.into()), None, access::initial(now, env.config));
+                let next_ms = next_field_ms(entry.as_ref());
+                vacant.insert(entry);
+                (result, next_ms)
             }
         };
-        if !self.no_touch {
-            access::touch(occupied.as_ref(), now, config, rng);
-        }
-        collection_of::<T>(occupied.as_ref())?;
-        let (result, is_gone) = occupied.update(|entry| {
-            entry.change_collection(|collection| {
-                let value = T::of_mut(collection).expect("the type was looked at");
-                let result = change(value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
-                (result, value.is_empty() && !T::LIVES_EMPTY)
-            })
-        });
-        let next_ms = next_field_ms(occupied.as_ref());
-        if is_gone {
-            lazyfree.free(occupied.remove());
-        } else if next_ms.is_some() {
-            keyspace.note_fields(self.db, key, next_ms);
+        if is_settled || next_ms.is_some() {
+            self.keyspace.note_fields(db, key, next_ms);
         }
         Ok(Some(result))
     }
 
-    /// The same for a hash with fields that expire: those that are due go first.
+    /// The same where the key's time, or that of some of its fields, may have passed: what is due goes first.
     #[cold]
-    fn change_timed<T: CollectionType, R>(
+    fn settle_and_change<T: CollectionType, R>(
         &mut self,
         key: &[u8],
-        hash: u64,
         creates: bool,
         change: impl FnOnce(&mut T, &mut Env<'_>) -> R,
     ) -> Result<Option<R>> {
-        if self.write_as::<T>(key)?.is_none() {
-            // The last of its fields was due, and the key went with it.
-            return if creates { Ok(Some(self.create(key, change))) } else { Ok(None) };
-        }
-        let (seeds, now, packed_threshold) = (self.keyspace.seeds(), self.now, self.packed_threshold);
-        let ShardCtx { keyspace, config, rng, lazyfree, .. } = self;
-        let mut occupied = keyspace.db_mut(self.db).get_mut(hash, key).expect("the key was looked up");
-        let (result, is_gone) = occupied.update(|entry| {
-            entry.change_collection(|collection| {
-                let value = T::of_mut(collection).expect("the type was looked at");
-                let result = change(value, &mut Env { config, seeds, now_ms: now.unix_ms, rng, packed_threshold });
-                (result, value.is_empty() && !T::LIVES_EMPTY)
-            })
-        });
-        let next_ms = if is_gone { None } else { next_field_ms(occupied.as_ref()) };
-        if is_gone {
-            lazyfree.free(occupied.remove());
-        }
-        keyspace.note_fields(self.db, key, next_ms);
-        Ok(Some(result))
-    }
-
-    fn create<T: CollectionType, R>(&mut self, key: &[u8], change: impl FnOnce(&mut T, &mut Env<'_>) -> R) -> R {
-        let mut value = T::empty();
-        let result = change(&mut value, &mut self.env());
-        if !value.is_empty() || T::LIVES_EMPTY {
-            self.put_value(key, Value::Collection(value.into()));
-        }
-        result
+        self.live(key);
+        self.change_at(key, creates, true, change)
     }
 
     /// Puts a value under a key that does not exist, without expiry; the command records the effect.
@@ -624,6 +595,12 @@ impl ShardCtx {
         self.stats.expired += 1;
         self.journal.uncounted(self.db, &[self.expired_word(), key]);
     }
+}
+
+/// Has the entry's time passed, or may it hold fields whose time has?
+#[inline]
+fn is_unsettled(entry: EntryRef<'_>, now: Now) -> bool {
+    expire::is_expired(entry, now) || entry.has_field_times()
 }
 
 /// When something in a hash is due.

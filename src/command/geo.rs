@@ -32,6 +32,9 @@ const ORDER: Arg = one_of("order", &[token("ASC"), token("DESC")]).optional();
 const COUNT: Arg = block("count-block", &[integer("count").after("COUNT"), token("ANY").optional()]).optional();
 const COUNT_ANY_SINCE: Arg =
     block("count-block", &[integer("count").after("COUNT"), token("ANY").since("6.2.0").optional()]).optional();
+const WITH_COORD: Arg = token("WITHCOORD").optional();
+const WITH_DIST: Arg = token("WITHDIST").optional();
+const WITH_HASH: Arg = token("WITHHASH").optional();
 const STORE: Arg = one_of(
     "store",
     &[
@@ -56,6 +59,8 @@ const BY: Arg = one_of(
 );
 
 const UPPERCASE_UNITS: (&str, &str) = ("7.0.0", "Added support for uppercase unit names.");
+
+const RADIUS_HISTORY: &[(&str, &str)] = &[("6.2.0", "Added the `ANY` option for `COUNT`."), UPPERCASE_UNITS];
 
 pub const ROWS: &[Row<KeyFn>] = &[
     Row {
@@ -142,14 +147,14 @@ pub const ROWS: &[Row<KeyFn>] = &[
                 double("latitude"),
                 double("radius"),
                 UNIT,
-                token("WITHCOORD").optional(),
-                token("WITHDIST").optional(),
-                token("WITHHASH").optional(),
+                WITH_COORD,
+                WITH_DIST,
+                WITH_HASH,
                 COUNT_ANY_SINCE,
                 ORDER,
                 STORE,
             ],
-            history: &[("6.2.0", "Added the `ANY` option for `COUNT`."), UPPERCASE_UNITS],
+            history: RADIUS_HISTORY,
             deprecated: Some(Deprecated {
                 since: "6.2.0",
                 replaced_by: "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument",
@@ -173,13 +178,13 @@ pub const ROWS: &[Row<KeyFn>] = &[
                 double("latitude"),
                 double("radius"),
                 UNIT,
-                token("WITHCOORD").optional(),
-                token("WITHDIST").optional(),
-                token("WITHHASH").optional(),
+                WITH_COORD,
+                WITH_DIST,
+                WITH_HASH,
                 COUNT_ANY_SINCE,
                 ORDER,
             ],
-            history: &[("6.2.0", "Added the `ANY` option for `COUNT`."), UPPERCASE_UNITS],
+            history: RADIUS_HISTORY,
             deprecated: Some(Deprecated { since: "6.2.0", replaced_by: "`GEOSEARCH` with the `BYRADIUS` argument" }),
             ..GEO
         },
@@ -205,14 +210,14 @@ pub const ROWS: &[Row<KeyFn>] = &[
                 string("member"),
                 double("radius"),
                 UNIT,
-                token("WITHCOORD").optional(),
-                token("WITHDIST").optional(),
-                token("WITHHASH").optional(),
+                WITH_COORD,
+                WITH_DIST,
+                WITH_HASH,
                 COUNT,
                 ORDER,
                 STORE,
             ],
-            history: &[("6.2.0", "Added the `ANY` option for `COUNT`."), UPPERCASE_UNITS],
+            history: RADIUS_HISTORY,
             deprecated: Some(Deprecated {
                 since: "6.2.0",
                 replaced_by: "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
@@ -235,13 +240,13 @@ pub const ROWS: &[Row<KeyFn>] = &[
                 string("member"),
                 double("radius"),
                 UNIT,
-                token("WITHCOORD").optional(),
-                token("WITHDIST").optional(),
-                token("WITHHASH").optional(),
+                WITH_COORD,
+                WITH_DIST,
+                WITH_HASH,
                 COUNT,
                 ORDER,
             ],
-            history: &[("6.2.0", "Added the `ANY` option for `COUNT`."), UPPERCASE_UNITS],
+            history: RADIUS_HISTORY,
             deprecated: Some(Deprecated {
                 since: "6.2.0",
                 replaced_by: "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments",
@@ -259,16 +264,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
             since: "6.2.0",
             complexity: SEARCH_COMPLEXITY,
             summary: "Finds the places inside a circle or a box.",
-            args: &[
-                key("key"),
-                FROM,
-                BY,
-                ORDER,
-                COUNT,
-                token("WITHCOORD").optional(),
-                token("WITHDIST").optional(),
-                token("WITHHASH").optional(),
-            ],
+            args: &[key("key"), FROM, BY, ORDER, COUNT, WITH_COORD, WITH_DIST, WITH_HASH],
             history: &[UPPERCASE_UNITS],
             ..GEO
         },

@@ -461,11 +461,7 @@ fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         reply_value(drawn.map(|(field, _)| field), reply);
         return Ok(());
     }
-    let count = args.integer(2)?;
-    if count == i64::MIN {
-        let text = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
-        return Err(Error::Text(text));
-    }
+    let count = args.signed_count(2)?;
     let with_values = args.len() > 3;
     if args.len() > 4 || (with_values && !args.is(3, "WITHVALUES")) {
         return Err(Error::Syntax);

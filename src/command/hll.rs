@@ -72,7 +72,6 @@ pub const ROWS: &[Row<KeyFn>] = &[
             arity: AtLeast(2),
             flags: WRITE.and(DENYOOM),
             keys: &[key_at(1, RW.and(ACCESS).and(INSERT)), keys_from(2, RO.and(ACCESS))],
-            extract: Some(keys_of_pfmerge),
             shape: Gather,
             since: "2.8.9",
             complexity: "O(N) where N is the number of HyperLogLogs, each of which takes long.",

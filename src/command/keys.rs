@@ -405,12 +405,6 @@ pub fn keys_of_georadius(words: &[&[u8]]) -> KeyRefs {
     keys
 }
 
-/// PFMERGE destkey [sourcekey ...]: its key specs, as Redis has them, want a source.
-pub fn keys_of_pfmerge(words: &[&[u8]]) -> KeyRefs {
-    let flags = |index| if index == 1 { RW.and(ACCESS).and(INSERT) } else { RO.and(ACCESS) };
-    (1..words.len()).map(|index| KeyRef { index: index as u32, flags: flags(index) }).collect()
-}
-
 /// XREAD [option ...] STREAMS key ... id ..., and XREADGROUP, whose group or consumer may be named STREAMS too.
 pub fn keys_of_xread(words: &[&[u8]]) -> KeyRefs {
     let mut index = 1;

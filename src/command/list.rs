@@ -5,11 +5,10 @@
 //! name one key each: LMOVE is a pop and a push, as its two keys may live apart.
 
 use super::KeyFn;
-use super::args::Args;
+use super::args::{Args, number_of, signed_count};
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
 use super::spec::*;
-use crate::base::number::parse_i64;
 use crate::data::list::{End, List};
 use crate::data::listpack::{Digits, Element};
 use crate::data::quicklist::is_equal;
@@ -408,7 +407,7 @@ fn lrange(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// LREM key count element: from the tail on if the count is negative, all if it is zero.
 fn lrem(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let count = integer_between(args.get(2), -i64::MAX, i64::MAX, RANGE_OF_LONG)?;
+    let count = args.signed_count(2)?;
     let end = if count < 0 { End::Tail } else { End::Head };
     let count_max = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let element = args.get(3);
@@ -501,7 +500,7 @@ fn pop(ctx: &mut ShardCtx, args: &Args, end: End, reply: &mut Reply) -> Result {
             }
         }
         3 => {
-            let count = integer_between(args.get(2), 0, i64::MAX, NOT_POSITIVE)? as usize;
+            let count = args.elements(2)?;
             if count == 0 {
                 match ctx.write_as::<List>(key)? {
                     Some(_) => reply.array(0),
@@ -608,18 +607,18 @@ pub(super) struct KeysEndCount<'a> {
 impl<'a> KeysEndCount<'a> {
     pub fn parse(words: &'a [&'a [u8]]) -> Result<KeysEndCount<'a>> {
         let (numkeys, rest) = words.split_first().ok_or(Error::Syntax)?;
-        let numkeys = integer_between(numkeys, 1, i64::MAX, "ERR numkeys should be greater than 0")?;
-        let (keys, rest) = rest.split_at_checked(numkeys as usize).ok_or(Error::Syntax)?;
+        let numkeys = number_of(numkeys, 1, "ERR numkeys should be greater than 0")?;
+        let (keys, rest) = rest.split_at_checked(numkeys).ok_or(Error::Syntax)?;
         let (end, options) = rest.split_first().ok_or(Error::Syntax)?;
         let end = end_of(end)?;
         let count = match options {
             [] => 1,
             [word, count, more @ ..] if word.eq_ignore_ascii_case(b"COUNT") => {
-                let count = integer_between(count, 1, i64::MAX, "ERR count should be greater than 0")?;
+                let count = number_of(count, 1, "ERR count should be greater than 0")?;
                 if !more.is_empty() {
                     return Err(Error::Syntax);
                 }
-                count as usize
+                count
             }
             _ => return Err(Error::Syntax),
         };
@@ -632,7 +631,7 @@ struct Search {
     /// From which match on; from the tail if it is negative.
     rank: i64,
     /// How many matches; 0: all; `None`: one, and the reply is no array.
-    count: Option<i64>,
+    count: Option<usize>,
     /// How many elements are looked at; 0: all.
     len_max: usize,
 }
@@ -644,16 +643,16 @@ impl Search {
             let &[word, value] = pair else { return Err(Error::Syntax) };
             match word.to_ascii_uppercase().as_slice() {
                 b"RANK" => {
-                    search.rank = integer_between(value, -i64::MAX, i64::MAX, RANGE_OF_LONG)?;
+                    search.rank = signed_count(value)?;
                     if search.rank == 0 {
                         return Err(ZERO_RANK);
                     }
                 }
                 b"COUNT" => {
-                    search.count = Some(integer_between(value, 0, i64::MAX, "ERR COUNT can't be negative")?);
+                    search.count = Some(number_of(value, 0, "ERR COUNT can't be negative")?);
                 }
                 b"MAXLEN" => {
-                    search.len_max = integer_between(value, 0, i64::MAX, "ERR MAXLEN can't be negative")? as usize;
+                    search.len_max = number_of(value, 0, "ERR MAXLEN can't be negative")?;
                 }
                 _ => return Err(Error::Syntax),
             }
@@ -668,7 +667,7 @@ impl Search {
         let found_max = match self.count {
             None => 1,
             Some(0) => usize::MAX,
-            Some(count) => count as usize,
+            Some(count) => count,
         };
         let (mut found, mut at, mut left_out) = (Vec::new(), 0, self.rank.unsigned_abs() - 1);
         let looked_at_max = if self.len_max == 0 { usize::MAX } else { self.len_max };
@@ -693,19 +692,6 @@ const ZERO_RANK: Error = Error::Text(
     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from \
      the end of the list",
 );
-const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
-const RANGE_OF_LONG: &str =
-    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
-
-/// An integer within bounds, or the error that it is none; Redis tells the two apart only where it has a text for each.
-fn integer_between(text: &[u8], min: i64, max: i64, error: &'static str) -> Result<i64> {
-    let n = parse_i64(text);
-    match n {
-        Some(n) if (min..=max).contains(&n) => Ok(n),
-        None if error == RANGE_OF_LONG => Err(Error::NotAnInteger),
-        _ => Err(Error::Text(error)),
-    }
-}
 
 fn end_of(word: &[u8]) -> Result<End> {
     match () {

@@ -10,14 +10,13 @@ mod tests;
 use std::ops::ControlFlow;
 
 use super::KeyRow;
-use super::args::Args;
+use super::args::{Args, number_of};
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
 use crate::base::crc::key_slot;
 use crate::base::limits::RANDOM_MEMBERS_MAX;
-use crate::base::number::parse_i64;
 use crate::data::collection::CollectionType;
 use crate::data::entry::{Entry, Value};
 use crate::data::listpack::{Digits, Element};
@@ -386,7 +385,7 @@ fn spop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let key = args.get(1);
     let count = match args.from(2) {
         [] => None,
-        [count] => Some(positive(count, "ERR value is out of range, must be positive")? as usize),
+        [_] => Some(args.elements(2)?),
         _ => return Err(Error::Syntax),
     };
     let Some(set) = ctx.write_as::<Set>(key)? else {
@@ -437,11 +436,9 @@ fn pop(ctx: &mut ShardCtx, key: &[u8], count: usize, reply: &mut Reply) -> Resul
 
 /// SRANDMEMBER key [count]
 fn srandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    const OUT_OF_RANGE: Error =
-        Error::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
     let count = match args.from(2) {
         [] => None,
-        [_] => Some(args.integer(2)?).filter(|&count| count != i64::MIN).ok_or(OUT_OF_RANGE).map(Some)?,
+        [_] => Some(args.signed_count(2)?),
         _ => return Err(Error::Syntax),
     };
     let (sets, env) = ctx.read_all_as::<Set>(&[args.get(1)])?;
@@ -483,23 +480,14 @@ fn sinter(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// SINTERCARD numkeys key [key ...] [LIMIT limit]
 fn sintercard(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    const NO_KEYS: &str = "ERR numkeys should be greater than 0";
-    let numkeys = positive(args.get(1), NO_KEYS)?;
-    if numkeys == 0 {
-        return Err(Error::Text(NO_KEYS));
-    }
-    let Some(options) = usize::try_from(numkeys).ok().and_then(|numkeys| numkeys.checked_add(2)) else {
-        return Err(TOO_MANY_KEYS);
-    };
-    if options > args.len() {
-        return Err(TOO_MANY_KEYS);
-    }
+    let numkeys = number_of(args.get(1), 1, "ERR numkeys should be greater than 0")?;
+    let options = numkeys.checked_add(2).filter(|&options| options <= args.len()).ok_or(TOO_MANY_KEYS)?;
     let mut limit = 0;
     for index in (options..args.len()).step_by(2) {
         if !args.is(index, "LIMIT") || index + 1 == args.len() {
             return Err(Error::Syntax);
         }
-        limit = positive(args.get(index + 1), "ERR LIMIT can't be negative")?;
+        limit = number_of(args.get(index + 1), 0, "ERR LIMIT can't be negative")?;
     }
     let (sets, _) = ctx.read_all_as::<Set>(&args.words()[2..options])?;
     let mut count = 0;
@@ -600,11 +588,6 @@ fn store(ctx: &mut ShardCtx, args: &Args, set: Set, reply: &mut Reply) {
 fn record(ctx: &mut ShardCtx, changes: usize, words: &[&[u8]]) {
     ctx.journal.dirty += changes as u64;
     ctx.journal.uncounted(ctx.db, words);
-}
-
-/// The argument as an integer that is not negative.
-fn positive(argument: &[u8], error: &'static str) -> Result<u64> {
-    parse_i64(argument).and_then(|n| u64::try_from(n).ok()).ok_or(Error::Text(error))
 }
 
 fn reply_members(set: &Set, reply: &mut Reply) {

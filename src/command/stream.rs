@@ -27,6 +27,10 @@ use write::{xadd, xdel, xsetid, xtrim};
 /// What the rows of this family have in common.
 const STREAM: Spec = Spec { group: Group::Stream, categories: category::STREAM, shape: OneShard, ..Spec::DEFAULT };
 
+const COUNT: Arg = integer("count").after("COUNT").optional();
+const BLOCK: Arg = integer("milliseconds").after("BLOCK").optional();
+const STREAMS: Arg = block("streams", &[key("key").multiple(), string("id").multiple()]).after("STREAMS");
+
 pub const ROWS: &[KeyRow] = &[
     Row {
         run: xack,
@@ -94,7 +98,7 @@ pub const ROWS: &[KeyRow] = &[
                 string("consumer"),
                 string("min-idle-time"),
                 string("start"),
-                integer("count").after("COUNT").optional(),
+                COUNT,
                 token("JUSTID").optional(),
             ],
             history: &[(
@@ -293,10 +297,7 @@ pub const ROWS: &[KeyRow] = &[
                     since: "5.0.0",
                     complexity: "O(N) where N is the number of nodes of the stream, a hundredth of its entries or so.",
                     summary: "Describes a stream.",
-                    args: &[
-                        key("key"),
-                        block("full-block", &[token("FULL"), integer("count").after("COUNT").optional()]).optional(),
-                    ],
+                    args: &[key("key"), block("full-block", &[token("FULL"), COUNT]).optional()],
                     history: &[
                         ("6.0.0", "Added the `FULL` modifier."),
                         (
@@ -365,7 +366,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "5.0.0",
             complexity: "O(N) where N is the number of entries returned.",
             summary: "Reads the entries of a stream between two IDs.",
-            args: &[key("key"), string("start"), string("end"), integer("count").after("COUNT").optional()],
+            args: &[key("key"), string("start"), string("end"), COUNT],
             history: &[("6.2.0", "Added exclusive ranges.")],
             ..STREAM
         },
@@ -381,11 +382,7 @@ pub const ROWS: &[KeyRow] = &[
             shape: Gather,
             since: "5.0.0",
             summary: "Reads entries of several streams behind given IDs, and may wait for them.",
-            args: &[
-                integer("count").after("COUNT").optional(),
-                integer("milliseconds").after("BLOCK").optional(),
-                block("streams", &[key("key").multiple(), string("id").multiple()]).after("STREAMS"),
-            ],
+            args: &[COUNT, BLOCK, STREAMS],
             ..STREAM
         },
     },
@@ -403,10 +400,10 @@ pub const ROWS: &[KeyRow] = &[
             summary: "Reads entries of several streams as a consumer of a group, new ones or those pending for it, and may wait for them.",
             args: &[
                 block("group-block", &[string("group"), string("consumer")]).after("GROUP"),
-                integer("count").after("COUNT").optional(),
-                integer("milliseconds").after("BLOCK").optional(),
+                COUNT,
+                BLOCK,
                 token("NOACK").optional(),
-                block("streams", &[key("key").multiple(), string("id").multiple()]).after("STREAMS"),
+                STREAMS,
             ],
             ..STREAM
         },
@@ -421,7 +418,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "5.0.0",
             complexity: "O(N) where N is the number of entries returned.",
             summary: "Reads the entries of a stream between two IDs, the last one first.",
-            args: &[key("key"), string("end"), string("start"), integer("count").after("COUNT").optional()],
+            args: &[key("key"), string("end"), string("start"), COUNT],
             history: &[("6.2.0", "Added exclusive ranges.")],
             ..STREAM
         },

@@ -20,6 +20,19 @@ use crate::resp::reply::Reply;
 /// What the rows of this family have in common.
 const STRING: Spec = Spec { group: Group::String, categories: category::STRING, shape: OneShard, ..Spec::DEFAULT };
 
+/// What GETEX and HGETEX make of the time at which something expires.
+pub(super) const NEW_EXPIRY: Arg = one_of(
+    "expiration",
+    &[
+        integer("seconds").after("EX"),
+        integer("milliseconds").after("PX"),
+        unix_time("unix-time-seconds").after("EXAT"),
+        unix_time("unix-time-milliseconds").after("PXAT"),
+        token("PERSIST"),
+    ],
+)
+.optional();
+
 pub const ROWS: &[Row<KeyFn>] = &[
     Row {
         run: append,
@@ -101,20 +114,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
             since: "6.2.0",
             complexity: "O(1)",
             summary: "Reads the string at a key and sets or removes the key's expiry.",
-            args: &[
-                key("key"),
-                one_of(
-                    "expiration",
-                    &[
-                        integer("seconds").after("EX"),
-                        integer("milliseconds").after("PX"),
-                        unix_time("unix-time-seconds").after("EXAT"),
-                        unix_time("unix-time-milliseconds").after("PXAT"),
-                        token("PERSIST"),
-                    ],
-                )
-                .optional(),
-            ],
+            args: &[key("key"), NEW_EXPIRY],
             ..STRING
         },
     },

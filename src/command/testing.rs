@@ -50,6 +50,39 @@ pub fn check_effects(families: Families, script: &str, effects: &str) {
     assert_eq!(recorded.join(" | "), effects, "{script}");
 }
 
+/// Runs a script on a fresh shard and compares its last reply.
+#[track_caller]
+pub fn check_last(families: Families, script: &str, reply: &str) {
+    let replies = TestShard::new(families).run(script);
+    assert_eq!(replies.rsplit(" | ").next(), Some(reply), "{script}");
+}
+
+/// Defines those of the functions above that are named, for tests that all use the same rows.
+macro_rules! stories {
+    ($families:ident: $($name:ident),+) => {
+        $($crate::command::testing::stories!(@ $name $families);)+
+    };
+    (@ check $families:ident) => {
+        #[track_caller]
+        fn check(script: &str, replies: &str) {
+            $crate::command::testing::check($families, script, replies);
+        }
+    };
+    (@ check_last $families:ident) => {
+        #[track_caller]
+        fn check_last(script: &str, reply: &str) {
+            $crate::command::testing::check_last($families, script, reply);
+        }
+    };
+    (@ effects $families:ident) => {
+        #[track_caller]
+        fn effects(script: &str, recorded: &str) {
+            $crate::command::testing::check_effects($families, script, recorded);
+        }
+    };
+}
+pub(crate) use stories;
+
 impl TestShard {
     pub fn new(families: Families) -> TestShard {
         let keyspace = Keyspace::new(DATABASES, HashSeeds([1, 2, 3, 4]), START_MS);

@@ -25,6 +25,9 @@ use crate::resp::reply::Reply;
 /// What the rows of this family have in common.
 const ZSET: Spec = Spec { group: Group::SortedSet, categories: category::SORTEDSET, shape: OneShard, ..Spec::DEFAULT };
 
+const WEIGHTS: Arg = integer("weight").after("WEIGHTS").optional().multiple();
+const AGGREGATE: Arg = one_of("aggregate", &[token("SUM"), token("MIN"), token("MAX")]).after("AGGREGATE").optional();
+
 pub const ROWS: &[KeyRow] = &[
     Row {
         run: add::zadd,
@@ -135,13 +138,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "6.2.0",
             complexity: "O(N*K + M*log(M)) where N is the size of the smallest of K inputs and M that of the result.",
             summary: "Returns the members that all of the sorted sets have.",
-            args: &[
-                integer("numkeys"),
-                key("key").multiple(),
-                integer("weight").after("WEIGHTS").optional().multiple(),
-                one_of("aggregate", &[token("SUM"), token("MIN"), token("MAX")]).after("AGGREGATE").optional(),
-                token("WITHSCORES").optional(),
-            ],
+            args: &[integer("numkeys"), key("key").multiple(), WEIGHTS, AGGREGATE, token("WITHSCORES").optional()],
             ..ZSET
         },
     },
@@ -171,13 +168,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "2.0.0",
             complexity: "O(N*K + M*log(M)) where N is the size of the smallest of K inputs and M that of the result.",
             summary: "Stores the members that all of the sorted sets have.",
-            args: &[
-                key("destination"),
-                integer("numkeys"),
-                key("key").key_spec(1).multiple(),
-                integer("weight").after("WEIGHTS").optional().multiple(),
-                one_of("aggregate", &[token("SUM"), token("MIN"), token("MAX")]).after("AGGREGATE").optional(),
-            ],
+            args: &[key("destination"), integer("numkeys"), key("key").key_spec(1).multiple(), WEIGHTS, AGGREGATE],
             ..ZSET
         },
     },
@@ -557,13 +548,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "6.2.0",
             complexity: "O(N + M*log(M)) where N is the number of members of all inputs and M that of the result.",
             summary: "Returns the members that any of the sorted sets has.",
-            args: &[
-                integer("numkeys"),
-                key("key").multiple(),
-                integer("weight").after("WEIGHTS").optional().multiple(),
-                one_of("aggregate", &[token("SUM"), token("MIN"), token("MAX")]).after("AGGREGATE").optional(),
-                token("WITHSCORES").optional(),
-            ],
+            args: &[integer("numkeys"), key("key").multiple(), WEIGHTS, AGGREGATE, token("WITHSCORES").optional()],
             ..ZSET
         },
     },
@@ -578,13 +563,7 @@ pub const ROWS: &[KeyRow] = &[
             since: "2.0.0",
             complexity: "O(N + M*log(M)) where N is the number of members of all inputs and M that of the result.",
             summary: "Stores the members that any of the sorted sets has.",
-            args: &[
-                key("destination"),
-                integer("numkeys"),
-                key("key").key_spec(1).multiple(),
-                integer("weight").after("WEIGHTS").optional().multiple(),
-                one_of("aggregate", &[token("SUM"), token("MIN"), token("MAX")]).after("AGGREGATE").optional(),
-            ],
+            args: &[key("destination"), integer("numkeys"), key("key").key_spec(1).multiple(), WEIGHTS, AGGREGATE],
             ..ZSET
         },
     },

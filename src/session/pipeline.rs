@@ -42,8 +42,8 @@ impl Pipeline {
         self.waiting
     }
 
-    /// No further command may be sent elsewhere for now. Replies take memory before the output's limit sees them, so
-    /// the larger they are, the fewer commands are on their way.
+    /// No further command may be sent elsewhere until some are answered. Replies take memory before the output's limit
+    /// sees them, so the larger they are, the fewer commands are on their way.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.waiting >= PIPELINE_REMOTE_MAX || self.waiting * self.reply_bytes >= PIPELINE_REMOTE_BYTES_MAX

@@ -1,21 +1,13 @@
 //! One-line stories, replies as valkey-server gives them.
 
 use crate::command::generic::{ROWS, copy_target_db, memory_usage};
-use crate::command::testing::{Families, START_MS, TestShard, check_effects};
+use crate::command::testing::{Families, START_MS, TestShard, stories};
 use crate::command::{args::Args, string};
 use crate::config::value::Policy;
 
 const FAMILIES: Families = &[ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 /// Runs a script in each of the databases named, and compares the replies of all.
 #[track_caller]

@@ -1,17 +1,14 @@
 //! One-line stories of each command.
 
 use super::*;
-use crate::command::testing::{Families, check_effects};
+use crate::command::testing::{Families, check_effects, stories};
 use crate::command::{generic, string};
 
 const FAMILIES: Families = &[ROWS, zset::ROWS, string::ROWS, generic::ROWS];
 
 const SICILY: &str = "GEOADD s 13.361389 38.115556 Palermo 15.087269 37.502669 Catania";
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
+stories!(FAMILIES: check);
 
 /// After Sicily's two cities were added.
 #[track_caller]

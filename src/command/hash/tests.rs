@@ -2,27 +2,19 @@
 
 use super::*;
 use crate::command::generic;
-use crate::command::testing::{Families, TestShard, check_effects, shown_bulk};
+use crate::command::testing::{Families, TestShard, shown_bulk, stories};
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, crate::command::string::ROWS];
 /// Makes `h` a table that holds nothing but `pad`.
 const TABLE: &str = "HSET h pad 0000000000000000000000000000000000000000000000000000000000000000x | ";
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
+stories!(FAMILIES: check, effects);
 
 /// The same on a hash that is a listpack and on one that is a table, both with another field beside.
 #[track_caller]
 fn check_both(script: &str, replies: &str) {
     check(&format!("HSET h pad 0 | {script}"), &format!(":1 | {replies}"));
     check(&format!("{TABLE}{script}"), &format!(":1 | {replies}"));
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
 }
 
 #[test]

@@ -4,200 +4,120 @@
 //! time that has passed is removed at once. Effects name times as such: HPEXPIREAT, or HDEL for what is gone.
 
 use super::super::KeyFn;
-use super::super::args::Args;
+use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
 use super::super::spec::*;
+use super::super::string::NEW_EXPIRY;
 use super::{HASH, change, change_or_create, record_time, reply_value};
 use crate::base::number::parse_i64;
 use crate::data::hash::{FIELD_TIME_MS_MAX, FieldTime, Hash};
 use crate::resp::reply::Reply;
+
+/// What the rows that read have in common, and those that write.
+const READING: Spec = Spec {
+    arity: AtLeast(5),
+    flags: READONLY.and(FAST),
+    keys: &[key_at(1, RO.and(ACCESS))],
+    since: "7.4.0",
+    complexity: "O(N) where N is the number of fields given.",
+    args: &[key("key"), FIELDS],
+    ..HASH
+};
+const WRITING: Spec = Spec { flags: WRITE.and(FAST), keys: &[key_at(1, RW.and(UPDATE))], ..READING };
+const EXPIRING: Spec = Spec { arity: AtLeast(6), flags: WRITE.and(DENYOOM).and(FAST), ..WRITING };
+
+const FIELDS: Arg = block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS");
+const CONDITION: Arg = one_of("condition", &[token("NX"), token("XX"), token("GT"), token("LT")]).optional();
 
 pub const ROWS: &[Row<KeyFn>] = &[
     Row {
         run: hexpire,
         spec: Spec {
             name: "hexpire",
-            arity: AtLeast(6),
-            flags: WRITE.and(DENYOOM).and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Lets fields expire after some seconds.",
-            args: &[
-                key("key"),
-                integer("seconds"),
-                one_of("condition", &[token("NX"), token("XX"), token("GT"), token("LT")]).optional(),
-                block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS"),
-            ],
-            ..HASH
+            args: &[key("key"), integer("seconds"), CONDITION, FIELDS],
+            ..EXPIRING
         },
     },
     Row {
         run: hexpireat,
         spec: Spec {
             name: "hexpireat",
-            arity: AtLeast(6),
-            flags: WRITE.and(DENYOOM).and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Lets fields expire at a time given in seconds.",
-            args: &[
-                key("key"),
-                unix_time("unix-time-seconds"),
-                one_of("condition", &[token("NX"), token("XX"), token("GT"), token("LT")]).optional(),
-                block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS"),
-            ],
-            ..HASH
+            args: &[key("key"), unix_time("unix-time-seconds"), CONDITION, FIELDS],
+            ..EXPIRING
         },
     },
     Row {
         run: hexpiretime,
-        spec: Spec {
-            name: "hexpiretime",
-            arity: AtLeast(5),
-            flags: READONLY.and(FAST),
-            keys: &[key_at(1, RO.and(ACCESS))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
-            summary: "Returns the time at which fields expire, in seconds.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
-            ..HASH
-        },
+        spec: Spec { name: "hexpiretime", summary: "Returns the time at which fields expire, in seconds.", ..READING },
     },
     Row {
         run: hgetdel,
         spec: Spec {
             name: "hgetdel",
-            arity: AtLeast(5),
-            flags: WRITE.and(FAST),
             keys: &[key_at(1, RW.and(ACCESS).and(DELETE))],
             since: "8.0.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Reads the values of fields and removes the fields.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
-            ..HASH
+            ..WRITING
         },
     },
     Row {
         run: hgetex,
         spec: Spec {
             name: "hgetex",
-            arity: AtLeast(5),
-            flags: WRITE.and(FAST),
             keys: &[key_at(1, RW.and(ACCESS).and(UPDATE)).notes("RW and UPDATE because it changes the TTL")],
             since: "8.0.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Reads the values of fields and sets or removes the time at which they expire.",
-            args: &[
-                key("key"),
-                one_of(
-                    "expiration",
-                    &[
-                        integer("seconds").after("EX"),
-                        integer("milliseconds").after("PX"),
-                        unix_time("unix-time-seconds").after("EXAT"),
-                        unix_time("unix-time-milliseconds").after("PXAT"),
-                        token("PERSIST"),
-                    ],
-                )
-                .optional(),
-                block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS"),
-            ],
-            ..HASH
+            args: &[key("key"), NEW_EXPIRY, FIELDS],
+            ..WRITING
         },
     },
     Row {
         run: hpersist,
-        spec: Spec {
-            name: "hpersist",
-            arity: AtLeast(5),
-            flags: WRITE.and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
-            summary: "Lets fields live forever that would expire.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
-            ..HASH
-        },
+        spec: Spec { name: "hpersist", summary: "Lets fields live forever that would expire.", ..WRITING },
     },
     Row {
         run: hpexpire,
         spec: Spec {
             name: "hpexpire",
-            arity: AtLeast(6),
-            flags: WRITE.and(DENYOOM).and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Lets fields expire after some milliseconds.",
-            args: &[
-                key("key"),
-                integer("milliseconds"),
-                one_of("condition", &[token("NX"), token("XX"), token("GT"), token("LT")]).optional(),
-                block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS"),
-            ],
-            ..HASH
+            args: &[key("key"), integer("milliseconds"), CONDITION, FIELDS],
+            ..EXPIRING
         },
     },
     Row {
         run: hpexpireat,
         spec: Spec {
             name: "hpexpireat",
-            arity: AtLeast(6),
-            flags: WRITE.and(DENYOOM).and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Lets fields expire at a time given in milliseconds.",
-            args: &[
-                key("key"),
-                unix_time("unix-time-milliseconds"),
-                one_of("condition", &[token("NX"), token("XX"), token("GT"), token("LT")]).optional(),
-                block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS"),
-            ],
-            ..HASH
+            args: &[key("key"), unix_time("unix-time-milliseconds"), CONDITION, FIELDS],
+            ..EXPIRING
         },
     },
     Row {
         run: hpexpiretime,
         spec: Spec {
             name: "hpexpiretime",
-            arity: AtLeast(5),
-            flags: READONLY.and(FAST),
-            keys: &[key_at(1, RO.and(ACCESS))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Returns the time at which fields expire, in milliseconds.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
-            ..HASH
+            ..READING
         },
     },
     Row {
         run: hpttl,
         spec: Spec {
             name: "hpttl",
-            arity: AtLeast(5),
-            flags: READONLY.and(FAST),
-            keys: &[key_at(1, RO.and(ACCESS))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Returns how many milliseconds fields have left to live.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
             tips: &["nondeterministic_output"],
-            ..HASH
+            ..READING
         },
     },
     Row {
         run: hsetex,
         spec: Spec {
             name: "hsetex",
-            arity: AtLeast(6),
-            flags: WRITE.and(DENYOOM).and(FAST),
-            keys: &[key_at(1, RW.and(UPDATE))],
             since: "8.0.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Stores the values of fields with a time at which they expire, under optional conditions.",
             args: &[
                 key("key"),
@@ -216,22 +136,16 @@ pub const ROWS: &[Row<KeyFn>] = &[
                 block("fields", &[integer("numfields"), block("data", &[string("field"), string("value")]).multiple()])
                     .after("FIELDS"),
             ],
-            ..HASH
+            ..EXPIRING
         },
     },
     Row {
         run: httl,
         spec: Spec {
             name: "httl",
-            arity: AtLeast(5),
-            flags: READONLY.and(FAST),
-            keys: &[key_at(1, RO.and(ACCESS))],
-            since: "7.4.0",
-            complexity: "O(N) where N is the number of fields given.",
             summary: "Returns how many seconds fields have left to live.",
-            args: &[key("key"), block("fields", &[integer("numfields"), string("field").multiple()]).after("FIELDS")],
             tips: &["nondeterministic_output"],
-            ..HASH
+            ..READING
         },
     },
 ];
@@ -630,7 +544,7 @@ impl<'a, 'w> Options<'a, 'w> {
     /// Takes number and fields, and returns what is left.
     fn take_fields(&mut self, words: &'w [&'a [u8]], command: OptionsOf) -> Result<&'w [&'a [u8]]> {
         let Some((count, words)) = words.split_first() else { return Err(Error::Text(MISSING_FIELDS)) };
-        let count = positive(count).ok_or(Error::Text(NOT_POSITIVE))?;
+        let count = number_of(count, 1, NOT_POSITIVE)?;
         let each = if command == OptionsOf::Hsetex { 2 } else { 1 };
         let fields = count.checked_mul(each).and_then(|count| words.split_at_checked(count));
         let (fields, rest) = fields.ok_or(Error::Text(WRONG_NUMBER))?;
@@ -705,12 +619,8 @@ fn fields_of<'a, 'w>(words: &'w [&'a [u8]], not_positive: &'static str) -> Resul
     if !is(word, "FIELDS") {
         return Err(Error::Text(MISSING_FIELDS));
     }
-    let count = positive(count).ok_or(Error::Text(not_positive))?;
+    let count = number_of(count, 1, not_positive)?;
     if count == fields.len() { Ok(fields) } else { Err(Error::Text(WRONG_NUMBER)) }
-}
-
-fn positive(text: &[u8]) -> Option<usize> {
-    parse_i64(text).and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0)
 }
 
 fn reply_all(answers: &[i64], reply: &mut Reply) -> Result {

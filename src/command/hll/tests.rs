@@ -1,20 +1,12 @@
 //! One-line stories of each command.
 
 use super::*;
-use crate::command::testing::{Families, TestShard, check_effects};
+use crate::command::testing::{Families, TestShard, stories};
 use crate::command::{bits, generic, string};
 
 const FAMILIES: Families = &[ROWS, string::ROWS, generic::ROWS, bits::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 #[test]
 fn elements_are_counted_once() {

@@ -5,16 +5,13 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{ROWS, cursor_shard, parse_cursor};
-use crate::command::testing::{Families, TestShard, check_effects};
+use crate::command::testing::{Families, TestShard, check_effects, stories};
 use crate::command::{generic, string};
 use crate::resp::skip;
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
+stories!(FAMILIES: check);
 
 #[test]
 fn dbsize_counts_what_is_in_memory() {

@@ -1,20 +1,12 @@
 //! One-line stories.
 
 use super::*;
-use crate::command::testing::{Families, check_effects};
+use crate::command::testing::{Families, stories};
 use crate::command::{generic, string};
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 #[test]
 fn pushes_go_to_their_end() {

@@ -2,20 +2,12 @@
 
 use crate::base::quoting;
 use crate::command::set::ROWS;
-use crate::command::testing::{Families, TestShard, check_effects, shown_bulk};
+use crate::command::testing::{Families, TestShard, shown_bulk, stories};
 use crate::command::{generic, string};
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 

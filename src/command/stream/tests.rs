@@ -6,21 +6,11 @@ use super::ROWS;
 use crate::command::generic;
 use crate::command::spec::assert_consistent;
 use crate::command::string;
-use crate::command::testing::{Families, TestShard, check_effects};
+use crate::command::testing::{Families, TestShard, check_effects, stories};
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-/// Replies to the last command only.
-#[track_caller]
-fn check_last(script: &str, reply: &str) {
-    let replies = TestShard::new(FAMILIES).run(script);
-    assert_eq!(replies.rsplit(" | ").next().unwrap(), reply, "{script}");
-}
+stories!(FAMILIES: check, check_last);
 
 const THREE: &str = "XADD k 1-1 a 1 | XADD k 1-2 a 2 | XADD k 2-0 a 3 b 4";
 const READ: &str = "XADD k 1-1 a 1 | XADD k 1-2 a 2 | XADD k 2-0 a 3 b 4 | XGROUP CREATE k g 0 | \

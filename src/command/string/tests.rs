@@ -7,20 +7,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::generic;
-use crate::command::testing::{Families, START_MS, TestShard, check_effects, shown_bulk};
+use crate::command::testing::{Families, START_MS, TestShard, shown_bulk, stories};
 use crate::data::entry::SHARED_LEN_MIN;
 
 const FAMILIES: Families = &[ROWS, generic::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 #[test]
 fn set_and_get() {

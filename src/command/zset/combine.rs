@@ -9,12 +9,12 @@ use std::collections::hash_map;
 
 use ahash::RandomState;
 
-use super::super::args::Args;
+use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
 use super::MemberWriter;
 use crate::base::crc::key_slot;
-use crate::base::number::{parse_f64, parse_i64};
+use crate::base::number::parse_f64;
 use crate::data::collection::{Collection, Env};
 use crate::data::entry::{Entry, EntryRef, Value, ValueRef};
 use crate::data::listpack::Element;
@@ -182,8 +182,7 @@ impl Options {
                     index += 1;
                 }
                 b"LIMIT" if syntax == Syntax::Count && left >= 2 => {
-                    let limit = parse_i64(args.get(index + 1)).and_then(|limit| usize::try_from(limit).ok());
-                    options.limit = limit.ok_or(Error::Text("ERR LIMIT can't be negative"))?;
+                    options.limit = number_of(args.get(index + 1), 0, "ERR LIMIT can't be negative")?;
                     index += 2;
                 }
                 _ => return Err(Error::Syntax),

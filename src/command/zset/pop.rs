@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::super::args::Args;
+use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
 use super::{MemberWriter, record};
 use crate::base::limits::RANDOM_MEMBERS_MAX;
-use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
 use crate::data::listpack::Element;
 use crate::data::zset::Zset;
@@ -33,10 +32,7 @@ pub(super) fn zpopmax(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Res
 fn pop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, end: End) -> Result {
     let (count, has_count) = match args.from(2) {
         [] => (1, false),
-        [count] => {
-            let count = parse_i64(count).and_then(|count| usize::try_from(count).ok());
-            (count.ok_or(Error::Text("ERR value is out of range, must be positive"))?, true)
-        }
+        [_] => (args.elements(2)?, true),
         _ => return Err(Error::Syntax),
     };
     let popped = take(ctx, args.get(1), end, count)?.unwrap_or_default();
@@ -48,8 +44,7 @@ fn pop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, end: End) -> Result {
 
 /// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]
 pub(super) fn zmpop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let keys = parse_i64(args.get(1)).and_then(|keys| usize::try_from(keys).ok()).filter(|&keys| keys > 0);
-    let keys = keys.ok_or(Error::Text("ERR numkeys should be greater than 0"))?;
+    let keys = number_of(args.get(1), 1, "ERR numkeys should be greater than 0")?;
     let end_at = keys.checked_add(2).filter(|&at| at < args.len()).ok_or(Error::Syntax)?;
     let end = match args.get(end_at).to_ascii_uppercase().as_slice() {
         b"MIN" => End::Lowest,
@@ -59,8 +54,7 @@ pub(super) fn zmpop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Resul
     let count = match args.from(end_at + 1) {
         [] => 1,
         [option, count, rest @ ..] if option.eq_ignore_ascii_case(b"COUNT") => {
-            let count = parse_i64(count).and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
-            let count = count.ok_or(Error::Text("ERR count should be greater than 0"))?;
+            let count = number_of(count, 1, "ERR count should be greater than 0")?;
             if !rest.is_empty() {
                 return Err(Error::Syntax);
             }
@@ -119,10 +113,7 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
         }
         return Ok(());
     }
-    let count = args.integer(2)?;
-    if count == i64::MIN {
-        return Err(Error::dynamic(format!("ERR value is out of range, value must between -{0} and {0}", i64::MAX)));
-    }
+    let count = args.signed_count(2)?;
     let with_scores = match args.from(3) {
         [] => false,
         [_] if args.is(3, "WITHSCORES") => true,

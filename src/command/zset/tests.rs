@@ -1,20 +1,12 @@
 //! One-line stories; what the structures do by themselves is tested in `data::zset`.
 
 use super::*;
-use crate::command::testing::{Families, TestShard, check_effects};
+use crate::command::testing::{Families, TestShard, stories};
 use crate::command::{generic, set, string};
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, set::ROWS, string::ROWS];
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
-
-#[track_caller]
-fn effects(script: &str, recorded: &str) {
-    check_effects(FAMILIES, script, recorded);
-}
+stories!(FAMILIES: check, effects);
 
 #[test]
 fn rows_are_consistent() {

@@ -2,16 +2,13 @@
 
 use proptest::prelude::*;
 
-use crate::command::testing::{Families, TestShard, check_effects};
+use crate::command::testing::{Families, TestShard, check_effects, stories};
 use crate::command::{generic, hash, string};
 
 const FAMILIES: Families = &[hash::ROWS, super::ROWS, generic::ROWS, string::ROWS];
 const PAD: &str = "HSET h pad 0000000000000000000000000000000000000000000000000000000000000000x | ";
 
-#[track_caller]
-fn check(script: &str, replies: &str) {
-    crate::command::testing::check(FAMILIES, script, replies);
-}
+stories!(FAMILIES: check);
 
 /// The same on a listpack and on a table, both with another field beside.
 #[track_caller]
