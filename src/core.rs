@@ -134,6 +134,7 @@ impl Core {
 
     /// The connection is gone. What it started on other shards goes on; the replies find nobody.
     pub fn disconnect(&mut self, conn: ConnKey) {
+        self.end_transaction(conn);
         self.sessions.remove(conn);
     }
 
@@ -216,6 +217,7 @@ impl Core {
             self.background = expiring || freeing;
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
+                self.shard.after_commands();
                 self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;
             }
@@ -253,6 +255,9 @@ impl Core {
             Message::Ran(batch) => self.batch_done(batch),
             Message::Step(request) => self.take_step(from, *request),
             Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
+            Message::Unwatch(conn) => {
+                self.shard.unwatch((from, conn));
+            }
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);
@@ -274,6 +279,9 @@ impl Core {
                 Some(Message::Step(request)) => self.take_step(self.id, *request),
                 Some(Message::StepDone(reply)) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
                 Some(Message::Ran(batch)) => self.batch_done(batch),
+                Some(Message::Unwatch(conn)) => {
+                    self.shard.unwatch((self.id, conn));
+                }
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }

@@ -134,7 +134,7 @@ fn take_over(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
     let config = ctx.server.config().clone();
     // Without a password everybody is who they say.
     if config.requirepass.is_empty() && !ctx.shard.ctx.config.requirepass.is_empty() {
-        ctx.sessions.iter_mut().for_each(|session| session.authenticated = true);
+        ctx.sessions.iter_mut().for_each(|session| session.set_authenticated(true));
     }
     ctx.shard.configure(config);
     Box::new(())

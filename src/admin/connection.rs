@@ -156,12 +156,17 @@ fn quit(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome> 
 }
 
 fn select(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
-    let index = i32::try_from(args.integer(1)?)
-        .map_err(|_| Error::Text("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
-    let db = usize::try_from(index).ok().filter(|&db| db < ctx.shard.ctx.config.databases as usize);
-    ctx.session().db = db.ok_or(Error::Text("ERR DB index is out of range"))?;
+    ctx.session().db = selected_db(args, ctx.shard.ctx.config.databases as usize)?;
     reply.ok();
     Ok(Outcome::Done)
+}
+
+/// The database that SELECT names, of so many.
+pub fn selected_db(args: &Args, databases: usize) -> Result<usize> {
+    let index = i32::try_from(args.integer(1)?)
+        .map_err(|_| Error::Text("ERR value is out of range, value must between -2147483648 and 2147483647"))?;
+    let db = usize::try_from(index).ok().filter(|&db| db < databases);
+    db.ok_or(Error::Text("ERR DB index is out of range"))
 }
 
 fn auth(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
@@ -180,7 +185,7 @@ fn authenticate(ctx: &mut AdminCtx, user: &[u8], password: &[u8]) -> Result {
     if user != DEFAULT_USER || !(expected.is_empty() || same_in_constant_time(expected, password)) {
         return Err(WRONG_PASSWORD);
     }
-    ctx.session().authenticated = true;
+    ctx.session().set_authenticated(true);
     Ok(())
 }
 
@@ -240,7 +245,7 @@ fn hello(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
     }
     let zone = ctx.shard.ctx.config.availability_zone.clone();
     let session = ctx.session();
-    if !session.authenticated {
+    if !session.is_authenticated() {
         return Err(HELLO_WITHOUT_AUTH);
     }
     if let Some(name) = greeting.name {
@@ -287,7 +292,7 @@ fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome>
     let session = ctx.session();
     session.db = 0;
     session.protocol = Protocol::Resp2;
-    session.authenticated = authenticated;
+    session.set_authenticated(authenticated);
     session.reply_mode = ReplyMode::On;
     session.no_evict = false;
     session.no_touch = false;
@@ -295,7 +300,7 @@ fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome>
         names.name = Vec::new();
     }
     reply.simple("RESET");
-    Ok(Outcome::Done)
+    Ok(Outcome::EndTransaction)
 }
 
 #[cfg(test)]

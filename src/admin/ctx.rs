@@ -61,6 +61,14 @@ pub enum Outcome {
     Done,
     /// The handler wrote nothing; the parts run on all shards, then the merge replies.
     Everywhere(Everywhere),
+    /// The client's transaction runs; its reply is the command's.
+    Exec,
+    /// The arguments are keys to be watched.
+    Watch,
+    /// Watched keys are forgotten.
+    Unwatch,
+    /// So they are, and the transaction ends.
+    EndTransaction,
     /// The server stops; no reply.
     Shutdown,
 }

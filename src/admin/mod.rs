@@ -13,6 +13,7 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod module;
+pub mod multi;
 pub mod replication;
 pub mod server;
 pub mod slowlog;
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     client::ROWS,
     command::ROWS,
     config::ROWS,
+    multi::ROWS,
     debug::ROWS,
     info::ROWS,
     latency::ROWS,

@@ -1,14 +1,17 @@
 //! Commands without keys, and those that are refused.
 
+use std::collections::BTreeSet;
+
 use super::{Core, Fate};
 use crate::admin::ctx::{AdminCtx, AdminFn, Outcome};
 use crate::admin::slowlog::redacted;
-use crate::base::ids::{CommandId, ConnKey};
+use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::spec::{NO_AUTH, Spec};
+use crate::command::spec::{NO_AUTH, NO_MULTI, Spec};
 use crate::dispatch::registry::{Command, Run};
 use crate::engine::mesh::Mesh;
+use crate::engine::msg::Message;
 use crate::resp::reply::Reply;
 use crate::session::Pause;
 
@@ -41,8 +44,14 @@ impl Core {
         if !spec.arity.allows(words.len()) {
             return self.reject(conn, Some(id), &Error::arity(spec.name));
         }
-        if !self.sessions.at(conn).authenticated && !spec.flags.has(NO_AUTH) {
+        if !self.sessions.at(conn).is_authenticated() && !spec.flags.has(NO_AUTH) {
             return self.reject(conn, Some(id), &Error::Text("NOAUTH Authentication required."));
+        }
+        if self.sessions.at(conn).queue().is_some() && !is_run_in_multi(spec) {
+            if spec.flags.has(NO_MULTI) {
+                return self.reject(conn, Some(id), &Error::Text("ERR Command not allowed inside a transaction"));
+            }
+            return self.queue(conn, words);
         }
         match command.run {
             Run::Admin(run) => self.run_admin(conn, run, spec, id, words, mesh),
@@ -53,12 +62,46 @@ impl Core {
     #[cold]
     pub(super) fn reject(&mut self, conn: ConnKey, id: Option<CommandId>, error: &Error) -> Fate {
         self.shard.commands.rejected(id, error.code());
+        let mut text = error.text().to_vec();
+        if id.is_some_and(|id| self.registry.names()[usize::from(id)] == "exec") {
+            let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
+            text = [b"EXECABORT Transaction discarded because of: ", reason].concat();
+            self.end_transaction(conn);
+        } else if let Some(queue) = self.sessions.at(conn).queue_mut() {
+            queue.failed = true;
+        }
         let session = self.sessions.at(conn);
         let (discard, protocol) = (session.take_reply_mode(), session.protocol);
         if !discard {
-            Reply::new(self.sessions.reply_buffer(conn), protocol).error(&error.text());
+            Reply::new(self.sessions.reply_buffer(conn), protocol).error(&text);
         }
         Fate::Taken
+    }
+
+    /// A command between MULTI and EXEC.
+    fn queue(&mut self, conn: ConnKey, words: &[&[u8]]) -> Fate {
+        let session = self.sessions.at(conn);
+        let queue = session.queue_mut().expect("the caller knows that it is in MULTI");
+        queue.commands.push(words.iter().map(|word| word.to_vec()).collect());
+        if !session.take_reply_mode() {
+            self.sessions.reply_buffer(conn).extend_from_slice(b"+QUEUED\r\n");
+        }
+        Fate::Taken
+    }
+
+    /// Ends MULTI, if the client is in it, and forgets what it watches.
+    pub(super) fn end_transaction(&mut self, conn: ConnKey) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (_, watched) = session.end_transaction();
+        self.unwatch(conn, &watched);
+    }
+
+    /// Tells the shards of these keys that the client no longer watches any.
+    fn unwatch(&mut self, conn: ConnKey, watched: &[(usize, Vec<u8>)]) {
+        let shards: BTreeSet<ShardId> = watched.iter().map(|(_, key)| self.slots.shard_of(key)).collect();
+        for shard in shards {
+            self.tell(shard, Message::Unwatch(conn));
+        }
     }
 
     pub(super) fn run_admin<M: Mesh>(
@@ -78,13 +121,22 @@ impl Core {
         let mut reply = Reply::new(&mut scratch, protocol);
         self.shard.start_clock();
         let result = run(&mut self.admin(conn), &Args::new(words), &mut reply);
-        if let Ok(Outcome::Everywhere(everywhere)) = result {
+        if let Ok(Outcome::Everywhere(_) | Outcome::Exec | Outcome::Watch) = result {
             self.scratch = scratch;
             // Nothing has happened yet: it is a barrier, and can come back.
             if !self.sessions.at(conn).pipeline.is_empty() {
                 return Fate::NotYet(Pause::Barrier);
             }
-            return self.start_everywhere(conn, spec, id, everywhere, mesh);
+            return match result {
+                Ok(Outcome::Everywhere(everywhere)) => self.start_everywhere(conn, spec, id, everywhere, mesh),
+                Ok(Outcome::Exec) => self.start_exec(conn, spec, id, mesh),
+                _ => self.start_watch(conn, spec, id, words, mesh),
+            };
+        }
+        match result {
+            Ok(Outcome::EndTransaction) => self.end_transaction(conn),
+            Ok(Outcome::Unwatch) => self.forget_watched(conn),
+            _ => {}
         }
         if let Err(error) = &result {
             reply.truncate(0);
@@ -104,6 +156,12 @@ impl Core {
             self.stop_requested = true;
         }
         if self.sessions.at(conn).is_closing() { Fate::Closed } else { Fate::Taken }
+    }
+
+    fn forget_watched(&mut self, conn: ConnKey) {
+        let Some(transaction) = &mut self.sessions.at(conn).transaction else { return };
+        let watched = transaction.take_watched();
+        self.unwatch(conn, &watched);
     }
 
     pub(super) fn admin(&mut self, conn: ConnKey) -> AdminCtx<'_> {
@@ -126,6 +184,11 @@ impl Core {
         self.shard.was_slow(spec, elapsed, &redacted(spec, words));
         self.log_slow(conn);
     }
+}
+
+/// What does not wait for EXEC.
+fn is_run_in_multi(spec: &Spec) -> bool {
+    matches!(spec.name, "exec" | "discard" | "quit" | "reset")
 }
 
 /// As Redis words it: the name and the first arguments, 128 bytes of each.

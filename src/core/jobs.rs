@@ -8,15 +8,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Core, Fate};
-use crate::admin::ctx::{self, Everywhere, PartFn};
+use crate::admin::connection;
+use crate::admin::ctx::{self, Everywhere, Outcome, PartFn};
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
-use crate::command::error;
+use crate::command::args::Args;
+use crate::command::error::{self, Error};
 use crate::command::spec::Spec;
+use crate::dispatch::registry::Run;
 use crate::engine::gather::{self, Job, Next, Part};
 use crate::engine::lock::TxId;
 use crate::engine::mesh::Mesh;
-use crate::engine::msg::{Lock, Message, Step, StepOutcome, StepReply, StepRequest};
+use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
+use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
+use crate::engine::route::SlotMap;
 use crate::engine::shard::Waiting;
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::Pause;
@@ -25,6 +30,8 @@ use crate::session::Pause;
 pub(super) struct Running {
     generation: u32,
     phase: Phase,
+    /// A command on all shards inside an EXEC.
+    inner: Option<Everywhere>,
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
     conn: ConnKey,
@@ -52,13 +59,36 @@ pub(super) enum Phase {
 
 pub(super) enum Work {
     Keys(Box<Job>),
+    Exec(Box<Exec>),
+    Watch(Box<Watch>),
     Admin(Everywhere),
 }
 
 /// How a job begins.
 pub(super) enum Start {
-    Locked(Vec<Part>),
+    Locked,
     Unlocked(gather::Round),
+}
+
+impl Work {
+    /// The first round, with its locks; asked for again when they were refused.
+    fn open(&mut self, dbsize: &'static KeyRow, slots: &SlotMap, protocol: Protocol) -> Vec<Part> {
+        match self {
+            Work::Keys(job) => job.open(dbsize, slots),
+            Work::Exec(exec) => exec.open(slots, protocol),
+            Work::Watch(watch) => watch.open(),
+            Work::Admin(_) => unreachable!("admin commands take no locks"),
+        }
+    }
+
+    /// The first round is all there is to do.
+    fn ends_with_opening(&self) -> bool {
+        match self {
+            Work::Keys(_) | Work::Admin(_) => false,
+            Work::Exec(exec) => exec.is_at_once(),
+            Work::Watch(_) => true,
+        }
+    }
 }
 
 /// A part of an admin command on its way to another shard.
@@ -138,9 +168,71 @@ impl Core {
             return Fate::NotYet(Pause::Barrier);
         }
         let words = words.iter().map(|word| word.to_vec()).collect();
-        let mut job = Job::new(row, session.db, session.protocol, words);
-        let parts = job.open(self.dbsize, &self.slots);
-        self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), Start::Locked(parts), mesh)
+        let job = Job::new(row, session.db, session.protocol, words);
+        self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), Start::Locked, mesh)
+    }
+
+    /// WATCH.
+    pub(super) fn start_watch<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        spec: &'static Spec,
+        id: CommandId,
+        words: &[&[u8]],
+        mesh: &mut M,
+    ) -> Fate {
+        let session = self.sessions.at(conn);
+        let db = session.db;
+        let transaction = session.transaction.get_or_insert_default();
+        let new = words[1..].iter().filter(|key| transaction.watch(db, key));
+        let keys = new.map(|key| (self.slots.shard_of(key), key.to_vec())).collect();
+        let watch = Watch { watcher: (self.id, conn), db, keys };
+        self.run_job(conn, spec, id, Work::Watch(Box::new(watch)), Start::Locked, mesh)
+    }
+
+    /// EXEC.
+    pub(super) fn start_exec<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        spec: &'static Spec,
+        id: CommandId,
+        mesh: &mut M,
+    ) -> Fate {
+        let session = self.sessions.at(conn);
+        if session.queue().is_some_and(|queue| queue.failed) {
+            self.end_transaction(conn);
+            let error = Error::Text("EXECABORT Transaction discarded because of previous errors.");
+            self.shard.commands.failed(id, error.code());
+            let session = self.sessions.at(conn);
+            let (discard, protocol) = (session.leave_command(), session.protocol);
+            if !discard {
+                Reply::new(self.sessions.reply_buffer(conn), protocol).error(&error.text());
+            }
+            return Fate::Taken;
+        }
+        let mut db = session.db;
+        let (queue, watched) = session.end_transaction();
+        let commands = queue.map(|queue| queue.commands).unwrap_or_default();
+        let commands = commands.into_iter().map(|words| self.queued(words, &mut db)).collect();
+        let watched = watched.into_iter().map(|(_, key)| (self.slots.shard_of(&key), key)).collect();
+        let exec = Exec::new((self.id, conn), watched, commands);
+        self.run_job(conn, spec, id, Work::Exec(Box::new(exec)), Start::Locked, mesh)
+    }
+
+    /// A queued command as EXEC takes it; `db` is the database that it runs in, and the one behind it.
+    fn queued(&self, words: Vec<Vec<u8>>, db: &mut usize) -> Queued {
+        let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let command = self.registry.find(slices[0]).expect("it was found when it was queued");
+        let called = self.registry.called(command, &slices);
+        let (Run::Key(row), Some((spec, id))) = (command.run, called) else {
+            if command.spec.name == "select" {
+                let databases = self.shard.ctx.config.databases as usize;
+                *db = connection::selected_db(&Args::new(&slices), databases).unwrap_or(*db);
+            }
+            return Queued::Keyless { words };
+        };
+        let shard = self.place_of(command, spec, &slices);
+        Queued::Key { command: ExecCommand { row, id, db: *db, words }, shard }
     }
 
     pub(super) fn start_everywhere<M: Mesh>(
@@ -151,10 +243,14 @@ impl Core {
         everywhere: Everywhere,
         mesh: &mut M,
     ) -> Fate {
+        let round = self.everywhere_round(conn, &everywhere);
+        self.run_job(conn, spec, id, Work::Admin(everywhere), Start::Unlocked(round), mesh)
+    }
+
+    fn everywhere_round(&self, conn: ConnKey, everywhere: &Everywhere) -> gather::Round {
         let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
         let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
-        let round = (0..self.server.shards).map(|shard| (shard, step())).collect();
-        self.run_job(conn, spec, id, Work::Admin(everywhere), Start::Unlocked(round), mesh)
+        (0..self.server.shards).map(|shard| (shard, step())).collect()
     }
 
     pub(super) fn run_job<M: Mesh>(
@@ -174,6 +270,7 @@ impl Core {
             generation: self.next_job,
             phase: Phase::Opening,
             held: Vec::new(),
+            inner: None,
             conn,
             protocol,
             spec,
@@ -188,7 +285,10 @@ impl Core {
         // Before the first step may complete it.
         self.sessions.at(conn).pause = Some(Pause::Job);
         match start {
-            Start::Locked(parts) => self.ask_all(key, parts),
+            Start::Locked => {
+                let parts = self.jobs[key.index as usize].work.open(self.dbsize, &self.slots, protocol);
+                self.ask_all(key, parts);
+            }
             Start::Unlocked(round) => self.send_round(key, round, false),
         }
         self.settle(mesh);
@@ -204,9 +304,18 @@ impl Core {
 
     /// Asks all shards of a job for their locks at once.
     pub(super) fn ask_all(&mut self, key: JobKey, parts: Vec<Part>) {
-        if let [_] = parts[..] {
+        let alone = self.server.shards == 1;
+        let ends = self.jobs[key.index as usize].work.ends_with_opening();
+        match &parts[..] {
+            [] => return self.round_done(key),
+            // Nobody is there who could come between its steps.
+            [part] if alone || (ends && part.shard == self.id && self.shard.locks.is_empty()) => {
+                let round = parts.into_iter().map(|part| (part.shard, part.step)).collect();
+                return self.send_round(key, round, false);
+            }
             // It waits there holding nothing.
-            return self.ask_in_order(key, parts.into());
+            [_] => return self.ask_in_order(key, parts.into()),
+            _ => {}
         }
         let job = &mut self.jobs[key.index as usize];
         job.missing = parts.len();
@@ -223,12 +332,15 @@ impl Core {
         let job = &mut self.jobs[key.index as usize];
         job.missing = 1;
         job.outcomes = vec![None];
-        job.held.push(shard);
+        let ends = left.is_empty() && job.held.is_empty() && job.work.ends_with_opening();
+        if !ends {
+            job.held.push(shard);
+        }
         match &mut job.phase {
             Phase::InOrder { left: after, .. } => *after = left,
             phase => *phase = Phase::InOrder { left, outcomes: Vec::new() },
         }
-        self.send_step(key, shard, 0, Lock::Wait(locks), step, false, true);
+        self.send_step(key, shard, 0, Lock::Wait(locks), step, ends, true);
     }
 
     /// Sends the steps of a round; with the last, the job's locks end.
@@ -306,13 +418,15 @@ impl Core {
     pub(super) fn round_done(&mut self, key: JobKey) {
         let job = &mut self.jobs[key.index as usize];
         let mut outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
-        let Work::Keys(work) = &mut job.work else { return self.merge_parts(key, outcomes) };
+        if matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
+            return self.merge_parts(key, outcomes);
+        }
         match &mut job.phase {
             Phase::Opening if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Refused)) => {
                 // Whoever granted lets go again; who refused holds nothing.
                 let mut granted = outcomes.iter().map(|outcome| !matches!(outcome, StepOutcome::Refused));
                 job.held.retain(|_| granted.next().expect("an outcome a shard"));
-                let parts = work.open(self.dbsize, &self.slots);
+                let parts = job.work.open(self.dbsize, &self.slots, job.protocol);
                 self.shard.locks.stats.fallbacks += 1;
                 self.release_all(key);
                 return self.ask_in_order(key, parts.into());
@@ -329,8 +443,24 @@ impl Core {
             Phase::Running => {}
         }
         job.phase = Phase::Running;
+        let protocol = self.sessions.get(job.conn).map_or(job.protocol, |session| session.protocol);
         let ctx = &mut self.shard.ctx;
-        match work.advance(outcomes, &self.slots, || ctx.scratch()) {
+        let next = match &mut job.work {
+            Work::Keys(work) => ExecNext::Job(work.advance(outcomes, &self.slots, || ctx.scratch())),
+            Work::Exec(exec) => exec.advance(outcomes, &self.slots, self.dbsize, protocol, || ctx.scratch()),
+            Work::Watch(_) => ExecNext::Job(Next::Reply(b"+OK\r\n".to_vec())),
+            Work::Admin(_) => unreachable!("merged above"),
+        };
+        self.go_on(key, next);
+    }
+
+    fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
+        while let ExecNext::Keyless(words) = next {
+            let Some(reply) = self.run_keyless(key, &words) else { return };
+            next = self.keyless_done(key, reply);
+        }
+        let ExecNext::Job(next) = next else { unreachable!("such commands have run") };
+        match next {
             Next::Round(round) => self.send_round(key, round, false),
             Next::Last { round, reply: None } => self.send_round(key, round, true),
             Next::Last { round, reply: Some(reply) } => {
@@ -344,6 +474,43 @@ impl Core {
         }
     }
 
+    /// A command without keys inside an EXEC: its reply, if it has one already. (Nobody needs that of a client that is
+    /// gone.)
+    fn run_keyless(&mut self, key: JobKey, words: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let conn = self.jobs[key.index as usize].conn;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let command = self.registry.find(words[0]).expect("it was found when it was queued");
+        let Run::Admin(run) = command.run else { unreachable!("it has no keys") };
+        let mut bytes = Vec::new();
+        if self.sessions.get(conn).is_none() {
+            return Some(bytes);
+        }
+        let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
+        let mut reply = Reply::new(&mut bytes, self.sessions.at(conn).protocol);
+        self.shard.start_clock();
+        let result = run(&mut self.admin(conn), &Args::new(&words), &mut reply);
+        if let Err(error) = &result {
+            reply.truncate(0);
+            reply.error(&error.text());
+            self.shard.commands.failed(id, error.code());
+        }
+        self.shard.ran(id);
+        if let Ok(Outcome::Everywhere(everywhere)) = result {
+            let round = self.everywhere_round(conn, &everywhere);
+            self.jobs[key.index as usize].inner = Some(everywhere);
+            self.send_round(key, round, false);
+            return None;
+        }
+        Some(bytes)
+    }
+
+    fn keyless_done(&mut self, key: JobKey, reply: Vec<u8>) -> ExecNext {
+        let job = &mut self.jobs[key.index as usize];
+        let protocol = self.sessions.get(job.conn).map_or(job.protocol, |session| session.protocol);
+        let Work::Exec(exec) = &mut job.work else { unreachable!("only an EXEC runs them") };
+        exec.keyless_done(reply, &self.slots, self.dbsize, protocol)
+    }
+
     pub(super) fn merge_parts(&mut self, key: JobKey, outcomes: Vec<StepOutcome>) {
         let part = |outcome| match outcome {
             StepOutcome::Admin(part) => part,
@@ -351,9 +518,13 @@ impl Core {
         };
         let parts: Vec<ctx::Part> = outcomes.into_iter().map(part).collect();
         let job = &self.jobs[key.index as usize];
-        let Work::Admin(everywhere) = &job.work else { unreachable!("checked by the caller") };
+        let everywhere = match (&job.inner, &job.work) {
+            (Some(everywhere), _) | (None, Work::Admin(everywhere)) => everywhere,
+            _ => unreachable!("checked by the caller"),
+        };
         let (merge, words) = (everywhere.merge, everywhere.words.clone());
-        let (conn, protocol) = (job.conn, job.protocol);
+        let conn = job.conn;
+        let protocol = self.sessions.get(conn).map_or(job.protocol, |session| session.protocol);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_some()
@@ -362,7 +533,13 @@ impl Core {
             reply.truncate(0);
             reply.error(&error.text());
         }
-        self.finish_job(key, &bytes);
+        match self.jobs[key.index as usize].inner.take() {
+            Some(_) => {
+                let next = self.keyless_done(key, bytes);
+                self.go_on(key, next);
+            }
+            None => self.finish_job(key, &bytes),
+        }
     }
 
     /// A job took as long as its client waited for it, other shards' work included.
@@ -376,8 +553,12 @@ impl Core {
             let words = match &job.work {
                 Work::Keys(job) => job.words(),
                 Work::Admin(everywhere) => &everywhere.words,
+                Work::Exec(_) | Work::Watch(_) => &[],
             };
-            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let mut words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            if words.is_empty() {
+                words.push(job.spec.name.as_bytes());
+            }
             self.was_slow(job.conn, job.spec, elapsed, &words);
         }
     }

@@ -20,7 +20,7 @@ use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch, RunItem};
 use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
 use crate::resp::reply::{Protocol, Reply};
-use crate::session::{Close, Pause};
+use crate::session::{Close, Pause, Session};
 
 /// Commands that are parsed and not run yet.
 #[derive(Default)]
@@ -104,6 +104,8 @@ pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
 impl Core {
     /// Parses, routes and runs what arrived, and what waited.
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
+        // A connection that ended may have had something to say to other shards.
+        self.settle(mesh);
         self.shard.start_clock();
         self.room = mesh.has_room();
         if self.room {
@@ -209,7 +211,7 @@ impl Core {
     }
 
     pub(super) fn limits_of(&self, conn: ConnKey) -> RequestLimits {
-        let authenticated = self.sessions.get(conn).is_some_and(|session| session.authenticated);
+        let authenticated = self.sessions.get(conn).is_some_and(Session::is_authenticated);
         RequestLimits { bulk_bytes_max: self.shard.ctx.config.proto_max_bulk_len as i64, authenticated }
     }
 
@@ -354,9 +356,9 @@ impl Core {
         mesh: &mut M,
     ) -> Fate {
         let words = &batch.words[first..];
-        let authenticated = self.sessions.at(conn).authenticated;
+        let direct = self.sessions.at(conn).is_direct();
         let found = self.registry.find(words[0]);
-        let called = found.filter(|_| authenticated).and_then(|command| self.registry.called(command, words));
+        let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
         let (command, row, (spec, id)) = match (found, called) {
             (Some(command @ Command { run: Run::Key(row), .. }), Some(called)) => (command, *row, called),
             _ => {
@@ -365,20 +367,7 @@ impl Core {
                 return self.dispatch_other(conn, found, &words, mesh);
             }
         };
-        let shard = match command.keys {
-            _ if self.server.shards == 1 => Some(0),
-            KeyPlan::First => Some(self.slots.shard_of(words[1])),
-            KeyPlan::Several => self.one_shard_of(spec, words),
-            KeyPlan::None => match spec.shape {
-                // A subcommand: only containers have no key of their own.
-                Shape::OneShard => self.one_shard_of(spec, words),
-                Shape::ByCursor => {
-                    Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
-                }
-                Shape::EveryShard(_) => None,
-                _ => Some(self.id),
-            },
-        };
+        let shard = self.place_of(command, spec, words);
         match shard {
             Some(shard) if shard == self.id => {
                 let session = self.sessions.at(conn);
@@ -422,6 +411,25 @@ impl Core {
                 self.flush(batch, mesh);
                 self.start_job(conn, row, id, &words, mesh)
             }
+        }
+    }
+
+    /// The shard that runs a command, if it is one.
+    #[inline]
+    pub(super) fn place_of(&self, command: &Command, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+        match command.keys {
+            _ if self.server.shards == 1 => Some(0),
+            KeyPlan::First => Some(self.slots.shard_of(words[1])),
+            KeyPlan::Several => self.one_shard_of(spec, words),
+            KeyPlan::None => match spec.shape {
+                // A subcommand: only containers have no key of their own.
+                Shape::OneShard => self.one_shard_of(spec, words),
+                Shape::ByCursor => {
+                    Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
+                }
+                Shape::EveryShard(_) => None,
+                _ => Some(self.id),
+            },
         }
     }
 
@@ -527,6 +535,7 @@ impl Core {
             }
         }
         self.shard.ctx.forget_hash();
+        self.shard.after_commands();
         batch.own.clear();
         batch.words.clear();
     }

@@ -118,7 +118,7 @@ impl Job {
     }
 
     /// What to lock where, by ascending shard.
-    fn locks(&self, slots: &SlotMap) -> Vec<Part> {
+    pub fn locks(&self, slots: &SlotMap) -> Vec<Part> {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let part = |shard, locks| Part { shard, locks, step: Step::Nothing };
         if let Some(mode) = whole_mode(&self.row.spec, &words) {

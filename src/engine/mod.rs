@@ -4,6 +4,8 @@ pub mod gather;
 pub mod lock;
 pub mod mesh;
 pub mod msg;
+pub mod multi;
 pub mod route;
 pub mod shard;
 pub mod table;
+pub mod watch;

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use super::lock::LockSet;
+use super::watch::Watcher;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
 use crate::command::KeyRow;
@@ -34,6 +35,8 @@ pub enum Message {
     /// One step of a job that spans shards.
     Step(Box<StepRequest>),
     StepDone(Box<StepReply>),
+    /// A client of the sender's no longer watches any key.
+    Unwatch(ConnKey),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -144,8 +147,23 @@ pub enum Step {
     Fetch { keys: Vec<DbKey> },
     /// What these keys hold from now on: an entry, or nothing.
     Store { changes: Vec<(DbKey, Option<Entry>)> },
+    /// Take note that the client watches these keys.
+    Watch { watcher: Watcher, db: usize, keys: Vec<Vec<u8>> },
+    /// Has any of the client's watched keys changed? They are forgotten.
+    Check { watcher: Watcher },
+    /// Run these commands of an EXEC, one after the other; with a watcher, only if its keys have not changed.
+    Exec { watcher: Option<Watcher>, commands: Vec<ExecCommand>, protocol: Protocol },
     /// Something of the shard's own, asked for by an admin command; only levels above look inside.
     Admin(Box<dyn Any + Send>),
+}
+
+/// A command on keys that EXEC runs.
+#[derive(Clone, Debug)]
+pub struct ExecCommand {
+    pub row: &'static KeyRow,
+    pub id: CommandId,
+    pub db: usize,
+    pub words: Vec<Vec<u8>>,
 }
 
 /// A key and its database.
@@ -161,6 +179,10 @@ pub enum StepOutcome {
     /// In the order of the keys asked for.
     Entries(Vec<Option<Entry>>),
     Done,
+    /// A watched key has changed; no command was run.
+    Dirty,
+    /// Of the commands of an EXEC.
+    Replies(Vec<Vec<u8>>),
     /// The locks could not be had at once; nothing has been done.
     Refused,
     Admin(Box<dyn Any + Send>),

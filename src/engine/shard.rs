@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lock::{LockSet, LockTable};
-use super::msg::{DbKey, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::msg::{DbKey, ExecCommand, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ShardId};
 use crate::base::metrics::CommandStats;
 use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
@@ -33,6 +34,7 @@ pub enum Waiting {
 pub struct Shard {
     pub ctx: ShardCtx,
     pub locks: LockTable<Waiting>,
+    pub watching: WatchTable,
     pub commands: CommandStats,
     /// Nanoseconds that pass, for the time that commands take.
     ticks: fn() -> u64,
@@ -55,6 +57,7 @@ impl Shard {
         let mut shard = Shard {
             ctx,
             locks: LockTable::default(),
+            watching: WatchTable::default(),
             commands: CommandStats::new(commands),
             ticks,
             ended: 0,
@@ -274,6 +277,15 @@ impl Shard {
         }
         self.ctx.no_touch = false;
         self.ctx.forget_hash();
+        self.after_commands();
+    }
+
+    /// Commands have run, or keys have expired: those whom it concerns learn of it.
+    #[inline]
+    pub fn after_commands(&mut self) {
+        if self.ctx.journal.is_recording() {
+            self.note_changes();
+        }
     }
 
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
@@ -306,7 +318,77 @@ impl Shard {
                 }
                 StepOutcome::Done
             }
+            Step::Watch { watcher, db, keys } => {
+                self.watch(watcher, db, keys);
+                StepOutcome::Done
+            }
+            Step::Check { watcher } => match self.has_changed(watcher) {
+                true => StepOutcome::Dirty,
+                false => StepOutcome::Done,
+            },
+            Step::Exec { watcher, commands, protocol } => {
+                if watcher.is_some_and(|watcher| self.has_changed(watcher)) {
+                    return StepOutcome::Dirty;
+                }
+                self.start_clock();
+                StepOutcome::Replies(commands.into_iter().map(|command| self.run_queued(command, protocol)).collect())
+            }
             Step::Admin(_) => unreachable!("the core runs admin steps itself"),
+        }
+    }
+
+    /// One command of an EXEC.
+    fn run_queued(&mut self, command: ExecCommand, protocol: Protocol) -> Vec<u8> {
+        let ExecCommand { row, id, db, words } = command;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let mut reply = Vec::new();
+        self.execute(row, id, db, &Args::new(&words), protocol, &mut reply);
+        self.note_changes();
+        reply
+    }
+
+    fn watch(&mut self, watcher: Watcher, db: usize, keys: Vec<Vec<u8>>) {
+        // What has changed until now concerns those who watch already.
+        self.note_changes();
+        self.ctx.db = db;
+        for key in keys {
+            let existed = self.ctx.peek(&key).is_some();
+            self.watching.watch(watcher, Watched { db, key, existed });
+        }
+        self.observe();
+    }
+
+    /// Whether a key that the client watches has changed since; forgets them.
+    fn has_changed(&mut self, watcher: Watcher) -> bool {
+        for Watched { db, key, .. } in self.watching.watched(watcher).to_vec() {
+            // One whose time has passed is removed now, which is a change.
+            self.ctx.db = db;
+            self.ctx.peek(&key);
+        }
+        self.note_changes();
+        self.unwatch(watcher)
+    }
+
+    /// Forgets what a client watches: whether any of it has changed.
+    pub fn unwatch(&mut self, watcher: Watcher) -> bool {
+        let has_changed = self.watching.forget(watcher);
+        self.observe();
+        has_changed
+    }
+
+    /// Somebody wants to know which keys change.
+    fn observe(&mut self) {
+        self.ctx.journal.observe(!self.watching.is_empty());
+    }
+
+    /// Tells of what has changed since the last call to all whom it concerns.
+    fn note_changes(&mut self) {
+        for change in self.ctx.journal.take_changes() {
+            let ctx = &mut self.ctx;
+            self.watching.changed(&change, |db, key| {
+                let keyspace = &ctx.keyspace;
+                keyspace.db(db).get(keyspace.hash(key), key).is_some_and(|entry| !ctx.is_expired(entry))
+            });
         }
     }
 }

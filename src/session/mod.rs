@@ -5,6 +5,7 @@
 
 pub mod output;
 pub mod pipeline;
+pub mod transaction;
 
 use std::net::SocketAddr;
 
@@ -16,6 +17,7 @@ use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
 use output::{Output, OutputPool};
 use pipeline::Pipeline;
+use transaction::{Queue, Transaction};
 
 /// Where a client's socket comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,10 @@ pub struct Session {
 
     pub protocol: Protocol,
     pub db: usize,
-    pub authenticated: bool,
+    authenticated: bool,
+    /// Commands run as they come: it is logged in, and not in MULTI.
+    direct: bool,
+    pub transaction: Option<Box<Transaction>>,
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
@@ -140,6 +145,8 @@ impl Session {
             protocol: Protocol::default(),
             db: 0,
             authenticated,
+            direct: authenticated,
+            transaction: None,
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
@@ -160,6 +167,47 @@ impl Session {
             received_bytes: 0,
             sent_bytes: 0,
         }
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    pub fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.update_direct();
+    }
+
+    /// Commands run as they come; else something else may be to be done with them, or to be refused.
+    #[inline]
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    fn update_direct(&mut self) {
+        self.direct = self.authenticated && self.queue().is_none();
+    }
+
+    /// What was queued since MULTI, if it is in one.
+    pub fn queue(&self) -> Option<&Queue> {
+        self.transaction.as_ref()?.queue()
+    }
+
+    pub fn queue_mut(&mut self) -> Option<&mut Queue> {
+        self.transaction.as_mut()?.queue_mut()
+    }
+
+    /// MULTI.
+    pub fn begin_transaction(&mut self) {
+        self.transaction.get_or_insert_default().begin();
+        self.update_direct();
+    }
+
+    /// Ends MULTI and forgets watched keys: both, as they were.
+    pub fn end_transaction(&mut self) -> (Option<Queue>, Vec<(usize, Vec<u8>)>) {
+        let Some(mut transaction) = self.transaction.take() else { return (None, Vec::new()) };
+        self.update_direct();
+        (transaction.take_queue(), transaction.take_watched())
     }
 
     pub fn names_mut(&mut self) -> &mut Names {
