@@ -26,7 +26,6 @@ ONLY_IN_VALKEY = {
 LATER_GROUPS = {
     "pubsub": "messages",
     "scripting": "scripts",
-    "transactions": "transactions",
 }
 
 # Fields that expire: Redis 7.4 and 8.0 have them, the other server has not.

@@ -67,11 +67,10 @@ impl Exec {
     pub fn open(&mut self, slots: &SlotMap, protocol: Protocol) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let set_of = |parts: &mut Vec<Part>, shard| {
-            let at = parts.binary_search_by_key(&shard, |part| part.shard).unwrap_or_else(|at| {
+            parts.binary_search_by_key(&shard, |part| part.shard).unwrap_or_else(|at| {
                 parts.insert(at, Part { shard, locks: LockSet::default(), step: Step::Nothing });
                 at
-            });
-            at
+            })
         };
         for (shard, key) in &self.watched {
             let at = set_of(&mut parts, *shard);
