@@ -13,6 +13,7 @@ pub mod resp;
 pub mod config;
 
 pub mod data;
+pub mod script;
 
 pub mod keyspace;
 

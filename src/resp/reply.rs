@@ -58,6 +58,13 @@ impl<'a> Reply<'a> {
         self.raw(b"\r\n");
     }
 
+    /// `+` and any bytes; line ends become spaces.
+    pub fn simple_bytes(&mut self, bytes: &[u8]) {
+        self.out.push(b'+');
+        self.out.extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+        self.raw(b"\r\n");
+    }
+
     /// `+` and both parts in one: a name with its mark (`@read`).
     pub fn simple_prefixed(&mut self, prefix: &str, text: &str) {
         debug_assert!(!prefix.contains(['\r', '\n']) && !text.contains(['\r', '\n']));

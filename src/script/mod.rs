@@ -1,0 +1,17 @@
+//! Scripts in Lua 5.1, in the sandbox that Redis gives them. Nothing here knows keys, shards or clients: a script's
+//! calls go to the [`host::Host`] that is lent for its run.
+
+mod api;
+mod bit;
+mod cjson;
+mod cmsgpack;
+mod context;
+mod convert;
+mod header;
+pub mod host;
+pub mod library;
+mod lua;
+mod random;
+mod sandbox;
+mod struct_;
+pub mod vm;
