@@ -13,6 +13,7 @@
 //! a barrier in its own connection: it waits for the replies before it, and what follows waits for its own.
 
 mod admin;
+mod blocking;
 mod jobs;
 mod requests;
 
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use self::blocking::Blocking;
 use self::jobs::Running;
 use self::requests::Batch;
 use crate::admin::ctx::Server;
@@ -63,6 +65,7 @@ pub struct Core {
     outgoing: Vec<(ShardId, Message)>,
     /// What this shard has for itself.
     own_messages: VecDeque<Message>,
+    blocking: Blocking,
     /// What has been granted its locks and not run yet.
     granted: VecDeque<Waiting>,
     /// Sessions whose pause is over: their input is to be looked at.
@@ -111,6 +114,7 @@ impl Core {
             idle_batches: Vec::new(),
             outgoing: Vec::new(),
             own_messages: VecDeque::new(),
+            blocking: Blocking::default(),
             granted: VecDeque::new(),
             resumed: Vec::new(),
             starved: Vec::new(),
@@ -135,6 +139,7 @@ impl Core {
     /// The connection is gone. What it started on other shards goes on; the replies find nobody.
     pub fn disconnect(&mut self, conn: ConnKey) {
         self.end_transaction(conn);
+        self.disconnect_blocked(conn);
         self.sessions.remove(conn);
     }
 
@@ -142,6 +147,10 @@ impl Core {
     pub fn input_ended(&mut self, conn: ConnKey) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.ended = true;
+        if session.pause == Some(Pause::Blocked) {
+            // As Redis does: who has gone waits for nothing.
+            session.close = Some(Close::Now);
+        }
         self.sessions.mark_dirty(conn);
     }
 
@@ -218,6 +227,7 @@ impl Core {
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
                 self.shard.after_commands();
+                self.send_served();
                 self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;
             }
@@ -233,6 +243,9 @@ impl Core {
     pub fn is_at_rest(&self) -> bool {
         self.jobs.is_empty()
             && self.shard.locks.is_empty()
+            && self.blocking.is_empty()
+            && self.shard.blocked.is_empty()
+            && self.shard.watching.is_empty()
             && self.outgoing.is_empty()
             && self.departing.iter().all(Option::is_none)
             && self.sessions.iter().all(|session| session.is_idle() && session.is_answered())
@@ -258,6 +271,9 @@ impl Core {
             Message::Unwatch(conn) => {
                 self.shard.unwatch((from, conn));
             }
+            Message::Served { conn, reply } => self.served(conn, &reply),
+            Message::Wake(conn) => self.wake(conn),
+            Message::Unblock(conn) => self.unblock(from, conn),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);
@@ -282,6 +298,9 @@ impl Core {
                 Some(Message::Unwatch(conn)) => {
                     self.shard.unwatch((self.id, conn));
                 }
+                Some(Message::Served { conn, reply }) => self.served(conn, &reply),
+                Some(Message::Wake(conn)) => self.wake(conn),
+                Some(Message::Unblock(conn)) => self.unblock(self.id, conn),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }

@@ -11,7 +11,7 @@ use crate::command::args::Args;
 use crate::command::error::{self, Error, Result};
 use crate::command::spec::*;
 use crate::resp::reply::{Protocol, Reply};
-use crate::session::{Close, Pause, Peer, ReplyMode, Session};
+use crate::session::{Close, Pause, Peer, ReplyMode, Session, Unblock};
 
 /// What the rows of this family have in common.
 const CONNECTION: Spec =
@@ -392,7 +392,7 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
             reply.bulk(b"prefixes");
             reply.array(0);
         }
-        b"unblock" => unblock(args, reply)?,
+        b"unblock" => return unblock(ctx, args),
         other => unreachable!("no such subcommand is declared: {other:?}"),
     }
     Ok(Outcome::Done)
@@ -455,8 +455,8 @@ fn tracking(args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// No client is ever blocked.
-fn unblock(args: &Args, reply: &mut Reply) -> Result {
+/// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]
+fn unblock(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
     if args.len() > 4 {
         return Err(subcommand_syntax(args));
     }
@@ -464,7 +464,22 @@ fn unblock(args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
     args.integer(2)?;
-    reply.integer(0);
+    Ok(everywhere(ctx, args, unblock_part, unblock_merge))
+}
+
+fn unblock_part(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let (words, _) = split_caller(words);
+    let id = number::parse_i64(words[2]).and_then(|id| u64::try_from(id).ok());
+    let how = match words.get(3) {
+        Some(word) if word.eq_ignore_ascii_case(b"ERROR") => Unblock::Error,
+        _ => Unblock::Timeout,
+    };
+    let client = ctx.sessions.iter().find(|session| Some(session.id) == id).map(|session| session.key);
+    Box::new(client.is_some_and(|client| ctx.sessions.unblock(client, how)))
+}
+
+fn unblock_merge(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    reply.integer(i64::from(downcast::<bool>(parts).any(|unblocked| unblocked)));
     Ok(())
 }
 
@@ -679,12 +694,14 @@ impl Facts<'_> {
         let text = String::from_utf8_lossy;
         let output = &session.output;
         let argument_bytes = session.query_bytes() - session.input.capacity();
-        let memory = size_of::<Session>() + session.query_bytes() + output.allocated_bytes();
+        let multi_bytes = session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
+        let memory = size_of::<Session>() + session.query_bytes() + output.allocated_bytes() + multi_bytes;
         // A command that waits for other shards is not done yet.
-        let running = session.pipeline.waiting() as u64 + u64::from(session.pause == Some(Pause::Job));
+        let waits = matches!(session.pause, Some(Pause::Job | Pause::Blocked));
+        let running = session.pipeline.waiting() as u64 + u64::from(waits);
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 ssub=0 multi=-1 \
-             watch=0 qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl={} oll={} omem={} tot-mem={} \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 ssub=0 multi={} \
+             watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} \
              events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
              tot-cmds={}\n",
             session.id,
@@ -697,9 +714,12 @@ impl Facts<'_> {
             flags_of(session),
             if session.redirect_capable { "r" } else { "" },
             session.db,
+            session.queue().map_or(-1, |queue| queue.commands.len() as i64),
+            session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len()),
             session.input.len(),
             session.input.capacity() - session.input.len(),
             argument_bytes,
+            multi_bytes,
             output.buffer_capacity(),
             output.buffer_capacity(),
             output.bytes() - output.queued_bytes(),
@@ -721,6 +741,8 @@ impl Facts<'_> {
 
 fn flags_of(session: &Session) -> String {
     let flags = [
+        (session.queue().is_some(), 'x'),
+        (session.pause == Some(Pause::Blocked), 'b'),
         (session.close == Some(Close::AfterReplies), 'c'),
         (session.close == Some(Close::Now), 'A'),
         (session.peer == Peer::Unix, 'U'),

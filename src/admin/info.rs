@@ -19,6 +19,7 @@ use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
+use crate::session::Pause;
 use crate::sys::memory::{self, AllocatorMemory};
 use crate::sys::process::{self, CpuTime};
 
@@ -118,14 +119,14 @@ const CLIENTS: &[Field] = &[
     ("maxclients", |t| t.config.maxclients.to_string()),
     ("client_recent_max_input_buffer", |t| t.max(|shard| shard.clients.query_bytes_max)),
     ("client_recent_max_output_buffer", |t| t.max(|shard| shard.clients.output_bytes_max)),
-    ("blocked_clients", |_| "0".into()),
+    ("blocked_clients", |t| t.sum(|shard| shard.clients.blocked)),
     ("tracking_clients", |_| "0".into()),
     ("pubsub_clients", |_| "0".into()),
-    ("watching_clients", |_| "0".into()),
-    ("clients_in_timeout_table", |_| "0".into()),
-    ("total_watched_keys", |_| "0".into()),
-    ("total_blocking_keys", |_| "0".into()),
-    ("total_blocking_keys_on_nokey", |_| "0".into()),
+    ("watching_clients", |t| t.sum(|shard| shard.clients.watching)),
+    ("clients_in_timeout_table", |t| t.sum(|shard| shard.clients.in_timeout_table)),
+    ("total_watched_keys", |t| t.sum(|shard| shard.watched_keys)),
+    ("total_blocking_keys", |t| t.sum(|shard| shard.blocking_keys)),
+    ("total_blocking_keys_on_nokey", |t| t.sum(|shard| shard.blocking_keys_minding_removal)),
 ];
 
 const MEMORY: &[Field] = &[
@@ -285,6 +286,9 @@ pub struct Figures {
     lazyfreed: u64,
     lazyfree_pending: u64,
     locks: LockStats,
+    watched_keys: u64,
+    blocking_keys: u64,
+    blocking_keys_minding_removal: u64,
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
@@ -302,6 +306,9 @@ struct DbFigures {
 #[derive(Default)]
 struct ClientFigures {
     connected: u64,
+    blocked: u64,
+    watching: u64,
+    in_timeout_table: u64,
     query_bytes_max: u64,
     output_bytes_max: u64,
     /// Sessions and their buffers.
@@ -400,6 +407,10 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     for session in ctx.sessions.iter() {
         let (query, output) = (session.query_bytes() as u64, session.output.allocated_bytes() as u64);
         clients.connected += 1;
+        clients.blocked += u64::from(session.pause == Some(Pause::Blocked));
+        clients.in_timeout_table += u64::from(session.waits.as_ref().is_some_and(|waits| waits.is_timed));
+        let watched = session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len());
+        clients.watching += u64::from(watched > 0);
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
         clients.bytes += size_of_val(session) as u64 + query + output;
@@ -416,6 +427,9 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         lazyfreed: shard.ctx.lazyfree.freed,
         lazyfree_pending: shard.ctx.lazyfree.pending() as u64,
         locks: shard.locks.stats,
+        watched_keys: shard.watching.watched_keys() as u64,
+        blocking_keys: shard.blocked.keys() as u64,
+        blocking_keys_minding_removal: shard.blocked.keys_minding_removal() as u64,
         expire_cpu_ns: shard.ctx.active_expire.cpu_ns,
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::effect::{Change, Journal};
 use super::error::{Error, Result};
+use super::wait::Wait;
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::base::rng::Rng;
@@ -65,6 +66,8 @@ pub struct ShardCtx {
     pub no_touch: bool,
     /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
+    /// The command found nothing and wants to wait: for whoever ran it to see to, or not.
+    pub waiting: Option<Wait>,
     /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
     pub packed_threshold: usize,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
@@ -88,6 +91,7 @@ impl ShardCtx {
             db: 0,
             no_touch: false,
             sought: None,
+            waiting: None,
             packed_threshold: 0,
             hashed: (0, 0, 0),
         }
@@ -226,6 +230,16 @@ impl ShardCtx {
         let collection = |entry| collection_of(entry).expect("the type was looked at");
         let collections = keys.iter().map(|key| db.get(db.hash(key), key).map(collection)).collect();
         Ok((collections, env))
+    }
+
+    /// There is a collection of this type at the key; leaves no trace.
+    pub fn holds<T: CollectionType>(&mut self, key: &[u8]) -> bool {
+        self.peek_as::<T>(key).is_some()
+    }
+
+    /// The collection of this type at the key, without a trace.
+    pub fn peek_as<T: CollectionType>(&mut self, key: &[u8]) -> Option<&T> {
+        self.peek(key).and_then(|entry| collection_of(entry).ok())
     }
 
     /// The collection at a key that is going to be changed, or WRONGTYPE.

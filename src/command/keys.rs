@@ -137,6 +137,14 @@ pub type Extract = fn(&[&[u8]]) -> KeyRefs;
 /// Tells whether a command reads keys that its data names and its words do not.
 pub type Reaches = fn(&[&[u8]]) -> bool;
 
+/// Tells whether a command with these words may wait for data.
+pub type Waits = fn(&[&[u8]]) -> bool;
+
+/// See [`Spec::waits`].
+pub fn always(_words: &[&[u8]]) -> bool {
+    true
+}
+
 /// The keys a command is going to touch: for routing, locks and access checks.
 ///
 /// An extractor has precedence, as it reads options the way the command does: of two STOREs the last counts. A key spec
@@ -261,6 +269,28 @@ impl KeyRange {
         }
         range
     }
+}
+
+/// The words of a command without some of its keys, given by their places among its keys, and without what belongs to
+/// these: IDs behind STREAMS. A number of keys is put right.
+pub fn without_keys(spec: &Spec, words: &[&[u8]], is_kept: impl Fn(usize) -> bool) -> Vec<Vec<u8>> {
+    let keys = keys_of(spec, words);
+    let of_key = |index: usize| keys.iter().position(|key| key.index as usize == index);
+    let halves = spec.keys.iter().any(|keys| matches!(keys.find, FindKeys::Range { limit: 2, .. }));
+    let count_at = spec.keys.iter().find_map(|keys| match (keys.begin, keys.find) {
+        (BeginSearch::Index(begin), FindKeys::Counted { number, .. }) => Some(usize::from(begin + number)),
+        _ => None,
+    });
+    let kept = (0..keys.len()).filter(|&place| is_kept(place)).count();
+    let mut left = Vec::with_capacity(words.len());
+    for (index, word) in words.iter().enumerate() {
+        let place = of_key(index).or_else(|| if halves { of_key(index.checked_sub(keys.len())?) } else { None });
+        if place.is_some_and(|place| !is_kept(place)) {
+            continue;
+        }
+        left.push(if Some(index) == count_at { kept.to_string().into_bytes() } else { word.to_vec() });
+    }
+    left
 }
 
 /// What is known about the places of a command's keys before its words are: kept beside each command, so that a request

@@ -1,8 +1,10 @@
-//! Commands on lists, all but those that block.
+//! Commands on lists; those that wait are in a file of their own.
 //!
 //! What pops stands in functions of its own ([`pop_one`], [`pop_some_of_first`], [`move_element`]), which tell whether
 //! there was anything: a blocking command calls the same one, first at once and then when a key has something. Effects
 //! name one key each: LMOVE is a pop and a push, as its two keys may live apart.
+
+pub mod blocking;
 
 use super::KeyFn;
 use super::args::{Args, number_of, signed_count};
@@ -92,7 +94,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
             arity: AtLeast(4),
             flags: WRITE,
             keys: &[keys_counted_at(1, RW.and(ACCESS).and(DELETE))],
-            shape: Gather,
+            shape: FirstOf,
             since: "7.0.0",
             complexity: "O(N+M) where N is the number of keys and M is the number of elements returned.",
             summary: "Removes elements from an end of the first list that has any, and returns them.",

@@ -21,6 +21,7 @@ pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod wait;
 pub mod zset;
 
 use crate::resp::reply::Reply;

@@ -39,6 +39,8 @@ pub struct Spec {
     pub extract: Option<Extract>,
     /// Whether these words make it read keys that the data names and the words do not: these may lie on any shard.
     pub reaches: Option<Reaches>,
+    /// Whether these words make it wait when there is nothing at its keys; only then is it more than a plain command.
+    pub waits: Option<Waits>,
     pub shape: Shape,
     pub since: &'static str,
     /// Empty where Redis documents none.
@@ -70,6 +72,7 @@ impl Spec {
         keys: &[],
         extract: None,
         reaches: None,
+        waits: None,
         shape: Shape::Here,
         since: "",
         complexity: "",
@@ -158,6 +161,8 @@ pub enum Shape {
     OneShard,
     /// Splits into one command a key (or key and value), whose replies are merged.
     PerKey(Merge),
+    /// Takes something from the first of its keys that exists.
+    FirstOf,
     /// Reads on some shards what it computes with, or writes, on others: two hops.
     Gather,
     /// Runs on every shard.

@@ -1,6 +1,7 @@
 //! Commands on sorted sets: their rows, and what reads single members; the rest is in files by topic.
 
 mod add;
+pub mod blocking;
 mod combine;
 mod pop;
 mod range;
@@ -193,7 +194,7 @@ pub const ROWS: &[KeyRow] = &[
             arity: AtLeast(4),
             flags: WRITE,
             keys: &[keys_counted_at(1, RW.and(ACCESS).and(DELETE))],
-            shape: Gather,
+            shape: FirstOf,
             since: "7.0.0",
             complexity: "O(K + M*log(N)) where K is the number of keys, M of members popped and N the size of the sorted set.",
             summary: "Removes and returns the lowest or highest members of the first sorted set that is not empty.",

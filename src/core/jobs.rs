@@ -84,7 +84,8 @@ impl Work {
     /// The first round is all there is to do.
     fn ends_with_opening(&self) -> bool {
         match self {
-            Work::Keys(_) | Work::Admin(_) => false,
+            Work::Keys(job) => job.ends_with_opening(),
+            Work::Admin(_) => false,
             Work::Exec(exec) => exec.is_at_once(),
             Work::Watch(_) => true,
         }
@@ -128,8 +129,21 @@ impl Core {
         if answered {
             self.answer(from, job, ordinal, outcome);
         }
-        if releases {
-            self.release(TxId { shard: from, job });
+        let transaction = TxId { shard: from, job };
+        if !self.shard.locks.holds(transaction) {
+            self.shard.after_commands();
+        } else if releases {
+            // Who waited for what the transaction brought comes before those who wait for its locks.
+            self.shard.serve_behind(transaction);
+            self.release(transaction);
+        }
+        self.send_served();
+    }
+
+    /// Tells clients that have been served, or woken, so.
+    pub(super) fn send_served(&mut self) {
+        for (shard, message) in std::mem::take(&mut self.shard.outbox) {
+            self.tell(shard, message);
         }
     }
 
@@ -150,6 +164,7 @@ impl Core {
             Waiting::Run(from, mut batch) => {
                 self.shard.run_granted(&mut batch);
                 self.tell(from, Message::Ran(batch));
+                self.send_served();
             }
         }
     }
@@ -262,9 +277,30 @@ impl Core {
         start: Start,
         mesh: &mut M,
     ) -> Fate {
+        let discard = self.sessions.at(conn).start_command(id);
+        self.sessions.at(conn).pause = Some(Pause::Job);
+        self.begin_job(conn, spec, id, work, start, discard);
+        self.settle(mesh);
+        let session = self.sessions.at(conn);
+        match session.pause {
+            _ if session.is_closing() => Fate::Closed,
+            Some(pause @ (Pause::Job | Pause::Blocked)) => Fate::TakenThenPause(pause),
+            _ => Fate::Taken,
+        }
+    }
+
+    /// Starts a job of a client that has been paused for it.
+    pub(super) fn begin_job(
+        &mut self,
+        conn: ConnKey,
+        spec: &'static Spec,
+        id: CommandId,
+        work: Work,
+        start: Start,
+        discard: bool,
+    ) {
         self.next_job = self.next_job.wrapping_add(1);
         let session = self.sessions.at(conn);
-        let discard = session.start_command(id);
         let protocol = session.protocol;
         let running = Running {
             generation: self.next_job,
@@ -282,23 +318,12 @@ impl Core {
             missing: 0,
         };
         let key = JobKey { index: self.jobs.insert(running) as u32, generation: self.next_job };
-        // Before the first step may complete it.
-        self.sessions.at(conn).pause = Some(Pause::Job);
         match start {
             Start::Locked => {
                 let parts = self.jobs[key.index as usize].work.open(self.dbsize, &self.slots, protocol);
                 self.ask_all(key, parts);
             }
             Start::Unlocked(round) => self.send_round(key, round, false),
-        }
-        self.settle(mesh);
-        let session = self.sessions.at(conn);
-        if session.is_closing() {
-            Fate::Closed
-        } else if session.pause == Some(Pause::Job) {
-            Fate::TakenThenPause(Pause::Job)
-        } else {
-            Fate::Taken
         }
     }
 
@@ -308,8 +333,8 @@ impl Core {
         let ends = self.jobs[key.index as usize].work.ends_with_opening();
         match &parts[..] {
             [] => return self.round_done(key),
-            // Nobody is there who could come between its steps.
-            [part] if alone || (ends && part.shard == self.id && self.shard.locks.is_empty()) => {
+            // Nobody is there who could come between.
+            [part] if ends && (alone || part.shard == self.id && self.shard.locks.is_empty()) => {
                 let round = parts.into_iter().map(|part| (part.shard, part.step)).collect();
                 return self.send_round(key, round, false);
             }
@@ -399,7 +424,9 @@ impl Core {
         match step {
             Step::Admin(step) => {
                 let AdminStep { part, words, conn } = *step.downcast::<AdminStep>().expect("made by start_everywhere");
-                StepOutcome::Admin(part(&mut self.admin(conn), &words))
+                let outcome = StepOutcome::Admin(part(&mut self.admin(conn), &words));
+                self.run_unblocks();
+                outcome
             }
             step => self.shard.run_step(step),
         }
@@ -470,6 +497,16 @@ impl Core {
             Next::Reply(reply) => {
                 self.release_all(key);
                 self.finish_job(key, &reply);
+            }
+            Next::Wait { round, shards, timeout_ms, reply } => {
+                let conn = self.jobs[key.index as usize].conn;
+                if self.sessions.get(conn).is_some() {
+                    self.send_unanswered(key, round);
+                } else {
+                    self.release_all(key);
+                }
+                let Running { discard, .. } = self.jobs.remove(key.index as usize);
+                self.wait(conn, timeout_ms, reply, shards, discard);
             }
         }
     }
@@ -566,6 +603,7 @@ impl Core {
     pub(super) fn finish_job(&mut self, key: JobKey, reply: &[u8]) {
         let job = self.jobs.remove(key.index as usize);
         self.count_job(&job, reply);
+        self.forget_blocking(job.conn);
         let Some(session) = self.sessions.get_mut(job.conn) else { return };
         session.pause = None;
         // There may be input behind it.

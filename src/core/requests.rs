@@ -111,11 +111,13 @@ impl Core {
         if self.room {
             self.resumed.append(&mut self.starved);
         }
+        self.run_deadlines();
         // A connection that received twice has its second part looked at when the first is done with.
         let mut later = self.wave(inputs.iter(), mesh);
         while !later.is_empty() {
             later = self.wave(later.into_iter(), mesh);
         }
+        self.settle(mesh);
     }
 
     pub(super) fn wave<'t, M: Mesh>(
@@ -193,7 +195,7 @@ impl Core {
 
     pub(super) fn resume(&mut self, conn: ConnKey, held: &mut Held, units: &mut Units<'_>) {
         let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_closing()) else { return };
-        if matches!(session.pause, Some(Pause::Barrier | Pause::Job)) {
+        if matches!(session.pause, Some(Pause::Barrier | Pause::Job | Pause::Blocked)) {
             // It was resumed, went on, and waits again: for something else that will resume it.
             return;
         }
@@ -309,7 +311,7 @@ impl Core {
             Pause::Mailbox => self.starved.push(conn),
             // Their ends resume it; it may have come already.
             Pause::Barrier => self.resume_behind_barrier(conn),
-            Pause::Job => {}
+            Pause::Job | Pause::Blocked => {}
         }
     }
 
@@ -367,6 +369,12 @@ impl Core {
                 return self.dispatch_other(conn, found, &words, mesh);
             }
         };
+        if command.keys == KeyPlan::Several && spec.waits.is_some_and(|waits| waits(words)) {
+            let home = self.place_of(command, spec, words);
+            let words: Words = batch.words.drain(first..).collect();
+            self.flush(batch, mesh);
+            return self.start_blocking(conn, row, id, &words, home, mesh);
+        }
         let shard = self.place_of(command, spec, words);
         match shard {
             Some(shard) if shard == self.id => {
@@ -497,12 +505,13 @@ impl Core {
             self.shard.prefetch_entry(own.db, own.hash);
         }
         self.shard.start_clock();
-        let guarded = !self.shard.locks.is_empty();
+        let locked = !self.shard.locks.is_empty();
+        let guarded = self.shard.is_guarded();
         for own in &batch.own {
             if self.sessions.at(own.conn).is_cut_off() {
                 continue;
             }
-            if guarded && self.defer_own(own, batch) {
+            if locked && self.defer_own(own, batch) {
                 continue;
             }
             let first = own.first_word as usize;
@@ -530,12 +539,16 @@ impl Core {
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
+            if guarded {
+                self.shard.after_commands();
+            }
             if self.shard.has_slow() {
                 self.log_slow(own.conn);
             }
         }
         self.shard.ctx.forget_hash();
         self.shard.after_commands();
+        self.send_served();
         batch.own.clear();
         batch.words.clear();
     }

@@ -15,8 +15,9 @@
 //! tell: so a job that computes nothing from what several shards say (MSET, and what stores the copies it computed) does
 //! not wait for its last round.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use super::block::{Blocked, Waiter};
 use super::lock::{LockSet, locked_keys, whole_mode};
 use super::msg::{DbKey, Step, StepOutcome};
 use super::route::SlotMap;
@@ -27,8 +28,9 @@ use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::effect;
 use crate::command::generic::copy_target_db;
-use crate::command::keys::{self, keys_of};
+use crate::command::keys::{self, keys_of, without_keys};
 use crate::command::spec::{Merge, Shape, WRITE};
+use crate::command::wait::Wait;
 use crate::data::entry::Entry;
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::skip;
@@ -49,6 +51,10 @@ pub struct Job {
     db: usize,
     protocol: Protocol,
     words: Vec<Vec<u8>>,
+    /// The shard of all keys, for a command that is a job only because it may wait.
+    home: Option<ShardId>,
+    /// Who waits if it finds nothing.
+    waiter: Option<Waiter>,
     stage: Stage,
 }
 
@@ -69,6 +75,12 @@ enum Stage {
         keys: KeysByShard,
         copies: Box<Copies>,
     },
+    /// Which keys exist; by shard of the round, which of the command's keys it has.
+    Probing {
+        places: Vec<Vec<usize>>,
+    },
+    /// No key exists, but the command may have errors to report before it waits.
+    Trying,
     /// RANDOMKEY: how many keys each shard has.
     Weighing,
     Drawing,
@@ -99,17 +111,38 @@ pub enum Next {
     Last { round: Round, reply: Option<Vec<u8>> },
     /// The locks are no longer needed.
     Reply(Vec<u8>),
+    /// The client waits at these shards; the locks end with the steps that tell them, if they do not know. Having waited in
+    /// vain it gets this reply.
+    Wait { round: Round, shards: Vec<ShardId>, timeout_ms: Option<i64>, reply: Vec<u8> },
 }
 
 impl Job {
     /// The job of a command that cannot run on one shard.
     pub fn new(row: &'static KeyRow, db: usize, protocol: Protocol, words: Vec<Vec<u8>>) -> Job {
-        Job { row, db, protocol, words, stage: Stage::Opening }
+        Job { row, db, protocol, words, home: None, waiter: None, stage: Stage::Opening }
+    }
+
+    /// The job of a command that may wait. `home`: the shard of all of its keys, if it is one.
+    pub fn waiting(self, waiter: Waiter, home: Option<ShardId>) -> Job {
+        Job { home, waiter: Some(waiter), ..self }
+    }
+
+    /// The first round is all there is to do.
+    pub fn ends_with_opening(&self) -> bool {
+        self.home.is_some()
     }
 
     /// The first round, by ascending shard, with its locks. Asked for again when some were refused. `dbsize` is that
     /// command's row, by which RANDOMKEY weighs shards.
     pub fn open(&mut self, dbsize: &'static KeyRow, slots: &SlotMap) -> Vec<Part> {
+        if let Some(shard) = self.home {
+            let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+            let locks = LockSet::of_command(&self.row.spec, &words);
+            self.stage = Stage::Trying;
+            let (row, db, words, protocol) = (self.row, self.db, self.words.clone(), self.protocol);
+            let step = Step::Run { row, db, words, protocol, waiter: self.waiter.clone() };
+            return vec![Part { shard, locks, step }];
+        }
         let mut parts = self.locks(slots);
         for (shard, step) in self.first_round(dbsize, slots) {
             parts.iter_mut().find(|part| part.shard == shard).expect("locked where it runs").step = step;
@@ -151,6 +184,7 @@ impl Job {
                 (0..slots.shards()).map(|shard| (shard, self.run(self.row, self.words.clone()))).collect()
             }
             Shape::PerKey(merge) if self.splits_evenly() => self.split(merge, slots),
+            Shape::FirstOf => return self.probe(slots),
             Shape::PerKey(_) | Shape::Here | Shape::OneShard | Shape::Gather | Shape::ByCursor => {
                 return self.fetch(slots);
             }
@@ -165,7 +199,7 @@ impl Job {
     }
 
     fn run(&self, row: &'static KeyRow, words: Vec<Vec<u8>>) -> Step {
-        Step::Run { row, db: self.db, words, protocol: self.protocol }
+        Step::Run { row, db: self.db, words, protocol: self.protocol, waiter: None }
     }
 
     pub fn words(&self) -> &[Vec<u8>] {
@@ -263,6 +297,11 @@ impl Job {
             }
             Stage::Merging { merge, places } => Next::Reply(self.merge(merge, &places, replies(outcomes))),
             Stage::Fetching { keys, copies } => self.run_here(keys, copies, outcomes, slots, scratch),
+            Stage::Probing { places } => self.take_first(&places, outcomes, slots),
+            Stage::Trying => match outcomes.into_iter().next() {
+                Some(StepOutcome::Waits { reply, wait }) => self.wait(reply, wait, slots),
+                outcome => Next::Reply(replies(outcome.into_iter().collect()).swap_remove(0)),
+            },
             Stage::Weighing => self.draw(&replies(outcomes), scratch()),
             Stage::Drawing => Next::Reply(replies(outcomes).swap_remove(0)),
         }
@@ -271,6 +310,75 @@ impl Job {
     /// The command has no options that could be wrong: those of FLUSHALL and SWAPDB are looked at where they run.
     fn cannot_fail(&self) -> bool {
         matches!(self.row.spec.shape, Shape::PerKey(_))
+    }
+
+    /// Asks which keys exist.
+    fn probe(&mut self, slots: &SlotMap) -> Round {
+        let mut by_shard: BTreeMap<ShardId, (Vec<usize>, Vec<Vec<u8>>)> = BTreeMap::new();
+        for (place, (index, _)) in self.key_indexes().into_iter().enumerate() {
+            let (places, keys) = by_shard.entry(slots.shard_of(&self.words[index])).or_default();
+            places.push(place);
+            keys.push(self.words[index].clone());
+        }
+        let (mut all_places, mut round) = (Vec::new(), Round::new());
+        for (shard, (places, keys)) in by_shard {
+            all_places.push(places);
+            round.push((shard, Step::Probe { db: self.db, keys }));
+        }
+        self.stage = Stage::Probing { places: all_places };
+        round
+    }
+
+    /// Runs the command on the first of its keys that exists, or on the first at all.
+    fn take_first(&mut self, places: &[Vec<usize>], outcomes: Vec<StepOutcome>, slots: &SlotMap) -> Next {
+        let mut first: Option<usize> = None;
+        for (places, outcome) in places.iter().zip(outcomes) {
+            let StepOutcome::Present(present) = outcome else { panic!("a probe tells which keys exist") };
+            for (&place, _) in places.iter().zip(present).filter(|(_, is_there)| *is_there) {
+                first = Some(first.map_or(place, |first| first.min(place)));
+            }
+        }
+        let chosen = first.unwrap_or(0);
+        let shard = slots.shard_of(&self.words[self.key_indexes()[chosen].0]);
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let round = vec![(shard, self.run(self.row, without_keys(&self.row.spec, &words, |place| place == chosen)))];
+        if first.is_some() {
+            self.stage = Stage::Drawing;
+            return Next::Last { round, reply: None };
+        }
+        self.stage = Stage::Trying;
+        Next::Round(round)
+    }
+
+    /// The command found nothing: the client waits where the keys are that it accesses, if it may.
+    fn wait(&mut self, reply: Vec<u8>, wait: Wait, slots: &SlotMap) -> Next {
+        let Some(waiter) = self.waiter.clone() else { return Next::Reply(reply) };
+        let timeout_ms = wait.timeout_ms;
+        if let Some(home) = self.home {
+            return Next::Wait { round: Round::new(), shards: vec![home], timeout_ms, reply };
+        }
+        let words = wait.words.as_ref().unwrap_or(&self.words);
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let keys = self.key_indexes();
+        let is_woken = keys.iter().any(|(_, flags)| !flags.has(keys::ACCESS));
+        let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (place, (index, _)) in keys.iter().enumerate().filter(|(_, (_, flags))| flags.has(keys::ACCESS)) {
+            by_shard.entry(slots.shard_of(words[*index])).or_default().push(place);
+        }
+        let block = |places: Vec<usize>| Blocked {
+            waiter: waiter.clone(),
+            row: self.row,
+            db: self.db,
+            words: without_keys(&self.row.spec, &words, |place| is_woken || places.contains(&place)),
+            keys: places.iter().map(|&place| words[keys[place].0].to_vec()).collect(),
+            protocol: self.protocol,
+            is_ready: wait.is_ready,
+            minds_removal: wait.minds_removal,
+            is_woken,
+        };
+        let shards = by_shard.keys().copied().collect();
+        let round = by_shard.into_iter().map(|(shard, places)| (shard, Step::Block(Box::new(block(places))))).collect();
+        Next::Wait { round, shards, timeout_ms, reply }
     }
 
     fn merge(&self, merge: Merge, places: &[Vec<usize>], replies: Vec<Vec<u8>>) -> Vec<u8> {
@@ -328,7 +436,13 @@ impl Job {
         }
         if copies.wanted.is_empty() {
             match self.attempt(&mut copies) {
-                Some(reply) => return self.store(reply, *copies, slots),
+                Some(reply) => {
+                    let waiting = copies.ctx.as_mut().and_then(|ctx| ctx.waiting.take());
+                    return match waiting {
+                        Some(wait) => self.wait(reply, wait, slots),
+                        None => self.store(reply, *copies, slots),
+                    };
+                }
                 None => copies.wanted.reverse(),
             }
         }
@@ -424,7 +538,7 @@ impl Job {
 
 fn replies(outcomes: Vec<StepOutcome>) -> Vec<Vec<u8>> {
     let reply = |outcome| match outcome {
-        StepOutcome::Reply(reply) => reply,
+        StepOutcome::Reply(reply) | StepOutcome::Waits { reply, .. } => reply,
         other => panic!("a command is answered with a reply, not {other:?}"),
     };
     outcomes.into_iter().map(reply).collect()

@@ -180,6 +180,17 @@ impl<P> LockTable<P> {
         locked_keys(spec, words).into_iter().all(|(key, mode)| self.key_is_free(key, mode, Arrival::MAX))
     }
 
+    /// The same, beside what this transaction holds.
+    pub fn admits_command_beside(&self, holder: Option<TxId>, spec: &Spec, words: &[&[u8]]) -> bool {
+        let holder = holder.and_then(|transaction| self.by_transaction.get(&transaction));
+        let set = LockSet::of_command(spec, words);
+        let conflicts = |other: Mode, mode: Mode| mode == Mode::Exclusive || other == Mode::Exclusive;
+        set.keys.iter().all(|(key, mode)| {
+            let queues = self.keys.get(key).into_iter().chain([&self.wholes]);
+            queues.flatten().all(|(other, held)| Some(other) == holder || !conflicts(*held, *mode))
+        })
+    }
+
     /// Grants or refuses at once.
     pub fn try_acquire(&mut self, transaction: TxId, set: LockSet) -> bool {
         let granted = self.admits(&set);

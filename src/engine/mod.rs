@@ -1,5 +1,6 @@
 //! Level 5: the shard machine: routing, running commands on keys, and what shards say to each other.
 
+pub mod block;
 pub mod gather;
 pub mod lock;
 pub mod mesh;

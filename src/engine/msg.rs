@@ -9,11 +9,13 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
+use super::block::{Blocked, Waiter};
 use super::lock::LockSet;
 use super::watch::Watcher;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
 use crate::command::KeyRow;
+use crate::command::wait::Wait;
 use crate::data::entry::Entry;
 use crate::resp::reply::Protocol;
 
@@ -37,6 +39,15 @@ pub enum Message {
     StepDone(Box<StepReply>),
     /// A client of the sender's no longer watches any key.
     Unwatch(ConnKey),
+    /// A client of the receiver's that waited has been answered.
+    Served {
+        conn: ConnKey,
+        reply: Vec<u8>,
+    },
+    /// There may be something for a client of the receiver's, which the sender cannot get for it alone.
+    Wake(ConnKey),
+    /// A client of the sender's no longer waits.
+    Unblock(ConnKey),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -142,7 +153,12 @@ pub enum Step {
     /// Only locks are taken, or given back.
     Nothing,
     /// Run a key command on keys of the shard (or on all of its keys).
-    Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
+    /// If it finds nothing and would wait, this client does.
+    Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol, waiter: Option<Waiter> },
+    /// Which of these keys exist?
+    Probe { db: usize, keys: Vec<Vec<u8>> },
+    /// A client waits for keys here.
+    Block(Box<Blocked>),
     /// Copies of the entries of these keys.
     Fetch { keys: Vec<DbKey> },
     /// What these keys hold from now on: an entry, or nothing.
@@ -176,6 +192,13 @@ pub struct DbKey {
 #[derive(Debug)]
 pub enum StepOutcome {
     Reply(Vec<u8>),
+    /// It found nothing and would wait; its reply if it may not, or has waited in vain.
+    Waits {
+        reply: Vec<u8>,
+        wait: Wait,
+    },
+    /// In the order of the keys asked about.
+    Present(Vec<bool>),
     /// In the order of the keys asked for.
     Entries(Vec<Option<Entry>>),
     Done,

@@ -146,6 +146,7 @@ impl Exec {
                     return ExecNext::Job(Next::Round(round));
                 }
                 Next::Reply(reply) => self.replies[place] = Some(reply),
+                Next::Wait { .. } => unreachable!("nobody waits inside a transaction"),
             },
             Stage::Keyless(place) => unreachable!("command {place} is run by the core"),
         }

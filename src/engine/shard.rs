@@ -8,17 +8,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::lock::{LockSet, LockTable};
-use super::msg::{DbKey, ExecCommand, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::block::{BlockTable, Blocked, Waiter};
+use super::lock::{LockSet, LockTable, TxId};
+use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::watch::{WatchTable, Watched, Watcher};
-use crate::base::ids::{CommandId, ShardId};
+use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::base::metrics::CommandStats;
 use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{KeyStats, ShardCtx};
 use crate::command::error::{Error, Result};
+use crate::command::keys::{ACCESS, keys_of};
 use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
+use crate::command::wait::Wait;
 use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
 
@@ -35,6 +38,9 @@ pub struct Shard {
     pub ctx: ShardCtx,
     pub locks: LockTable<Waiting>,
     pub watching: WatchTable,
+    pub blocked: BlockTable,
+    /// What serving clients that waited has for other shards, or for this one.
+    pub outbox: Vec<(ShardId, Message)>,
     pub commands: CommandStats,
     /// Nanoseconds that pass, for the time that commands take.
     ticks: fn() -> u64,
@@ -58,6 +64,8 @@ impl Shard {
             ctx,
             locks: LockTable::default(),
             watching: WatchTable::default(),
+            blocked: BlockTable::default(),
+            outbox: Vec::new(),
             commands: CommandStats::new(commands),
             ticks,
             ended: 0,
@@ -208,7 +216,7 @@ impl Shard {
     /// Runs the commands of another shard's connections; their replies are left in the batch. What has to wait for a lock
     /// is marked there, and comes back in a batch of its own.
     pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
-        let guard = if self.locks.is_empty() { None } else { Some(from) };
+        let guard = if self.is_guarded() { Some(from) } else { None };
         self.run_items(batch, guard);
     }
 
@@ -217,7 +225,7 @@ impl Shard {
         self.run_items(batch, None);
     }
 
-    /// `guard`: locks are held, and commands that conflict wait for them on behalf of this shard.
+    /// `guard`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
     fn run_items(&mut self, batch: &mut RunBatch, guard: Option<ShardId>) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
@@ -257,6 +265,7 @@ impl Shard {
                 .collect();
             let words = &words[range];
             if let Some(from) = guard
+                && !self.locks.is_empty()
                 && !self.locks.admits_command(&item.row.spec, words)
             {
                 self.defer(from, item.clone(), words, &own);
@@ -271,6 +280,9 @@ impl Shard {
             let args = Args::with_shared(words, &own);
             self.execute(item.row, item.id, usize::from(item.db), &args, item.protocol, replies);
             reply_ends.push(replies.len());
+            if guard.is_some() {
+                self.after_commands();
+            }
             if self.has_slow() {
                 slow.extend(self.take_slow().into_iter().map(|command| (index, command)));
             }
@@ -285,19 +297,45 @@ impl Shard {
     pub fn after_commands(&mut self) {
         if self.ctx.journal.is_recording() {
             self.note_changes();
+            if self.blocked.has_ready() {
+                self.serve(None);
+            }
         }
+    }
+
+    /// Something has to be looked at after every single command: locks are held, or clients wait.
+    #[inline]
+    pub fn is_guarded(&self) -> bool {
+        !self.locks.is_empty() || !self.blocked.is_empty()
     }
 
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
     pub fn run_step(&mut self, step: Step) -> StepOutcome {
         match step {
             Step::Nothing => StepOutcome::Done,
-            Step::Run { row, db, words, protocol } => {
-                let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            Step::Run { row, db, words, protocol, waiter } => {
+                let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 let mut reply = Vec::new();
                 // An error is in the reply; the job counts it.
-                let _ = self.run(row, db, &Args::new(&words), protocol, &mut reply);
-                StepOutcome::Reply(reply)
+                let _ = self.run(row, db, &Args::new(&slices), protocol, &mut reply);
+                let Some(wait) = self.ctx.waiting.take() else { return StepOutcome::Reply(reply) };
+                if let Some(waiter) = waiter {
+                    let accessed = keys_of(&row.spec, &slices).into_iter().filter(|key| key.flags.has(ACCESS));
+                    let keys = accessed.map(|key| slices[key.index as usize].to_vec()).collect();
+                    let Wait { is_ready, minds_removal, .. } = wait;
+                    let words = wait.words.clone().unwrap_or(words);
+                    let is_woken = false;
+                    self.block(Blocked { waiter, row, db, words, keys, protocol, is_ready, minds_removal, is_woken });
+                }
+                StepOutcome::Waits { reply, wait }
+            }
+            Step::Probe { db, keys } => {
+                self.ctx.db = db;
+                StepOutcome::Present(keys.iter().map(|key| self.ctx.peek(key).is_some()).collect())
+            }
+            Step::Block(blocked) => {
+                self.block(*blocked);
+                StepOutcome::Done
             }
             Step::Fetch { keys } => StepOutcome::Entries(
                 keys.iter()
@@ -343,6 +381,7 @@ impl Shard {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let mut reply = Vec::new();
         self.execute(row, id, db, &Args::new(&words), protocol, &mut reply);
+        self.ctx.waiting = None;
         self.note_changes();
         reply
     }
@@ -378,13 +417,90 @@ impl Shard {
 
     /// Somebody wants to know which keys change.
     fn observe(&mut self) {
-        self.ctx.journal.observe(!self.watching.is_empty());
+        self.ctx.journal.observe(!self.watching.is_empty() || !self.blocked.is_empty());
+    }
+
+    /// A client waits for keys here.
+    fn block(&mut self, blocked: Blocked) {
+        self.note_changes();
+        self.blocked.insert(blocked);
+        self.observe();
+    }
+
+    /// A client no longer waits here.
+    pub fn unblock(&mut self, shard: ShardId, conn: ConnKey) {
+        self.blocked.remove(shard, conn);
+        self.observe();
+        self.serve(None);
+    }
+
+    /// A transaction is about to release its locks: serves those who waited for what it brought.
+    pub fn serve_behind(&mut self, transaction: TxId) {
+        if self.ctx.journal.is_recording() {
+            self.note_changes();
+            self.serve(Some(transaction));
+        }
+    }
+
+    /// Runs the commands of clients who wait for keys that have changed, in the order in which they came. `holder` is a
+    /// transaction that is about to release its locks: what it brought is served as if it had released them.
+    fn serve(&mut self, holder: Option<TxId>) {
+        let mut postponed = Vec::new();
+        while self.blocked.has_ready() {
+            for (db, key) in self.blocked.take_ready() {
+                if !self.serve_key(db, &key, holder) {
+                    postponed.push((db, key));
+                }
+            }
+        }
+        for (db, key) in postponed {
+            self.blocked.postpone(db, key);
+        }
+    }
+
+    /// False: a client's command needs what is locked.
+    fn serve_key(&mut self, db: usize, key: &[u8], holder: Option<TxId>) -> bool {
+        let mut place = None;
+        loop {
+            self.ctx.db = db;
+            let gone = self.ctx.peek(key).is_none();
+            let Some((at, blocked)) = self.blocked.behind(db, key, place, gone) else { return true };
+            place = Some(at);
+            let words: Vec<&[u8]> = blocked.words.iter().map(Vec::as_slice).collect();
+            if !(blocked.is_ready)(&mut self.ctx, &words, key) {
+                continue;
+            }
+            if !self.locks.admits_command_beside(holder, &blocked.row.spec, &words) {
+                return false;
+            }
+            let Waiter { shard, conn, .. } = blocked.waiter;
+            if blocked.is_woken {
+                self.outbox.push((shard, Message::Wake(conn)));
+                self.blocked.wake(at);
+                return true;
+            }
+            if !blocked.waiter.ticket.decide() {
+                // It is leaving.
+                continue;
+            }
+            let Blocked { row, words, protocol, .. } = blocked.clone();
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            self.blocked.remove(shard, conn);
+            let mut reply = Vec::new();
+            // An error is in the reply; the client's own shard counts it.
+            let _ = self.run(row, db, &Args::new(&words), protocol, &mut reply);
+            assert!(self.ctx.waiting.take().is_none(), "{} was ready to be served", row.spec.name);
+            self.outbox.push((shard, Message::Served { conn, reply }));
+            self.note_changes();
+            self.observe();
+        }
     }
 
     /// Tells of what has changed since the last call to all whom it concerns.
     fn note_changes(&mut self) {
         for change in self.ctx.journal.take_changes() {
             let ctx = &mut self.ctx;
+            self.blocked.changed(&change);
             self.watching.changed(&change, |db, key| {
                 let keyspace = &ctx.keyspace;
                 keyspace.db(db).get(keyspace.hash(key), key).is_some_and(|entry| !ctx.is_expired(entry))

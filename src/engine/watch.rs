@@ -38,14 +38,9 @@ impl WatchTable {
         self.states.is_empty()
     }
 
-    /// Clients with watched keys here.
-    pub fn clients(&self) -> usize {
-        self.states.len()
-    }
-
-    /// Watched keys, counted once for each client.
-    pub fn keys(&self) -> usize {
-        self.states.values().map(|state| state.keys.len()).sum()
+    /// Keys that somebody watches.
+    pub fn watched_keys(&self) -> usize {
+        self.watchers.len()
     }
 
     /// From now on a change of the key makes the client's next EXEC do nothing. A client watches a key once.

@@ -156,7 +156,8 @@ impl ShardLoop {
         }
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
         let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
-            Wait::AtMost(Duration::from_nanos(self.next_tick_ns.saturating_sub(clock::mono_ns())))
+            let next_ns = self.core.next_deadline_ns().map_or(self.next_tick_ns, |at_ns| at_ns.min(self.next_tick_ns));
+            Wait::AtMost(Duration::from_nanos(next_ns.saturating_sub(clock::mono_ns())))
         } else {
             Wait::Never
         };

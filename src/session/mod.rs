@@ -8,11 +8,13 @@ pub mod pipeline;
 pub mod transaction;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use slab::Slab;
 
 use crate::base::ids::{CommandId, ConnKey};
 use crate::base::metrics::Traffic;
+use crate::engine::block::Ticket;
 use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
 use output::{Output, OutputPool};
@@ -51,10 +53,27 @@ pub enum Pause {
     Barrier,
     /// A job that spans shards runs; its reply completes it.
     Job,
+    /// It waits for data (BLPOP).
+    Blocked,
     /// A mailbox is full: this connection's commands wait here, in order.
     Mailbox,
     /// It has had its share of this turn.
     Turn,
+}
+
+/// A client that waits for data.
+#[derive(Debug)]
+pub struct Waits {
+    pub ticket: Arc<Ticket>,
+    /// Not for ever.
+    pub is_timed: bool,
+}
+
+/// What CLIENT UNBLOCK tells a client that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    Timeout,
+    Error,
 }
 
 /// How a connection ends.
@@ -106,6 +125,8 @@ pub struct Session {
     /// Bytes behind a pause.
     pub input: Vec<u8>,
     pub pause: Option<Pause>,
+    /// While it waits for data.
+    pub waits: Option<Waits>,
     pub close: Option<Close>,
     /// The client has finished sending.
     pub ended: bool,
@@ -155,6 +176,7 @@ impl Session {
             partial: None,
             input: Vec::new(),
             pause: None,
+            waits: None,
             close: None,
             ended: false,
             pipeline: Pipeline::default(),
@@ -289,6 +311,8 @@ pub struct Sessions {
     pub traffic: Traffic,
     /// Sessions with something to send or to end, each once.
     dirty: Vec<u32>,
+    /// Clients whose wait CLIENT UNBLOCK has ended.
+    unblocked: Vec<(ConnKey, Unblock)>,
 }
 
 impl Sessions {
@@ -388,6 +412,21 @@ impl Sessions {
             session.dirty = true;
             self.dirty.push(key.index);
         }
+    }
+
+    /// Ends a client's wait for data: whether it waited, and nobody else has ended that.
+    pub fn unblock(&mut self, key: ConnKey, how: Unblock) -> bool {
+        let decided =
+            self.get(key).is_some_and(|session| session.waits.as_ref().is_some_and(|waits| waits.ticket.decide()));
+        if decided {
+            self.unblocked.push((key, how));
+        }
+        decided
+    }
+
+    /// What `unblock` has left to be done.
+    pub fn take_unblocked(&mut self) -> Vec<(ConnKey, Unblock)> {
+        std::mem::take(&mut self.unblocked)
     }
 
     /// Asks for the end of a connection.

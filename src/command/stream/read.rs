@@ -3,10 +3,11 @@
 use super::effects::Effects;
 use super::parse;
 use super::reply;
-use crate::base::number::parse_i64;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::error::{Error, Result};
+use crate::command::keys::keys_of_xread;
+use crate::command::wait::{Wait, timeout_milliseconds};
 use crate::data::stream::{ConsumerNumber, ENTRIES_READ_UNKNOWN, Group, Log, Pending, Stream, StreamId};
 use crate::resp::reply::Reply;
 
@@ -56,7 +57,8 @@ fn range(ctx: &mut ShardCtx, args: &Args, start: &[u8], end: &[u8], is_back: boo
 struct Reading<'a> {
     /// 0: no limit.
     count: usize,
-    may_block: bool,
+    /// BLOCK: how long.
+    block: Option<Option<i64>>,
     no_ack: bool,
     /// Group and consumer.
     group: Option<(&'a [u8], &'a [u8])>,
@@ -91,13 +93,49 @@ pub fn xread(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         });
     }
     let mut served = Served::new(reply);
-    for (&key, after) in reading.keys.iter().zip(from) {
+    for (&key, &after) in reading.keys.iter().zip(&from) {
         let Some(stream) = ctx.read_as::<Stream>(key)? else { continue };
         let log = stream.log();
         let Some(start) = after.next().filter(|_| log.last_live_id() > after) else { continue };
         served.stream(key, |reply| reply::entries(log.range(start, StreamId::MAX), reading.count, reply));
     }
-    served.finish(reading.may_block, reply)
+    if let Some(timeout_ms) = reading.block.filter(|_| served.is_empty()) {
+        // `$` and `+` are what they are now.
+        let first = args.len() - reading.ids.len();
+        let mut words: Vec<Vec<u8>> = args.words()[..first].iter().map(|word| word.to_vec()).collect();
+        words.extend(from.iter().map(|id| id.to_string().into_bytes()));
+        let is_ready = has_entries_behind;
+        ctx.waiting = Some(Wait { timeout_ms, is_ready, minds_removal: false, words: Some(words) });
+    }
+    served.finish(reply);
+    Ok(())
+}
+
+/// XREAD has something to answer: entries behind the ID that belongs to the key.
+fn has_entries_behind(ctx: &mut ShardCtx, words: &[&[u8]], key: &[u8]) -> bool {
+    let Some(id) = id_of(words, key).and_then(|id| parse::id(id, 0).ok()) else { return false };
+    ctx.peek_as::<Stream>(key).is_some_and(|stream| stream.log().last_live_id() > id)
+}
+
+/// XREADGROUP has something to answer: new entries, or an error, as there is no such group any more.
+fn has_news(ctx: &mut ShardCtx, words: &[&[u8]], key: &[u8]) -> bool {
+    let args = Args::new(words);
+    let Ok(Reading { group: Some((name, _)), .. }) = parse_reading(&args, true, ctx.now_ms()) else { return true };
+    let Some(stream) = ctx.peek_as::<Stream>(key) else { return true };
+    stream.group(name).is_none_or(|group| stream.log().last_live_id() > group.last_id)
+}
+
+/// The ID that belongs to a key in the words of XREAD.
+fn id_of<'a>(words: &[&'a [u8]], key: &[u8]) -> Option<&'a [u8]> {
+    let keys = keys_of_xread(words);
+    let index = keys.iter().map(|key| key.index as usize).find(|&index| words[index] == key)?;
+    words.get(index + keys.len()).copied()
+}
+
+/// Whether XREAD or XREADGROUP is asked to wait.
+pub fn has_block(words: &[&[u8]]) -> bool {
+    let is = |word: &&&[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    words.iter().take_while(|word| !is(word, b"STREAMS")).any(|word| is(&word, b"BLOCK"))
 }
 
 /// XREADGROUP GROUP group consumer \[COUNT count] \[BLOCK milliseconds] \[NOACK] STREAMS key ... id ...
@@ -124,8 +162,8 @@ pub fn xreadgroup(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result 
         is_served |= matches!(of_key, From::After(_)) || log.last_live_id() > group.last_id;
         from.push(of_key);
     }
-    if reading.may_block && !is_served {
-        return Err(NO_BLOCKING);
+    if let Some(timeout_ms) = reading.block.filter(|_| !is_served) {
+        ctx.waiting = Some(Wait { timeout_ms, is_ready: has_news, minds_removal: true, words: None });
     }
     let now_ms = ctx.now_ms();
     let mut served = Served::new(reply);
@@ -153,7 +191,8 @@ pub fn xreadgroup(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result 
         })?;
         effects.record(ctx);
     }
-    served.finish(reading.may_block, reply)
+    served.finish(reply);
+    Ok(())
 }
 
 fn no_group_to_read(key: &[u8], group: &[u8]) -> Error {
@@ -171,10 +210,9 @@ fn meaningless(id: &[u8]) -> Error {
 }
 
 const NO_LAST_ID: Error = Error::Text("ERR the stream last element ID is 0-0");
-const NO_BLOCKING: Error = Error::Text("ERR BLOCK is not supported yet, it comes with blocking commands");
 
 fn parse_reading<'a>(args: &Args<'a>, is_group: bool, now_ms: i64) -> Result<Reading<'a>> {
-    let mut reading = Reading { count: 0, may_block: false, no_ack: false, group: None, keys: &[], ids: &[] };
+    let mut reading = Reading { count: 0, block: None, no_ack: false, group: None, keys: &[], ids: &[] };
     let mut at = 1;
     loop {
         if at == args.len() {
@@ -182,8 +220,7 @@ fn parse_reading<'a>(args: &Args<'a>, is_group: bool, now_ms: i64) -> Result<Rea
         }
         let more = args.len() - at - 1;
         if more >= 1 && args.is(at, "BLOCK") {
-            check_timeout(args.get(at + 1), now_ms)?;
-            reading.may_block = true;
+            reading.block = Some(timeout_milliseconds(args.get(at + 1), now_ms)?);
             at += 2;
         } else if more >= 1 && args.is(at, "COUNT") {
             reading.count = args.integer(at + 1)?.max(0) as usize;
@@ -220,17 +257,6 @@ fn parse_reading<'a>(args: &Args<'a>, is_group: bool, now_ms: i64) -> Result<Rea
     Ok(reading)
 }
 
-fn check_timeout(text: &[u8], now_ms: i64) -> Result {
-    let timeout = parse_i64(text).ok_or(Error::Text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Error::Text("ERR timeout is negative"));
-    }
-    if timeout > i64::MAX - now_ms {
-        return Err(Error::Text("ERR timeout is out of range"));
-    }
-    Ok(())
-}
-
 /// The streams that had something, of unknown number until all have been looked at.
 struct Served {
     body: Vec<u8>,
@@ -253,15 +279,17 @@ impl Served {
         self.streams += 1;
     }
 
-    fn finish(self, may_block: bool, reply: &mut Reply) -> Result {
+    fn is_empty(&self) -> bool {
+        self.streams == 0
+    }
+
+    fn finish(self, reply: &mut Reply) {
         match self.streams {
-            0 if may_block => return Err(NO_BLOCKING),
             0 => reply.null_array(),
             streams if reply.is_resp3() => reply.map(streams),
             streams => reply.array(streams),
         }
         reply.raw(&self.body);
-        Ok(())
     }
 }
 

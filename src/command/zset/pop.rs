@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
-use super::{MemberWriter, record};
+use super::{MemberWriter, record, reply_score};
 use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::base::rng::Rng;
 use crate::data::listpack::Element;
@@ -14,7 +14,7 @@ use crate::resp::reply::Reply;
 
 /// Which end members are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Lowest,
     Highest,
 }
@@ -44,14 +44,23 @@ fn pop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, end: End) -> Result {
 
 /// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]
 pub(super) fn zmpop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let keys = number_of(args.get(1), 1, "ERR numkeys should be greater than 0")?;
-    let end_at = keys.checked_add(2).filter(|&at| at < args.len()).ok_or(Error::Syntax)?;
-    let end = match args.get(end_at).to_ascii_uppercase().as_slice() {
+    if !pop_some_of_first(ctx, args.from(1), reply)? {
+        reply.null_array();
+    }
+    Ok(())
+}
+
+/// Pops members of the first sorted set there is, and replies with its key and them; whether there was any. The words
+/// are those behind ZMPOP.
+pub(super) fn pop_some_of_first(ctx: &mut ShardCtx, words: &[&[u8]], reply: &mut Reply) -> Result<bool> {
+    let keys = number_of(words[0], 1, "ERR numkeys should be greater than 0")?;
+    let end_at = keys.checked_add(1).filter(|&at| at < words.len()).ok_or(Error::Syntax)?;
+    let end = match words[end_at].to_ascii_uppercase().as_slice() {
         b"MIN" => End::Lowest,
         b"MAX" => End::Highest,
         _ => return Err(Error::Syntax),
     };
-    let count = match args.from(end_at + 1) {
+    let count = match &words[end_at + 1..] {
         [] => 1,
         [option, count, rest @ ..] if option.eq_ignore_ascii_case(b"COUNT") => {
             let count = number_of(count, 1, "ERR count should be greater than 0")?;
@@ -62,16 +71,31 @@ pub(super) fn zmpop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Resul
         }
         _ => return Err(Error::Syntax),
     };
-    for &key in &args.words()[2..end_at] {
+    for &key in &words[1..end_at] {
         if let Some(popped) = take(ctx, key, end, count)? {
             reply.array(2);
             reply.bulk(key);
             write(&popped, MemberWriter::begin_as(popped.len(), true, true, reply), reply);
-            return Ok(());
+            return Ok(true);
         }
     }
-    reply.null_array();
-    Ok(())
+    Ok(false)
+}
+
+/// Pops a member of the first sorted set there is, and replies with its key, it and its score; whether there was any.
+pub(super) fn pop_one_of_first(ctx: &mut ShardCtx, keys: &[&[u8]], end: End, reply: &mut Reply) -> Result<bool> {
+    for &key in keys {
+        if let Some(popped) = take(ctx, key, end, 1)? {
+            reply.array(3);
+            reply.bulk(key);
+            for (member, score) in &popped {
+                reply.bulk(member);
+                reply_score(reply, *score);
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 type Popped = Vec<(Vec<u8>, f64)>;
