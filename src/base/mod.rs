@@ -13,3 +13,4 @@ pub mod number;
 pub mod quoting;
 pub mod rng;
 pub mod slowlog;
+pub mod ticket;

@@ -8,24 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::ids::{ConnKey, ShardId};
+use crate::base::ticket::Ticket;
 use crate::command::KeyRow;
 use crate::command::effect::Change;
 use crate::command::wait::IsReady;
 use crate::resp::reply::Protocol;
-
-/// Decides, once, what becomes of a client that waits.
-#[derive(Debug, Default)]
-pub struct Ticket(AtomicBool);
-
-impl Ticket {
-    /// Whether the caller is the one who decides.
-    pub fn decide(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
-}
 
 /// A client that waits: where it is, and its ticket.
 #[derive(Clone, Debug)]
@@ -272,11 +261,5 @@ mod tests {
         table.wake(place);
         table.remove(0, conn(1));
         assert_eq!((table.take_ready().len(), queue(&table, "a")), (1, vec![2]));
-    }
-
-    #[test]
-    fn a_ticket_is_turned_once() {
-        let ticket = Ticket::default();
-        assert!(ticket.decide() && !ticket.decide());
     }
 }

@@ -14,7 +14,7 @@ use slab::Slab;
 
 use crate::base::ids::{CommandId, ConnKey};
 use crate::base::metrics::Traffic;
-use crate::engine::block::Ticket;
+use crate::base::ticket::Ticket;
 use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
 use output::{Output, OutputPool};
