@@ -14,6 +14,7 @@
 
 mod admin;
 mod jobs;
+mod pubsub;
 mod requests;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ use crate::command::ctx::ShardCtx;
 use crate::dispatch::registry::Registry;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch};
+use crate::engine::pubsub::publication::Encoded;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
 use crate::session::{Close, Pause, Peer, Session, Sessions};
@@ -72,6 +74,8 @@ pub struct Core {
     /// Memory of the last turn's batch.
     spare: Batch<'static>,
     scratch: Vec<u8>,
+    /// The message that is being delivered.
+    encoded: Encoded,
     /// Every mailbox has a free place: commands may leave.
     room: bool,
     /// Counts waves of inputs, each of which has at most one of a connection.
@@ -89,6 +93,8 @@ enum Fate {
     Taken,
     /// Taken; the next waits.
     TakenThenPause(Pause),
+    /// A message on its way to this home of its channel; the next waits, unless it goes the same way.
+    Published(ShardId),
     /// It waits itself.
     NotYet(Pause),
     /// The connection ends; nothing further is read.
@@ -116,6 +122,7 @@ impl Core {
             starved: Vec::new(),
             spare: Batch::default(),
             scratch: Vec::new(),
+            encoded: Encoded::default(),
             room: true,
             wave: 0,
             stop_requested: false,
@@ -135,6 +142,7 @@ impl Core {
     /// The connection is gone. What it started on other shards goes on; the replies find nobody.
     pub fn disconnect(&mut self, conn: ConnKey) {
         self.end_transaction(conn);
+        self.unsubscribe_all(conn);
         self.sessions.remove(conn);
     }
 
@@ -148,8 +156,9 @@ impl Core {
     /// Ends a connection whose client does not read: client-output-buffer-limit.
     pub fn check_output_limits(&mut self, conn: ConnKey) {
         let now_ms = self.shard.ctx.now_ms();
-        let limit = self.shard.ctx.config.client_output_buffer_limit.normal;
+        let limits = &self.shard.ctx.config.client_output_buffer_limit;
         let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_cut_off()) else { return };
+        let limit = if session.is_subscribed() { limits.pubsub } else { limits.normal };
         let bytes = session.output.bytes() as u64;
         let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
         let since = if over_soft { session.over_soft_limit_since_ms.or(Some(now_ms)) } else { None };
@@ -201,7 +210,7 @@ impl Core {
 
     /// There is work that waits for no event: do not sleep.
     pub fn has_work(&self) -> bool {
-        !self.resumed.is_empty() || self.background
+        !self.resumed.is_empty() || self.background || !self.outgoing.is_empty()
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
@@ -258,6 +267,7 @@ impl Core {
             Message::Unwatch(conn) => {
                 self.shard.unwatch((from, conn));
             }
+            Message::PubSub(post) => self.pubsub_message(from, post),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);

@@ -17,6 +17,7 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
 use crate::sys::memory::{self, AllocatorMemory};
@@ -120,7 +121,7 @@ const CLIENTS: &[Field] = &[
     ("client_recent_max_output_buffer", |t| t.max(|shard| shard.clients.output_bytes_max)),
     ("blocked_clients", |_| "0".into()),
     ("tracking_clients", |_| "0".into()),
-    ("pubsub_clients", |_| "0".into()),
+    ("pubsub_clients", |t| t.sum(|shard| shard.clients.subscribed)),
     ("watching_clients", |_| "0".into()),
     ("clients_in_timeout_table", |_| "0".into()),
     ("total_watched_keys", |_| "0".into()),
@@ -217,9 +218,10 @@ const STATS: &[Field] = &[
     ("current_eviction_exceeded_time", |_| "0".into()),
     ("keyspace_hits", |t| t.keys.hits.to_string()),
     ("keyspace_misses", |t| t.keys.misses.to_string()),
-    ("pubsub_channels", |_| "0".into()),
-    ("pubsub_patterns", |_| "0".into()),
-    ("pubsubshard_channels", |_| "0".into()),
+    ("pubsub_channels", |t| t.sum(|shard| shard.names(Kind::Channel))),
+    // Every shard knows all patterns.
+    ("pubsub_patterns", |t| t.max(|shard| shard.names(Kind::Pattern))),
+    ("pubsubshard_channels", |t| t.sum(|shard| shard.names(Kind::ShardChannel))),
     // Nothing here forks, and nothing is sent to other servers.
     ("latest_fork_usec", |_| "0".into()),
     ("total_forks", |_| "0".into()),
@@ -288,6 +290,14 @@ pub struct Figures {
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
+    /// That somebody listens to, by kind.
+    names: [u64; 3],
+}
+
+impl Figures {
+    fn names(&self, kind: Kind) -> u64 {
+        self.names[kind as usize]
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -302,6 +312,7 @@ struct DbFigures {
 #[derive(Default)]
 struct ClientFigures {
     connected: u64,
+    subscribed: u64,
     query_bytes_max: u64,
     output_bytes_max: u64,
     /// Sessions and their buffers.
@@ -400,6 +411,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     for session in ctx.sessions.iter() {
         let (query, output) = (session.query_bytes() as u64, session.output.allocated_bytes() as u64);
         clients.connected += 1;
+        clients.subscribed += u64::from(session.is_subscribed());
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
         clients.bytes += size_of_val(session) as u64 + query + output;
@@ -419,6 +431,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         expire_cpu_ns: shard.ctx.active_expire.cpu_ns,
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,
+        names: KINDS.map(|kind| shard.pubsub.registered(kind) as u64),
     })
 }
 

@@ -573,5 +573,6 @@ impl Core {
         if !job.discard {
             self.sessions.reply_buffer(job.conn).extend_from_slice(reply);
         }
+        self.release_pushes(job.conn);
     }
 }

@@ -25,7 +25,7 @@ use crate::session::{Close, Pause, Session};
 /// Commands that are parsed and not run yet.
 #[derive(Default)]
 pub(super) struct Batch<'t> {
-    words: Vec<&'t [u8]>,
+    pub(super) words: Vec<&'t [u8]>,
     own: Vec<Own<'t>>,
     /// Commands of other shards since the last flush.
     departing: usize,
@@ -240,6 +240,10 @@ impl Core {
                         self.keep(conn, bytes, pause);
                         return true;
                     }
+                    Fate::Published(_) => {
+                        self.keep(conn, bytes, Pause::Barrier);
+                        return true;
+                    }
                     Fate::NotYet(pause) => {
                         self.keep(conn, bytes, pause);
                         return false;
@@ -273,6 +277,11 @@ impl Core {
                     }
                     match self.dispatch(conn, first, &[], batch, mesh) {
                         Fate::Taken => bytes = rest,
+                        Fate::Published(home) if self.is_published_to(home, conn, rest, batch) => bytes = rest,
+                        Fate::Published(_) => {
+                            self.keep(conn, rest, Pause::Barrier);
+                            break;
+                        }
                         Fate::TakenThenPause(pause) => {
                             self.keep(conn, rest, pause);
                             break;

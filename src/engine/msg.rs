@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use super::lock::LockSet;
+use super::pubsub::Post;
 use super::watch::Watcher;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
@@ -37,6 +38,8 @@ pub enum Message {
     StepDone(Box<StepReply>),
     /// A client of the sender's no longer watches any key.
     Unwatch(ConnKey),
+    /// Channels, their subscribers and their messages.
+    PubSub(Post),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::lock::{LockSet, LockTable};
 use super::msg::{DbKey, ExecCommand, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::pubsub::PubSub;
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ShardId};
 use crate::base::metrics::CommandStats;
@@ -49,11 +50,13 @@ pub struct Shard {
     /// Of this shard's clients.
     pub slowlog: SlowLog,
     pub events: LatencyEvents,
+    pub pubsub: PubSub,
 }
 
 impl Shard {
     pub fn new(ctx: ShardCtx, commands: usize, ticks: fn() -> u64) -> Shard {
         let config = ctx.config.clone();
+        let pubsub = PubSub::new(ctx.shard, ctx.keyspace.seeds());
         let mut shard = Shard {
             ctx,
             locks: LockTable::default(),
@@ -67,6 +70,7 @@ impl Shard {
             slow: Vec::new(),
             slowlog: SlowLog::default(),
             events: LatencyEvents::new(),
+            pubsub,
         };
         shard.configure(config);
         shard
