@@ -224,6 +224,7 @@ impl Core {
             let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
             self.background = expiring || freeing;
+            self.send_events();
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
                 self.shard.after_commands();
@@ -267,7 +268,8 @@ impl Core {
             Message::Unwatch(conn) => {
                 self.shard.unwatch((from, conn));
             }
-            Message::PubSub(post) => self.pubsub_message(from, post),
+            // What follows from it leaves with all else of the turn.
+            Message::PubSub(post) => return self.pubsub_message(from, post),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);
@@ -292,6 +294,7 @@ impl Core {
                 Some(Message::Unwatch(conn)) => {
                     self.shard.unwatch((self.id, conn));
                 }
+                Some(Message::PubSub(post)) => self.pubsub_message(self.id, post),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }
@@ -311,5 +314,6 @@ impl Core {
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
         self.tell(from, Message::Ran(batch));
+        self.send_events();
     }
 }

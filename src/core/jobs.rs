@@ -128,6 +128,7 @@ impl Core {
         if answered {
             self.answer(from, job, ordinal, outcome);
         }
+        self.send_events();
         if releases {
             self.release(TxId { shard: from, job });
         }
@@ -150,6 +151,7 @@ impl Core {
             Waiting::Run(from, mut batch) => {
                 self.shard.run_granted(&mut batch);
                 self.tell(from, Message::Ran(batch));
+                self.send_events();
             }
         }
     }

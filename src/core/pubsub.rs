@@ -6,17 +6,20 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Batch, Core, Fate};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
+use crate::base::limits::BATCH_COMMANDS_MAX;
 use crate::command::error::Error;
+use crate::command::events::{Class, Event};
 use crate::command::spec::Spec;
 use crate::config::value::PipelineOrder;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, StepOutcome};
-use crate::engine::pubsub::publication::{Encoded, Publication, Publisher};
+use crate::engine::pubsub::publication::{Encoded, Notices, Publication, Publisher};
 use crate::engine::pubsub::{Kind, Post};
 use crate::resp::parse::{self, Parsed};
-use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Pause, Sessions};
 
 /// What a subscriber that speaks RESP2 gets for any other command.
@@ -54,7 +57,9 @@ impl Core {
         let fate = match sequence {
             Some(sequence) if !stays_here => {
                 self.publish_afar(Publisher::Client { conn, sequence }, kind, channel, message);
-                self.settle(mesh);
+                if self.outgoing.len() >= BATCH_COMMANDS_MAX {
+                    self.settle(mesh);
+                }
                 if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
                     Fate::TakenThenPause(Pause::Barrier)
                 } else {
@@ -69,7 +74,7 @@ impl Core {
             None => {
                 let receivers = self.publish_here(kind, channel, message);
                 if !discard {
-                    Reply::new(self.sessions.reply_buffer(conn), Protocol::Resp2).integer(receivers.into());
+                    self.sessions.reply_buffer(conn).extend_from_slice(&count(receivers));
                 }
                 Fate::Taken
             }
@@ -171,7 +176,7 @@ impl Core {
                 self.resume_behind_barrier(conn);
             }
             Publisher::Job { job, ordinal } => {
-                self.answer(self.id, job, ordinal, StepOutcome::Reply(reply));
+                self.answer(self.id, job, ordinal, StepOutcome::Reply(reply.to_vec()));
             }
         }
     }
@@ -194,6 +199,56 @@ impl Core {
         };
         batch.words.truncate(first);
         found.is_some_and(|command| matches!(command.spec.name, "publish" | "spublish"))
+    }
+
+    /// Tells those who listen what happened to keys of this shard, behind the replies that are on their way.
+    #[inline]
+    pub(super) fn send_events(&mut self) {
+        if !self.shard.ctx.events.is_empty() {
+            self.send_noted_events();
+        }
+    }
+
+    #[cold]
+    fn send_noted_events(&mut self) {
+        let mut events = std::mem::take(&mut self.shard.ctx.events);
+        if self.shard.pubsub.hears_events() {
+            let shown = self.shard.ctx.config.notify_keyspace_events;
+            let mut channel = Vec::new();
+            let mut notices: Vec<(ShardId, Box<Notices>)> = Vec::new();
+            for Event { db, name, key } in events.iter() {
+                if shown.intersects(Class::KEYSPACE) {
+                    channel_of("keyspace", db, key, &mut channel);
+                    self.send_notice(&channel, name.as_bytes(), &mut notices);
+                }
+                if shown.intersects(Class::KEYEVENT) {
+                    channel_of("keyevent", db, name.as_bytes(), &mut channel);
+                    self.send_notice(&channel, key, &mut notices);
+                }
+            }
+            for (shard, notices) in notices {
+                self.tell(shard, Message::PubSub(Post::Notices(notices)));
+            }
+        }
+        events.clear();
+        self.shard.ctx.events = events;
+    }
+
+    fn send_notice(&mut self, channel: &[u8], message: &[u8], notices: &mut Vec<(ShardId, Box<Notices>)>) {
+        for shard in self.shard.pubsub.targets(Kind::Channel, channel) {
+            if shard == self.id && self.own_messages.is_empty() {
+                self.publish_here(Kind::Channel, channel, message);
+                continue;
+            }
+            match notices.iter_mut().find(|(to, _)| *to == shard) {
+                Some((_, notices)) => notices.push(channel, message),
+                None => {
+                    let mut first = Box::<Notices>::default();
+                    first.push(channel, message);
+                    notices.push((shard, first));
+                }
+            }
+        }
     }
 
     /// Tells homes of first and last subscribers.
@@ -225,9 +280,23 @@ impl Core {
     }
 }
 
-fn count(receivers: u32) -> Vec<u8> {
-    let mut reply = Vec::new();
-    Reply::new(&mut reply, Protocol::Resp2).integer(receivers.into());
+/// `__keyspace@0__:key` or `__keyevent@0__:event`
+fn channel_of(prefix: &str, db: usize, rest: &[u8], channel: &mut Vec<u8>) {
+    channel.clear();
+    channel.extend_from_slice(b"__");
+    channel.extend_from_slice(prefix.as_bytes());
+    channel.push(b'@');
+    channel.extend_from_slice(itoa::Buffer::new().format(db).as_bytes());
+    channel.extend_from_slice(b"__:");
+    channel.extend_from_slice(rest);
+}
+
+/// The number of receivers as a reply.
+fn count(receivers: u32) -> SmallVec<[u8; 16]> {
+    let mut reply = SmallVec::new();
+    reply.push(b':');
+    reply.extend_from_slice(itoa::Buffer::new().format(receivers).as_bytes());
+    reply.extend_from_slice(b"\r\n");
     reply
 }
 

@@ -104,7 +104,7 @@ pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
 impl Core {
     /// Parses, routes and runs what arrived, and what waited.
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
-        // A connection that ended may have had something to say to other shards.
+        // What came of the mail, of connections that have ended and of background work.
         self.settle(mesh);
         self.shard.start_clock();
         self.room = mesh.has_room();
@@ -539,14 +539,16 @@ impl Core {
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
-            if self.shard.has_slow() {
+            if self.shard.has_aftermath() {
                 self.log_slow(own.conn);
+                self.send_events();
             }
         }
         self.shard.ctx.forget_hash();
         self.shard.after_commands();
         batch.own.clear();
         batch.words.clear();
+        self.settle(mesh);
     }
 
     /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place.

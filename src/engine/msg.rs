@@ -148,8 +148,8 @@ pub enum Step {
     Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol },
     /// Copies of the entries of these keys.
     Fetch { keys: Vec<DbKey> },
-    /// What these keys hold from now on: an entry, or nothing.
-    Store { changes: Vec<(DbKey, Option<Entry>)> },
+    /// What these keys hold from now on: an entry, or nothing; and what is to be told of them.
+    Store { changes: Vec<(DbKey, Option<Entry>)>, events: Vec<(DbKey, &'static str)> },
     /// Take note that the client watches these keys.
     Watch { watcher: Watcher, db: usize, keys: Vec<Vec<u8>> },
     /// Has any of the client's watched keys changed? They are forgotten.

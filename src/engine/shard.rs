@@ -19,6 +19,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{KeyStats, ShardCtx};
 use crate::command::error::{Error, Result};
+use crate::command::events::Event;
 use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
 use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
@@ -91,6 +92,7 @@ impl Shard {
             self.commands.forget_latencies();
         }
         self.commands.tracks_latency = config.latency_tracking;
+        self.ctx.events.configure(&config);
         self.ctx.config = config;
     }
 
@@ -189,6 +191,12 @@ impl Shard {
         if nanoseconds >= self.slowlog_ns && !spec.flags.has(SKIP_SLOWLOG) {
             self.slow.push(SlowCommand::new(nanoseconds, words));
         }
+    }
+
+    /// A command left something to be done behind its reply: it was slow, or somebody may want to hear of it.
+    #[inline]
+    pub fn has_aftermath(&self) -> bool {
+        !self.slow.is_empty() | !self.ctx.events.is_empty()
     }
 
     #[inline]
@@ -315,10 +323,16 @@ impl Shard {
                     })
                     .collect(),
             ),
-            Step::Store { changes } => {
+            Step::Store { changes, events } => {
+                // What this means to the keys, the command has told where it ran.
+                let wanted = self.ctx.events.mute();
                 for (DbKey { db, key }, entry) in changes {
                     self.ctx.db = db;
                     self.ctx.store_entry(&key, entry);
+                }
+                self.ctx.events.unmute(wanted);
+                for (DbKey { db, key }, name) in &events {
+                    self.ctx.events.push(Event { db: *db, name, key });
                 }
                 StepOutcome::Done
             }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use smallvec::SmallVec;
+
 use super::Kind;
 use crate::base::ids::{ConnKey, JobKey, Sequence, ShardId};
 use crate::resp::reply::{Protocol, Reply};
@@ -19,6 +21,9 @@ pub enum Publisher {
     Job { job: JobKey, ordinal: u32 },
 }
 
+/// A channel and a message that are no longer than this together take no further allocation.
+const INLINE_BYTES: usize = 96;
+
 #[derive(Debug)]
 pub struct Publication {
     /// Channel or shard channel.
@@ -26,7 +31,7 @@ pub struct Publication {
     pub from: ShardId,
     pub publisher: Publisher,
     /// The channel, then the message.
-    bytes: Box<[u8]>,
+    bytes: SmallVec<[u8; INLINE_BYTES]>,
     channel_bytes: usize,
     /// Shards that have not delivered it yet.
     missing: AtomicU32,
@@ -36,11 +41,14 @@ pub struct Publication {
 impl Publication {
     pub fn new(kind: Kind, from: ShardId, publisher: Publisher, channel: &[u8], message: &[u8]) -> Publication {
         debug_assert!(kind != Kind::Pattern, "nothing is published to a pattern");
+        let mut bytes = SmallVec::with_capacity(channel.len() + message.len());
+        bytes.extend_from_slice(channel);
+        bytes.extend_from_slice(message);
         Publication {
             kind,
             from,
             publisher,
-            bytes: [channel, message].concat().into_boxed_slice(),
+            bytes,
             channel_bytes: channel.len(),
             missing: AtomicU32::new(0),
             receivers: AtomicU32::new(0),
