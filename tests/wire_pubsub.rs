@@ -286,6 +286,25 @@ fn a_message_to_oneself_comes_behind_the_reply() {
 }
 
 #[test]
+fn messages_inside_a_transaction_come_behind_its_reply() {
+    with_shards(|server| {
+        let mut client = subscriber(server, true, "subscribe", &["a", "b", "c", "d"]);
+        client.check("MULTI\r\nPING 1\r\n", "+OK\r\n+QUEUED\r\n");
+        for channel in ["a", "b", "c", "d"] {
+            client.check(request(&["PUBLISH", channel, "x"]), "+QUEUED\r\n");
+        }
+        client.check("UNSUBSCRIBE a\r\nPUBLISH a y\r\nSET k v\r\n", "+QUEUED\r\n".repeat(3));
+        let mut got = b"*8\r\n$1\r\n1\r\n:1\r\n:1\r\n:1\r\n:1\r\n".to_vec();
+        got.extend(confirmation('>', "unsubscribe", "a", 3));
+        got.extend(b":0\r\n+OK\r\n");
+        for channel in ["a", "b", "c", "d"] {
+            got.extend(push('>', &["message", channel, "x"]));
+        }
+        client.check("EXEC\r\n", got);
+    });
+}
+
+#[test]
 fn a_muted_subscriber_hears() {
     with_shards(|server| {
         let mut client = subscriber(server, true, "subscribe", &["a"]);
@@ -299,6 +318,78 @@ fn a_muted_subscriber_hears() {
         client.check("CLIENT REPLY ON\r\n", "+OK\r\n");
         client.send("CLIENT REPLY SKIP\r\nPUBLISH a 2\r\nPING\r\n");
         client.expect([push('>', &["message", "a", "2"]), b"+PONG\r\n".to_vec()].concat());
+    });
+}
+
+#[test]
+fn keyspace_events_reach_subscribers_of_all_shards() {
+    with_shards(|server| {
+        let mut client = server.client();
+        client.check(request(&["CONFIG", "SET", "notify-keyspace-events", "KEA"]), "+OK\r\n");
+        let mut by_pattern: Vec<Client> =
+            (0..6).map(|index| subscriber(server, index % 2 == 0, "psubscribe", &["__keyevent@0__:*"])).collect();
+        let mut by_name: Vec<Client> =
+            (0..6).map(|index| subscriber(server, index % 2 == 1, "subscribe", &["__keyspace@0__:k:7"])).collect();
+        for n in 0..20 {
+            client.check(request(&["SET", &format!("k:{n}"), "v"]), "+OK\r\n");
+        }
+        client.check(request(&["RENAME", "k:7", "k:8"]), "+OK\r\n");
+        client.check(request(&["MSET", "k:7", "1", "k:9", "2", "k:11", "3", "k:12", "4"]), "+OK\r\n");
+        client.check(request(&["DEL", "k:7", "k:12"]), ":2\r\n");
+        for listener in &mut by_pattern {
+            let mut last: HashMap<String, Vec<String>> = HashMap::new();
+            for _ in 0..20 + 2 + 4 + 2 {
+                let [_, pattern, channel, key] = message(listener).try_into().expect("four parts");
+                assert_eq!(pattern, "__keyevent@0__:*");
+                let event = channel.strip_prefix("__keyevent@0__:").expect("of a keyevent").to_owned();
+                last.entry(key).or_default().push(event);
+            }
+            assert_eq!(last["k:7"], ["set", "rename_from", "set", "del"]);
+            assert_eq!(last["k:8"], ["set", "rename_to"]);
+            assert_eq!(last["k:9"], ["set", "set"]);
+        }
+        for listener in &mut by_name {
+            for event in ["set", "rename_from", "set", "del"] {
+                assert_eq!(message(listener), ["message", "__keyspace@0__:k:7", event]);
+            }
+        }
+    });
+}
+
+#[test]
+fn keys_that_expire_are_told_of() {
+    with_shards(|server| {
+        let mut client = server.client();
+        client.check(request(&["CONFIG", "SET", "notify-keyspace-events", "Exh"]), "+OK\r\n");
+        let mut listener = subscriber(server, false, "psubscribe", &["__keyevent@*"]);
+        for n in 0..30 {
+            client.check(request(&["SET", &format!("k:{n}"), "v", "PX", "30"]), "+OK\r\n");
+        }
+        client.check(request(&["HSET", "h", "f", "1", "g", "2"]), ":2\r\n");
+        client.check(request(&["HPEXPIRE", "h", "30", "FIELDS", "1", "f"]), "*1\r\n:1\r\n");
+        let mut heard: HashMap<String, Vec<String>> = HashMap::new();
+        for _ in 0..33 {
+            let [_, _, channel, key] = message(&mut listener).try_into().expect("four parts");
+            heard.entry(key).or_default().push(channel.rsplit(':').next().expect("an event").to_owned());
+        }
+        assert_eq!(heard.remove("h"), Some(["hset", "hexpire", "hexpired"].map(str::to_owned).to_vec()));
+        assert_eq!(heard.len(), 30);
+        assert!(heard.values().all(|events| events[..] == ["expired"]));
+    });
+}
+
+#[test]
+fn an_event_comes_behind_the_reply_to_its_command() {
+    with_shards(|server| {
+        let mut client = subscriber(server, true, "psubscribe", &["__keyevent@0__:*"]);
+        client.check(request(&["CONFIG", "SET", "notify-keyspace-events", "EA"]), "+OK\r\n");
+        let event = |name: &str, key: &str| {
+            push('>', &["pmessage", "__keyevent@0__:*", &format!("__keyevent@0__:{name}"), key])
+        };
+        for key in ["a", "b", "c", "d"] {
+            client.check(request(&["SET", key, "v"]), [b"+OK\r\n".to_vec(), event("set", key)].concat());
+            client.check(request(&["DEL", key]), [b":1\r\n".to_vec(), event("del", key)].concat());
+        }
     });
 }
 

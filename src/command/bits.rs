@@ -215,7 +215,11 @@ fn bitfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     if changed {
         ctx.effect(args.words());
-        ctx.notify(Class::STRING, "setbit", args.get(1));
+        // Redis tells nobody of a string that was made or grew for operations that all overflowed.
+        let mut written = operations.iter().zip(&replies).filter(|(operation, _)| operation.change != Change::None);
+        if written.any(|(_, reply)| reply.is_some()) {
+            ctx.notify(Class::STRING, "setbit", args.get(1));
+        }
     }
     reply.array(replies.len());
     for value in replies {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::pubsub::receivers_reply;
 use super::{Core, Fate};
 use crate::admin::connection;
 use crate::admin::ctx::{self, Everywhere, Outcome, PartFn};
@@ -423,6 +424,10 @@ impl Core {
         if matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
             return self.merge_parts(key, outcomes);
         }
+        if let [StepOutcome::Published(receivers)] = outcomes[..] {
+            let next = self.keyless_done(key, receivers_reply(receivers).to_vec());
+            return self.go_on(key, next);
+        }
         match &mut job.phase {
             Phase::Opening if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Refused)) => {
                 // Whoever granted lets go again; who refused holds nothing.
@@ -503,7 +508,18 @@ impl Core {
             self.send_round(key, round, false);
             return None;
         }
+        if let Ok(Outcome::Publish(kind)) = result {
+            return self.publish_in_job(key, kind, words[1], words[2]);
+        }
+        self.collect_news();
         Some(bytes)
+    }
+
+    /// The job's next step is not sent as one.
+    pub(super) fn await_step(&mut self, key: JobKey) {
+        let job = &mut self.jobs[key.index as usize];
+        job.missing = 1;
+        job.outcomes = vec![None];
     }
 
     fn keyless_done(&mut self, key: JobKey, reply: Vec<u8>) -> ExecNext {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Batch, Core, Fate};
-use crate::base::ids::{CommandId, ConnKey, ShardId};
+use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::base::limits::BATCH_COMMANDS_MAX;
 use crate::command::error::Error;
 use crate::command::events::{Class, Event};
@@ -68,13 +68,13 @@ impl Core {
             }
             Some(sequence) => {
                 let receivers = self.publish_here(kind, channel, message);
-                self.sessions.complete(conn, sequence, &count(receivers));
+                self.sessions.complete(conn, sequence, &receivers_reply(receivers));
                 Fate::Taken
             }
             None => {
                 let receivers = self.publish_here(kind, channel, message);
                 if !discard {
-                    self.sessions.reply_buffer(conn).extend_from_slice(&count(receivers));
+                    self.sessions.reply_buffer(conn).extend_from_slice(&receivers_reply(receivers));
                 }
                 Fate::Taken
             }
@@ -123,6 +123,22 @@ impl Core {
         }
     }
 
+    /// PUBLISH inside a job: the reply, unless it comes later as the outcome of the job's only step.
+    pub(super) fn publish_in_job(
+        &mut self,
+        job: JobKey,
+        kind: Kind,
+        channel: &[u8],
+        message: &[u8],
+    ) -> Option<Vec<u8>> {
+        if self.publishes_here(kind, channel) {
+            return Some(receivers_reply(self.publish_here(kind, channel, message)).to_vec());
+        }
+        self.await_step(job);
+        self.publish_afar(Publisher::Job(job), kind, channel, message);
+        None
+    }
+
     pub(super) fn pubsub_message(&mut self, from: ShardId, post: Post) {
         match post {
             Post::News(news) => self.shard.pubsub.hear(from, &news, &self.slots),
@@ -169,15 +185,13 @@ impl Core {
 
     /// At the publisher: all who listen have it.
     fn delivered(&mut self, publication: &Publication) {
-        let reply = count(publication.receivers());
+        let receivers = publication.receivers();
         match publication.publisher {
             Publisher::Client { conn, sequence } => {
-                self.sessions.complete(conn, sequence, &reply);
+                self.sessions.complete(conn, sequence, &receivers_reply(receivers));
                 self.resume_behind_barrier(conn);
             }
-            Publisher::Job { job, ordinal } => {
-                self.answer(self.id, job, ordinal, StepOutcome::Reply(reply.to_vec()));
-            }
+            Publisher::Job(job) => self.answer(self.id, job, 0, StepOutcome::Published(receivers)),
         }
     }
 
@@ -259,7 +273,8 @@ impl Core {
         }
     }
 
-    fn collect_news(&mut self) {
+    /// Puts the news with what leaves next.
+    pub(super) fn collect_news(&mut self) {
         let news = self.shard.pubsub.take_news().into_iter();
         self.outgoing.extend(news.map(|(shard, news)| (shard, Message::PubSub(Post::News(Box::new(news))))));
     }
@@ -292,7 +307,7 @@ fn channel_of(prefix: &str, db: usize, rest: &[u8], channel: &mut Vec<u8>) {
 }
 
 /// The number of receivers as a reply.
-fn count(receivers: u32) -> SmallVec<[u8; 16]> {
+pub(super) fn receivers_reply(receivers: u32) -> SmallVec<[u8; 16]> {
     let mut reply = SmallVec::new();
     reply.push(b':');
     reply.extend_from_slice(itoa::Buffer::new().format(receivers).as_bytes());

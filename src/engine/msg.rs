@@ -186,6 +186,8 @@ pub enum StepOutcome {
     Dirty,
     /// Of the commands of an EXEC.
     Replies(Vec<Vec<u8>>),
+    /// A message has gone out to so many clients.
+    Published(u32),
     /// The locks could not be had at once; nothing has been done.
     Refused,
     Admin(Box<dyn Any + Send>),

@@ -17,8 +17,8 @@ use crate::resp::reply::{Protocol, Reply};
 pub enum Publisher {
     /// A command of a connection.
     Client { conn: ConnKey, sequence: Sequence },
-    /// A step of a job, for PUBLISH inside something larger.
-    Job { job: JobKey, ordinal: u32 },
+    /// A job of which it is a part.
+    Job(JobKey),
 }
 
 /// A channel and a message that are no longer than this together take no further allocation.
@@ -150,7 +150,7 @@ impl Encoded {
 mod tests {
     use super::*;
 
-    const PUBLISHER: Publisher = Publisher::Job { job: JobKey { index: 0, generation: 0 }, ordinal: 0 };
+    const PUBLISHER: Publisher = Publisher::Job(JobKey { index: 0, generation: 0 });
 
     #[test]
     fn the_last_shard_knows_the_count() {
