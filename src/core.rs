@@ -15,6 +15,7 @@
 mod admin;
 mod blocking;
 mod jobs;
+mod pubsub;
 mod requests;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use crate::command::ctx::ShardCtx;
 use crate::dispatch::registry::Registry;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch};
+use crate::engine::pubsub::publication::Encoded;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
 use crate::session::{Close, Pause, Peer, Session, Sessions};
@@ -75,6 +77,8 @@ pub struct Core {
     /// Memory of the last turn's batch.
     spare: Batch<'static>,
     scratch: Vec<u8>,
+    /// The message that is being delivered.
+    encoded: Encoded,
     /// Every mailbox has a free place: commands may leave.
     room: bool,
     /// Counts waves of inputs, each of which has at most one of a connection.
@@ -92,6 +96,8 @@ enum Fate {
     Taken,
     /// Taken; the next waits.
     TakenThenPause(Pause),
+    /// A message on its way to this home of its channel; the next waits, unless it goes the same way.
+    Published(ShardId),
     /// It waits itself.
     NotYet(Pause),
     /// The connection ends; nothing further is read.
@@ -120,6 +126,7 @@ impl Core {
             starved: Vec::new(),
             spare: Batch::default(),
             scratch: Vec::new(),
+            encoded: Encoded::default(),
             room: true,
             wave: 0,
             stop_requested: false,
@@ -140,6 +147,7 @@ impl Core {
     pub fn disconnect(&mut self, conn: ConnKey) {
         self.end_transaction(conn);
         self.disconnect_blocked(conn);
+        self.unsubscribe_all(conn);
         self.sessions.remove(conn);
     }
 
@@ -157,8 +165,9 @@ impl Core {
     /// Ends a connection whose client does not read: client-output-buffer-limit.
     pub fn check_output_limits(&mut self, conn: ConnKey) {
         let now_ms = self.shard.ctx.now_ms();
-        let limit = self.shard.ctx.config.client_output_buffer_limit.normal;
+        let limits = &self.shard.ctx.config.client_output_buffer_limit;
         let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.is_cut_off()) else { return };
+        let limit = if session.is_subscribed() { limits.pubsub } else { limits.normal };
         let bytes = session.output.bytes() as u64;
         let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
         let since = if over_soft { session.over_soft_limit_since_ms.or(Some(now_ms)) } else { None };
@@ -210,7 +219,7 @@ impl Core {
 
     /// There is work that waits for no event: do not sleep.
     pub fn has_work(&self) -> bool {
-        !self.resumed.is_empty() || self.background
+        !self.resumed.is_empty() || self.background || !self.outgoing.is_empty()
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
@@ -224,6 +233,7 @@ impl Core {
             let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
             self.background = expiring || freeing;
+            self.send_events();
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
                 self.shard.after_commands();
@@ -274,6 +284,8 @@ impl Core {
             Message::Served { conn, reply } => self.served(conn, &reply),
             Message::Wake(conn) => self.wake(conn),
             Message::Unblock(conn) => self.unblock(from, conn),
+            // What follows from it leaves with all else of the turn.
+            Message::PubSub(post) => return self.pubsub_message(from, post),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);
@@ -301,6 +313,7 @@ impl Core {
                 Some(Message::Served { conn, reply }) => self.served(conn, &reply),
                 Some(Message::Wake(conn)) => self.wake(conn),
                 Some(Message::Unblock(conn)) => self.unblock(self.id, conn),
+                Some(Message::PubSub(post)) => self.pubsub_message(self.id, post),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }
@@ -320,5 +333,6 @@ impl Core {
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
         self.tell(from, Message::Ran(batch));
+        self.send_events();
     }
 }

@@ -364,7 +364,8 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
         b"id" => reply.integer(ctx.session().id as i64),
         b"info" => {
             let facts = Facts::of(ctx);
-            reply.verbatim(b"txt", facts.line_of(ctx.session()).as_slice());
+            let subscriptions = ctx.shard.pubsub.counts(ctx.conn);
+            reply.verbatim(b"txt", facts.line_of(ctx.session(), subscriptions).as_slice());
         }
         b"no-evict" => {
             ctx.session().no_evict = on_or_off(args.get(2))?;
@@ -493,7 +494,9 @@ fn list_part(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let filter = Filter::parse(&words[2..], SkipMe(false)).expect("parsed before");
     let facts = Facts::of(ctx);
     let matching = ctx.sessions.iter().filter(|session| filter.matches(session, &facts, caller));
-    Box::new(matching.map(|session| (session.id, facts.line_of(session))).collect::<Vec<_>>())
+    let pubsub = &ctx.shard.pubsub;
+    let line = |session: &Session| (session.id, facts.line_of(session, pubsub.counts(session.key)));
+    Box::new(matching.map(line).collect::<Vec<_>>())
 }
 
 fn list_merge(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
@@ -581,7 +584,8 @@ struct Filter<'w> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Normal,
-    /// Replicas, primaries and subscribers: nobody is one.
+    PubSub,
+    /// Replicas and primaries: nobody is one.
     Other,
 }
 
@@ -630,7 +634,7 @@ impl<'w> Filter<'w> {
         session.close != Some(Close::Now)
             && !(self.skip_caller && session.id == caller)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind == Kind::of(session))
             && self.address.is_none_or(|address| session.peer.address(&facts.unix_path).as_bytes() == address)
             && self.local_address.is_none_or(|address| facts.local_address_of(session).as_bytes() == address)
             && self.age_min.is_none_or(|age| facts.seconds_since(session.created_ms) >= age)
@@ -638,10 +642,15 @@ impl<'w> Filter<'w> {
 }
 
 impl Kind {
+    fn of(session: &Session) -> Kind {
+        if session.is_subscribed() { Kind::PubSub } else { Kind::Normal }
+    }
+
     fn parse(word: &[u8]) -> Result<Kind> {
         match word.to_ascii_lowercase().as_slice() {
             b"normal" => Ok(Kind::Normal),
-            b"replica" | b"slave" | b"primary" | b"master" | b"pubsub" => Ok(Kind::Other),
+            b"pubsub" => Ok(Kind::PubSub),
+            b"replica" | b"slave" | b"primary" | b"master" => Ok(Kind::Other),
             _ => Err(quoting("ERR Unknown client type '", word)),
         }
     }
@@ -686,12 +695,13 @@ impl Facts<'_> {
     ///
     /// Arguments are never copied out of what was received unless they arrive in pieces (`argv-mem`), and an output
     /// buffer keeps its size, so that its peak is its size.
-    fn line_of(&self, session: &Session) -> Vec<u8> {
+    fn line_of(&self, session: &Session, subscriptions: [usize; 3]) -> Vec<u8> {
         let (name, library_name, library_version) = match &session.names {
             Some(names) => (names.name.as_slice(), names.library_name.as_slice(), names.library_version.as_slice()),
             None => (&[][..], &[][..], &[][..]),
         };
         let text = String::from_utf8_lossy;
+        let [channels, patterns, shard_channels] = subscriptions;
         let output = &session.output;
         let argument_bytes = session.query_bytes() - session.input.capacity();
         let multi_bytes = session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
@@ -700,7 +710,7 @@ impl Facts<'_> {
         let waits = matches!(session.pause, Some(Pause::Job | Pause::Blocked));
         let running = session.pipeline.waiting() as u64 + u64::from(waits);
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub=0 psub=0 ssub=0 multi={} \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} \
              watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} \
              events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
              tot-cmds={}\n",
@@ -714,6 +724,9 @@ impl Facts<'_> {
             flags_of(session),
             if session.redirect_capable { "r" } else { "" },
             session.db,
+            channels,
+            patterns,
+            shard_channels,
             session.queue().map_or(-1, |queue| queue.commands.len() as i64),
             session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len()),
             session.input.len(),
@@ -741,6 +754,7 @@ impl Facts<'_> {
 
 fn flags_of(session: &Session) -> String {
     let flags = [
+        (session.is_subscribed(), 'P'),
         (session.queue().is_some(), 'x'),
         (session.pause == Some(Pause::Blocked), 'b'),
         (session.close == Some(Close::AfterReplies), 'c'),
@@ -768,7 +782,7 @@ mod tests {
         assert_eq!(parse("").unwrap(), Filter::default());
         assert_eq!(parse("ID 1 2 3 skipme yes").unwrap().ids, Some(vec![1, 2, 3]));
         assert!(parse("ID 1 skipme yes").unwrap().skip_caller);
-        assert_eq!(parse("user default maxage 5 type PUBSUB").unwrap().kind, Some(Kind::Other));
+        assert_eq!(parse("user default maxage 5 type PUBSUB").unwrap().kind, Some(Kind::PubSub));
         for (line, error) in [
             ("id", "ERR syntax error"),
             ("id x", "ERR syntax error"),
@@ -816,13 +830,14 @@ mod tests {
         session.last_command = Some(0);
         session.names_mut().name = b"me".to_vec();
         session.no_touch = true;
+        session.set_subscribed(true);
         let facts = Facts { now_ms: 3_500, unix_path: "/run/s".to_string(), names: &["client|list"] };
-        let line = String::from_utf8(facts.line_of(session)).expect("text");
+        let line = String::from_utf8(facts.line_of(session, [1, 2, 3])).expect("text");
         let (line, memory) = (line.replace(&format!("tot-mem={}", size_of::<Session>()), "tot-mem=*"), "tot-mem=*");
         assert!(line.contains(memory), "{line}");
         assert_eq!(
             line,
-            "id=7 addr=/run/s:0 laddr=/run/s:0 fd=9 name=me age=2 idle=2 flags=UT capa= db=0 sub=0 psub=0 ssub=0 \
+            "id=7 addr=/run/s:0 laddr=/run/s:0 fd=9 name=me age=2 idle=2 flags=PUT capa= db=0 sub=1 psub=2 ssub=3 \
              multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=* \
              events=r cmd=client|list user=default redir=-1 resp=2 lib-name= lib-ver= tot-net-in=0 tot-net-out=0 \
              tot-cmds=0\n"

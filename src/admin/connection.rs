@@ -72,7 +72,7 @@ pub const ROWS: &[AdminRow] = &[
         spec: Spec {
             name: "ping",
             arity: AtLeast(1),
-            flags: FAST,
+            flags: FAST.and(SUBSCRIBED),
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Answers PONG, or its argument.",
@@ -86,7 +86,7 @@ pub const ROWS: &[AdminRow] = &[
         spec: Spec {
             name: "quit",
             arity: AtLeast(1),
-            flags: NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY),
+            flags: NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY).and(SUBSCRIBED),
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Closes this connection.",
@@ -99,7 +99,7 @@ pub const ROWS: &[AdminRow] = &[
         spec: Spec {
             name: "reset",
             arity: Exactly(1),
-            flags: NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY),
+            flags: NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY).and(SUBSCRIBED),
             since: "6.2.0",
             complexity: "O(1)",
             summary: "Puts this connection back into the state in which it was opened.",
@@ -135,8 +135,14 @@ const HELLO_WITHOUT_AUTH: Error = Error::Text(
 );
 const INVALID_NAME: Error = Error::Text("ERR Client names cannot contain spaces, newlines or special characters.");
 
-fn ping(_ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
+fn ping(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     match args.len() {
+        // Whatever a subscriber reads in RESP2 looks like a message.
+        1 | 2 if ctx.session().is_restricted() => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(args.from(1).first().unwrap_or(&&b""[..]));
+        }
         1 => reply.simple("PONG"),
         2 => reply.bulk(args.get(1)),
         _ => return Err(Error::arity("ping")),
@@ -252,7 +258,7 @@ fn hello(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         session.names_mut().name = name.to_vec();
     }
     if let Some(protocol) = greeting.protocol {
-        session.protocol = protocol;
+        session.set_protocol(protocol);
         reply.set_protocol(protocol);
     }
     reply.map(if zone.is_empty() { 7 } else { 8 });
@@ -289,9 +295,11 @@ pub fn is_plain(text: &[u8]) -> bool {
 /// Everything as it was when the client connected, but what it said of its library.
 fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome> {
     let authenticated = ctx.shard.ctx.config.requirepass.is_empty();
+    ctx.shard.pubsub.disconnect(ctx.conn, ctx.slots);
     let session = ctx.session();
     session.db = 0;
-    session.protocol = Protocol::Resp2;
+    session.set_subscribed(false);
+    session.set_protocol(Protocol::Resp2);
     session.set_authenticated(authenticated);
     session.reply_mode = ReplyMode::On;
     session.no_evict = false;

@@ -16,6 +16,7 @@ use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::{Config, SetError};
+use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::resp::reply::Reply;
@@ -69,6 +70,8 @@ pub enum Outcome {
     Unwatch,
     /// So they are, and the transaction ends.
     EndTransaction,
+    /// The handler wrote nothing; its second argument is a message for the channel that is its first.
+    Publish(Kind),
     /// The server stops; no reply.
     Shutdown,
 }

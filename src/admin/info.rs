@@ -17,6 +17,7 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
 use crate::session::Pause;
@@ -121,7 +122,7 @@ const CLIENTS: &[Field] = &[
     ("client_recent_max_output_buffer", |t| t.max(|shard| shard.clients.output_bytes_max)),
     ("blocked_clients", |t| t.sum(|shard| shard.clients.blocked)),
     ("tracking_clients", |_| "0".into()),
-    ("pubsub_clients", |_| "0".into()),
+    ("pubsub_clients", |t| t.sum(|shard| shard.clients.subscribed)),
     ("watching_clients", |t| t.sum(|shard| shard.clients.watching)),
     ("clients_in_timeout_table", |t| t.sum(|shard| shard.clients.in_timeout_table)),
     ("total_watched_keys", |t| t.sum(|shard| shard.watched_keys)),
@@ -218,9 +219,10 @@ const STATS: &[Field] = &[
     ("current_eviction_exceeded_time", |_| "0".into()),
     ("keyspace_hits", |t| t.keys.hits.to_string()),
     ("keyspace_misses", |t| t.keys.misses.to_string()),
-    ("pubsub_channels", |_| "0".into()),
-    ("pubsub_patterns", |_| "0".into()),
-    ("pubsubshard_channels", |_| "0".into()),
+    ("pubsub_channels", |t| t.sum(|shard| shard.names(Kind::Channel))),
+    // Every shard knows all patterns.
+    ("pubsub_patterns", |t| t.max(|shard| shard.names(Kind::Pattern))),
+    ("pubsubshard_channels", |t| t.sum(|shard| shard.names(Kind::ShardChannel))),
     // Nothing here forks, and nothing is sent to other servers.
     ("latest_fork_usec", |_| "0".into()),
     ("total_forks", |_| "0".into()),
@@ -292,6 +294,14 @@ pub struct Figures {
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
+    /// That somebody listens to, by kind.
+    names: [u64; 3],
+}
+
+impl Figures {
+    fn names(&self, kind: Kind) -> u64 {
+        self.names[kind as usize]
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -309,6 +319,7 @@ struct ClientFigures {
     blocked: u64,
     watching: u64,
     in_timeout_table: u64,
+    subscribed: u64,
     query_bytes_max: u64,
     output_bytes_max: u64,
     /// Sessions and their buffers.
@@ -411,6 +422,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         clients.in_timeout_table += u64::from(session.waits.as_ref().is_some_and(|waits| waits.is_timed));
         let watched = session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len());
         clients.watching += u64::from(watched > 0);
+        clients.subscribed += u64::from(session.is_subscribed());
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
         clients.bytes += size_of_val(session) as u64 + query + output;
@@ -433,6 +445,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         expire_cpu_ns: shard.ctx.active_expire.cpu_ns,
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,
+        names: KINDS.map(|kind| shard.pubsub.registered(kind) as u64),
     })
 }
 

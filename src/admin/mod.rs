@@ -14,6 +14,7 @@ pub mod latency;
 pub mod memory;
 pub mod module;
 pub mod multi;
+pub mod pubsub;
 pub mod replication;
 pub mod server;
 pub mod slowlog;
@@ -27,6 +28,7 @@ use ctx::AdminRow;
 #[rustfmt::skip]
 pub const FAMILIES: &[&[AdminRow]] = &[
     connection::ROWS,
+    pubsub::ROWS,
     client::ROWS,
     command::ROWS,
     config::ROWS,

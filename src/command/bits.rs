@@ -9,6 +9,7 @@ use super::KeyFn;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
 use super::error::{Error, Result};
+use super::events::Class;
 use super::spec::*;
 use crate::base::number::parse_i64;
 use crate::data::bits::{self, FieldType, Operation, Overflow};
@@ -214,6 +215,11 @@ fn bitfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     if changed {
         ctx.effect(args.words());
+        // Redis tells nobody of a string that was made or grew for operations that all overflowed.
+        let mut written = operations.iter().zip(&replies).filter(|(operation, _)| operation.change != Change::None);
+        if written.any(|(_, reply)| reply.is_some()) {
+            ctx.notify(Class::STRING, "setbit", args.get(1));
+        }
     }
     reply.array(replies.len());
     for value in replies {
@@ -309,6 +315,7 @@ fn setbit(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     if changed {
         ctx.effect(args.words());
+        ctx.notify(Class::STRING, "setbit", args.get(1));
     }
     reply.integer(i64::from(was));
     Ok(())
@@ -346,12 +353,14 @@ fn store_result(ctx: &mut ShardCtx, target: &[u8], result: Vec<u8>) {
     if result.is_empty() {
         if ctx.delete(target) {
             ctx.effect(&[b"DEL", target]);
+            ctx.notify(Class::GENERIC, "del", target);
         }
         return;
     }
     ctx.effect(&[b"SET", target, &result]);
     let value = if result.len() < SHARED_LEN_MIN { Value::Raw(&result) } else { Value::Shared(result.into()) };
     ctx.set(target, value, Expiry::Never);
+    ctx.notify(Class::STRING, "set", target);
 }
 
 /// The offset of a bit, or with `#` of a field counted in fields; a string reaches as far as a request can.

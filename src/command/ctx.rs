@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::effect::{Change, Journal};
 use super::error::{Error, Result};
+use super::events::{Class, Events};
 use super::wait::Wait;
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
@@ -53,6 +54,7 @@ pub struct ShardCtx {
     pub now: Now,
     pub rng: Rng,
     pub journal: Journal,
+    pub events: Events,
     pub stats: KeyStats,
     pub active_expire: ActiveExpire,
     pub lazyfree: LazyFree,
@@ -77,11 +79,14 @@ pub struct ShardCtx {
 
 impl ShardCtx {
     pub fn new(keyspace: Keyspace, config: Arc<Config>, seed: u64, shard: ShardId, shards: usize) -> ShardCtx {
+        let mut events = Events::default();
+        events.configure(&config);
         ShardCtx {
             keyspace,
             now: Now::default(),
             rng: Rng::new(seed),
             journal: Journal::default(),
+            events,
             stats: KeyStats::default(),
             active_expire: ActiveExpire::default(),
             lazyfree: LazyFree::default(),
@@ -145,11 +150,26 @@ impl ShardCtx {
         if at == key.as_ptr().addr() && length == key.len() { hash } else { self.keyspace.hash(key) }
     }
 
+    /// Tells of something that happened to a key of the command's database.
+    #[inline]
+    pub fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+        self.events.note(class, self.db, event, key);
+    }
+
+    /// Tells of the end of a key, if what was taken from it last was all that it had.
+    #[inline]
+    pub fn notify_if_gone(&mut self, key: &[u8]) {
+        if self.events.wants(Class::GENERIC) && self.peek(key).is_none() {
+            self.notify(Class::GENERIC, "del", key);
+        }
+    }
+
     /// The entry of a key, for a command that reads its value: counts a hit or a miss, and a use.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let Some(place) = self.live(key) else {
             self.stats.misses += 1;
+            self.notify(Class::KEY_MISS, "keymiss", key);
             return None;
         };
         self.stats.hits += 1;
@@ -162,8 +182,18 @@ impl ShardCtx {
 
     /// The entry of a key, for a command about the key (OBJECT, TTL, TYPE, EXISTS): counts a hit or a miss, but no use.
     pub fn inspect(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.inspect_or_tell(key, Class::KEY_MISS)
+    }
+
+    /// The same, but nobody is told of a miss (OBJECT).
+    pub fn inspect_quietly(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.inspect_or_tell(key, Class::default())
+    }
+
+    fn inspect_or_tell(&mut self, key: &[u8], miss: Class) -> Option<EntryRef<'_>> {
         let Some(place) = self.live(key) else {
             self.stats.misses += 1;
+            self.notify(miss, "keymiss", key);
             return None;
         };
         self.stats.hits += 1;
@@ -205,6 +235,7 @@ impl ShardCtx {
             occupied.remove();
             self.stats.expired += 1;
             self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
+            self.events.note(Class::EXPIRED, self.db, "expired", key);
             return Ok(None);
         }
         if !self.no_touch {
@@ -311,6 +342,7 @@ impl ShardCtx {
                 let entry = Entry::new(key, Value::Collection(value.into()), None, access::initial(now, env.config));
                 let next_ms = next_field_ms(entry.as_ref());
                 vacant.insert(entry);
+                self.notify(Class::NEW_KEY, "new", key);
                 (result, next_ms)
             }
         };
@@ -345,12 +377,15 @@ impl ShardCtx {
         match self.keyspace.db_mut(self.db).lookup(hash, key) {
             Lookup::Vacant(vacant) => {
                 vacant.insert(Entry::new(key, value, expire_at_ms, access::initial(self.now, &self.config)));
+                self.notify(Class::NEW_KEY, "new", key);
             }
             Lookup::Occupied(mut occupied) => {
                 let expired = expire::is_expired(occupied.as_ref(), self.now);
                 if expired {
                     self.stats.expired += 1;
                     self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
+                    self.events.note(Class::EXPIRED, self.db, "expired", key);
+                    self.events.note(Class::NEW_KEY, self.db, "new", key);
                     occupied.set_access(access::initial(self.now, &self.config));
                 } else {
                     access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
@@ -466,6 +501,12 @@ impl ShardCtx {
 
     /// Puts an entry under a key that does not exist; the command records the effect.
     pub fn put_entry(&mut self, key: &[u8], entry: Entry) {
+        self.put_again(key, entry);
+        self.notify(Class::NEW_KEY, "new", key);
+    }
+
+    /// The same for a key that was deleted just now to hold something else: it is not new.
+    pub fn put_again(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
         if entry.as_ref().has_field_times() {
@@ -489,10 +530,11 @@ impl ShardCtx {
     pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
         let word = self.expired_word();
         let mut hashes_gone = Vec::new();
-        let ShardCtx { keyspace, active_expire, journal, stats, lazyfree, .. } = self;
+        let ShardCtx { keyspace, active_expire, journal, events, stats, lazyfree, .. } = self;
         let mut progress = active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
             stats.expired += 1;
             journal.uncounted(db, &[word, entry.key()]);
+            events.note(Class::EXPIRED, db, "expired", entry.key());
             if entry.as_ref().has_field_times() {
                 hashes_gone.push((db, entry.key().to_vec()));
             }
@@ -551,6 +593,10 @@ impl ShardCtx {
             let mut words: Vec<&[u8]> = vec![b"HDEL", key];
             words.extend(fields.iter().map(Vec::as_slice));
             self.journal.uncounted(db, &words);
+            self.events.note(Class::HASH, db, "hexpired", key);
+            if is_gone {
+                self.events.note(Class::GENERIC, db, "del", key);
+            }
         }
         fields.len()
     }
@@ -608,6 +654,7 @@ impl ShardCtx {
         }
         self.stats.expired += 1;
         self.journal.uncounted(self.db, &[self.expired_word(), key]);
+        self.notify(Class::EXPIRED, "expired", key);
     }
 }
 

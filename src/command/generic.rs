@@ -7,6 +7,7 @@ use super::KeyRow;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
 use super::error::{self, Error, Result};
+use super::events::Class;
 use super::spec::*;
 use crate::base::crc::key_slot;
 use crate::data::dump::{self, DumpError, Restored};
@@ -450,6 +451,7 @@ fn delete_all(ctx: &mut ShardCtx, args: &Args, name: &[u8], reply: &mut Reply) -
     for key in args.from(1) {
         if ctx.delete(key) {
             ctx.effect(&[name, key]);
+            ctx.notify(Class::GENERIC, "del", key);
             deleted += 1;
         }
     }
@@ -518,6 +520,8 @@ fn move_entry(ctx: &mut ShardCtx, name: &[u8], from: &[u8], to: &[u8]) {
         ctx.effect(&[b"DEL", from]);
         ctx.insert_entry(to, entry);
     }
+    ctx.notify(Class::GENERIC, "rename_from", from);
+    ctx.notify(Class::GENERIC, "rename_to", to);
 }
 
 const SAME_OBJECT: Error = Error::Text("ERR source and destination objects are the same");
@@ -554,6 +558,7 @@ fn copy(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         ctx.insert_entry(to, entry);
         ctx.db = from_db;
     }
+    ctx.events.note(Class::GENERIC, options.db, "copy_to", to);
     reply.integer(1);
     Ok(())
 }
@@ -610,6 +615,8 @@ fn move_key(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         ctx.changed(key);
         ctx.db = from_db;
         ctx.effect(args.words());
+        ctx.notify(Class::GENERIC, "move_from", key);
+        ctx.events.note(Class::GENERIC, to_db, "move_to", key);
     }
     reply.integer(i64::from(moves));
     Ok(())
@@ -672,9 +679,11 @@ fn set_expiry(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, deadline: Dead
     if at_ms <= ctx.now_ms() {
         ctx.delete(key);
         ctx.effect(&[ctx.expired_word(), key]);
+        ctx.notify(Class::EXPIRED, "expired", key);
     } else {
         ctx.set_expire(key, Some(at_ms));
         ctx.effect(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
+        ctx.notify(Class::GENERIC, "expire", key);
     }
     reply.integer(1);
     Ok(())
@@ -727,6 +736,7 @@ fn persist(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if persists {
         ctx.set_expire(key, None);
         ctx.effect(&[b"PERSIST", key]);
+        ctx.notify(Class::GENERIC, "persist", key);
     }
     reply.integer(i64::from(persists));
     Ok(())
@@ -775,7 +785,7 @@ fn object(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         OBJECT_HELP.iter().for_each(|line| reply.simple(line));
         return Ok(());
     }
-    let Some(entry) = args.from(2).first().and_then(|key| ctx.inspect(key)) else {
+    let Some(entry) = args.from(2).first().and_then(|key| ctx.inspect_quietly(key)) else {
         reply.null();
         return Ok(());
     };
@@ -858,6 +868,7 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         if ctx.delete(key) {
             let word: &[u8] = if ctx.config.lazyfree_lazy_server_del { b"UNLINK" } else { b"DEL" };
             ctx.effect(&[word, key]);
+            ctx.notify(Class::GENERIC, "del", key);
         }
         reply.ok();
         return Ok(());
@@ -877,6 +888,7 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         words.push(b"ABSTTL");
     }
     ctx.effect(&words);
+    ctx.notify(Class::GENERIC, "restore", key);
     reply.ok();
     Ok(())
 }

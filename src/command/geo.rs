@@ -456,11 +456,12 @@ struct Found<'a> {
 
 fn search(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, form: Form) -> Result {
     let source = args.get(form.source);
+    let event = if form.store == Store::Always { "geosearchstore" } else { "georadiusstore" };
     let zset = ctx.read_as::<Zset>(source)?;
     let search = Search::parse(args, form, zset)?;
     let (Some(zset), Some(centre), Some(shape)) = (zset, search.centre, search.shape) else {
         match search.target {
-            Some(target) => zset::store_at(ctx, args, target, &[source], Zset::default(), reply),
+            Some(target) => zset::store_at(ctx, args, target, &[source], Zset::default(), event, reply),
             None => reply.array(0),
         }
         return Ok(());
@@ -479,7 +480,7 @@ fn search(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, form: Form) -> Res
         .collect();
     sort_members(&mut members);
     let result = Zset::of_members(&members, &ctx.env());
-    zset::store_at(ctx, args, target, &[source], result, reply);
+    zset::store_at(ctx, args, target, &[source], result, event, reply);
     Ok(())
 }
 

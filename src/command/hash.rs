@@ -10,6 +10,7 @@ use super::KeyFn;
 use super::args::Args;
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
+use super::events::Class;
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
 use crate::base::limits::RANDOM_MEMBERS_MAX;
@@ -291,6 +292,7 @@ fn store_pairs(ctx: &mut ShardCtx, args: &Args, command: &str) -> Result<i64> {
         pairs.chunks_exact(2).map(is_new).filter(|&is_new| is_new).count()
     })?;
     ctx.effect(args.words());
+    ctx.notify(Class::HASH, "hset", key);
     Ok(added as i64)
 }
 
@@ -303,6 +305,7 @@ fn hsetnx(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             hash.set(field, args.get(3), FieldTime::Clear, env);
         })?;
         ctx.effect(args.words());
+        ctx.notify(Class::HASH, "hset", key);
     }
     reply.integer(i64::from(absent));
     Ok(())
@@ -374,6 +377,8 @@ fn hdel(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let removed = removed.unwrap_or(0);
     if removed > 0 {
         ctx.effect(args.words());
+        ctx.notify(Class::HASH, "hdel", key);
+        ctx.notify_if_gone(key);
     }
     reply.integer(removed as i64);
     Ok(())
@@ -417,6 +422,7 @@ fn hincrby(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         hash.set(field, itoa::Buffer::new().format(sum).as_bytes(), FieldTime::Keep, env);
     })?;
     ctx.effect(args.words());
+    ctx.notify(Class::HASH, "hincrby", key);
     reply.integer(sum);
     Ok(())
 }
@@ -448,6 +454,7 @@ fn hincrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     } else {
         ctx.effect(&[&[b"HSET".as_slice(), key], &pair[..]].concat());
     }
+    ctx.notify(Class::HASH, "hincrbyfloat", key);
     reply.bulk(sum.as_bytes());
     Ok(())
 }
@@ -554,6 +561,7 @@ fn record_expired(ctx: &mut ShardCtx, key: &[u8], fields: &[&[u8]]) {
     if !fields.is_empty() {
         let words = [&[b"HDEL".as_slice(), key], fields].concat();
         ctx.journal.uncounted(ctx.db, &words);
+        ctx.notify(Class::HASH, "hexpired", key);
     }
 }
 

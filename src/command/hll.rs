@@ -7,6 +7,7 @@ use super::KeyFn;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
 use super::error::{Error, Result};
+use super::events::Class;
 use super::spec::*;
 use crate::data::entry::{TextRef, Value};
 use crate::data::hll::{self, Corrupt, Encoding, Observation, REGISTERS};
@@ -140,6 +141,7 @@ fn pfadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     };
     if changed {
         ctx.effect(args.words());
+        ctx.notify(Class::STRING, "pfadd", key);
     }
     reply.integer(i64::from(changed));
     Ok(())
@@ -237,6 +239,8 @@ fn pfmerge(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     // In one key's words: the sources may have changed when this is applied.
     ctx.effect(&[b"SET", target, &text, b"KEEPTTL"]);
     ctx.set(target, Value::Raw(&text), Expiry::Keep);
+    // So it is called there, too.
+    ctx.notify(Class::STRING, "pfadd", target);
     reply.ok();
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::KeyFn;
 use super::args::{Args, number_of, signed_count};
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
+use super::events::Class;
 use super::spec::*;
 use crate::data::list::{End, List};
 use crate::data::listpack::{Digits, Element};
@@ -325,6 +326,7 @@ fn linsert(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     )?;
     if inserted.is_some_and(|len| len > 0) {
         ctx.effect(args.words());
+        ctx.notify(Class::LIST, "linsert", key);
     }
     reply.integer(inserted.unwrap_or(0));
     Ok(())
@@ -417,6 +419,8 @@ fn lrem(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let removed = removed.unwrap_or(0);
     if removed > 0 {
         ctx.effect(args.words());
+        ctx.notify(Class::LIST, "lrem", args.get(1));
+        ctx.notify_if_gone(args.get(1));
     }
     reply.integer(removed as i64);
     Ok(())
@@ -430,6 +434,7 @@ fn lset(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         true => ctx.effect(args.words()),
         false => return Err(Error::OutOfRange),
     }
+    ctx.notify(Class::LIST, "lset", args.get(1));
     reply.ok();
     Ok(())
 }
@@ -443,6 +448,10 @@ fn ltrim(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     if removed.is_some_and(|removed| removed > 0) {
         ctx.effect(args.words());
+    }
+    if removed.is_some() {
+        ctx.notify(Class::LIST, "ltrim", args.get(1));
+        ctx.notify_if_gone(args.get(1));
     }
     reply.ok();
     Ok(())
@@ -477,6 +486,7 @@ fn push(ctx: &mut ShardCtx, args: &Args, end: End, reply: &mut Reply) -> Result 
         list.len()
     })?;
     ctx.effect(args.words());
+    ctx.notify(Class::LIST, push_event(end), args.get(1));
     reply.integer(len as i64);
     Ok(())
 }
@@ -488,6 +498,7 @@ fn push_existing(ctx: &mut ShardCtx, args: &Args, end: End, reply: &mut Reply) -
     })?;
     if len.is_some() {
         ctx.effect(args.words());
+        ctx.notify(Class::LIST, push_event(end), args.get(1));
     }
     reply.integer(len.unwrap_or(0) as i64);
     Ok(())
@@ -522,6 +533,7 @@ pub(super) fn pop_one(ctx: &mut ShardCtx, key: &[u8], end: End, reply: &mut Repl
     let popped = ctx.change(key, |list: &mut List, env| list.pop(end, 1, env, |element| write(element, reply)))?;
     if popped.is_some() {
         ctx.effect(&[pop_word(end), key]);
+        notify_popped(ctx, key, end);
     }
     Ok(popped.is_some())
 }
@@ -536,6 +548,7 @@ fn pop_some(ctx: &mut ShardCtx, key: &[u8], end: End, count: usize, reply: &mut 
     })?;
     if let Some(count) = popped {
         ctx.effect(&[pop_word(end), key, itoa::Buffer::new().format(count).as_bytes()]);
+        notify_popped(ctx, key, end);
     }
     Ok(popped.is_some())
 }
@@ -595,6 +608,8 @@ pub(super) fn move_element(
         ctx.effect(&[pop_word(from), source]);
         ctx.effect(&[push_word(to), destination, &element]);
     }
+    ctx.notify(Class::LIST, push_event(to), destination);
+    notify_popped(ctx, source, from);
     reply.bulk(&element);
     Ok(true)
 }
@@ -709,6 +724,19 @@ fn end_word(end: End) -> &'static [u8] {
 
 fn pop_word(end: End) -> &'static [u8] {
     if end == End::Head { b"LPOP" } else { b"RPOP" }
+}
+
+fn pop_event(end: End) -> &'static str {
+    if end == End::Head { "lpop" } else { "rpop" }
+}
+
+fn push_event(end: End) -> &'static str {
+    if end == End::Head { "lpush" } else { "rpush" }
+}
+
+fn notify_popped(ctx: &mut ShardCtx, key: &[u8], end: End) {
+    ctx.notify(Class::LIST, pop_event(end), key);
+    ctx.notify_if_gone(key);
 }
 
 fn push_word(end: End) -> &'static [u8] {

@@ -5,6 +5,7 @@ pub mod bits;
 pub mod ctx;
 pub mod effect;
 pub mod error;
+pub mod events;
 pub mod generic;
 pub mod geo;
 pub mod hash;

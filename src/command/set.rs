@@ -13,6 +13,7 @@ use super::KeyRow;
 use super::args::{Args, number_of};
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
+use super::events::Class;
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
 use crate::base::crc::key_slot;
@@ -304,6 +305,7 @@ fn sadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     if added > 0 {
         record(ctx, added, args.words());
+        ctx.notify(Class::SET, "sadd", args.get(1));
     }
     reply.integer(added as i64);
     Ok(())
@@ -318,6 +320,8 @@ fn srem(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let removed = removed.unwrap_or(0);
     if removed > 0 {
         record(ctx, removed, args.words());
+        ctx.notify(Class::SET, "srem", args.get(1));
+        ctx.notify_if_gone(args.get(1));
     }
     reply.integer(removed as i64);
     Ok(())
@@ -336,12 +340,15 @@ fn smove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if is_member && from != to {
         ctx.change(from, |set: &mut Set, _| set.remove(member))?;
         ctx.effect(&[b"SREM", from, text]);
+        ctx.notify(Class::SET, "srem", from);
+        ctx.notify_if_gone(from);
         let is_new = ctx.change_or_create(to, |set: &mut Set, env| {
             set.expect(text, 1, env);
             set.add(member, env)
         })?;
         if is_new {
             ctx.effect(&[b"SADD", to, text]);
+            ctx.notify(Class::SET, "sadd", to);
         }
     }
     reply.integer(i64::from(is_member));
@@ -403,6 +410,8 @@ fn spop(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             ctx.delete(key);
             let word: &[u8] = if ctx.config.lazyfree_lazy_server_del { b"UNLINK" } else { b"DEL" };
             record(ctx, len, &[word, key]);
+            ctx.notify(Class::SET, "spop", key);
+            ctx.notify(Class::GENERIC, "del", key);
         }
         Some(0) => reply.set(0),
         Some(count) => {
@@ -431,6 +440,8 @@ fn pop(ctx: &mut ShardCtx, key: &[u8], count: usize, reply: &mut Reply) -> Resul
         let words: Vec<&[u8]> = [b"SREM", key].into_iter().chain(members.iter().map(Vec::as_slice)).collect();
         ctx.journal.uncounted(ctx.db, &words);
     }
+    ctx.notify(Class::SET, "spop", key);
+    ctx.notify_if_gone(key);
     Ok(())
 }
 
@@ -505,7 +516,7 @@ const TOO_MANY_KEYS: Error = Error::Text("ERR Number of keys can't be greater th
 fn sinterstore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let (sets, env) = ctx.read_all_as::<Set>(args.from(2))?;
     let common = algebra::intersection(&mut all_or_none(sets), &env);
-    store(ctx, args, common, reply);
+    store(ctx, args, common, "sinterstore", reply);
     Ok(())
 }
 
@@ -518,7 +529,7 @@ fn sunion(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 /// SUNIONSTORE destination key [key ...]
 fn sunionstore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let all = union(ctx, args.from(2))?;
-    store(ctx, args, all, reply);
+    store(ctx, args, all, "sunionstore", reply);
     Ok(())
 }
 
@@ -531,7 +542,7 @@ fn sdiff(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 /// SDIFFSTORE destination key [key ...]
 fn sdiffstore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let left = difference(ctx, args.from(2))?;
-    store(ctx, args, left, reply);
+    store(ctx, args, left, "sdiffstore", reply);
     Ok(())
 }
 
@@ -566,20 +577,24 @@ fn difference(ctx: &mut ShardCtx, keys: &[&[u8]]) -> Result<Set> {
 }
 
 /// Makes the destination hold a set, whatever it held, and replies its size. An empty set is no key.
-fn store(ctx: &mut ShardCtx, args: &Args, set: Set, reply: &mut Reply) {
+fn store(ctx: &mut ShardCtx, args: &Args, set: Set, event: &'static str, reply: &mut Reply) {
     let (key, len) = (args.get(1), set.len());
     let existed = ctx.delete(key);
     if len > 0 {
         let entry = Entry::new(key, Value::Collection(set.into()), None, access::initial(ctx.now, &ctx.config));
+        let put = if existed { ShardCtx::put_again } else { ShardCtx::put_entry };
         // An effect over several slots could not follow all of them to another shard.
         if args.from(2).iter().all(|source| key_slot(source) == key_slot(key)) {
-            ctx.put_entry(key, entry);
+            put(ctx, key, entry);
             ctx.effect(args.words());
         } else {
-            ctx.insert_entry(key, entry);
+            ctx.value_effect(key, entry.as_ref());
+            put(ctx, key, entry);
         }
+        ctx.notify(Class::SET, event, key);
     } else if existed {
         ctx.effect(&[b"DEL", key]);
+        ctx.notify(Class::GENERIC, "del", key);
     }
     reply.integer(len as i64);
 }

@@ -13,6 +13,7 @@ use super::KeyRow;
 use super::args::Args;
 use super::ctx::ShardCtx;
 use super::error::{Error, Result};
+use super::events::Class;
 use super::spec::*;
 use crate::base::number::parse_f64;
 use crate::data::collection::{Collection, CollectionType};
@@ -91,12 +92,18 @@ fn sort(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if values.is_empty() {
         if existed {
             ctx.effect(&[b"DEL", destination]);
+            ctx.notify(Class::GENERIC, "del", destination);
         }
         return Ok(());
     }
-    store(ctx, destination, &values)?;
+    // The key is not new if it was there.
+    let wanted = existed.then(|| ctx.events.mute());
+    let stored = store(ctx, destination, &values);
+    wanted.into_iter().for_each(|wanted| ctx.events.unmute(wanted));
+    stored?;
     let entry = ctx.copy_entry(destination).expect("the list was stored");
     ctx.value_effect(destination, entry.as_ref());
+    ctx.notify(Class::LIST, "sortstore", destination);
     Ok(())
 }
 

@@ -283,6 +283,10 @@ bit_set! {
         MAY_REPLICATE = "",
         // Gated by `enable-debug-command` or `enable-module-command`.
         PROTECTED = "",
+        // Its replies are pushes, which CLIENT REPLY does not silence.
+        PUSH_REPLY = "",
+        // Allowed to a subscriber that speaks RESP2.
+        SUBSCRIBED = "",
     }
 }
 

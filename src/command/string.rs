@@ -10,6 +10,7 @@ use super::KeyFn;
 use super::args::Args;
 use super::ctx::{Expiry, ShardCtx};
 use super::error::{Error, Result};
+use super::events::Class;
 use super::lcs::lcs;
 use super::spec::*;
 use crate::base::long_double::LongDouble;
@@ -410,6 +411,7 @@ fn append(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         }
     };
     ctx.effect(args.words());
+    ctx.notify(Class::STRING, "append", key);
     reply.integer(length as i64);
     Ok(())
 }
@@ -440,6 +442,7 @@ fn getdel(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if held.is_some() {
         ctx.delete(key);
         ctx.effect(&[b"DEL", key]);
+        ctx.notify(Class::GENERIC, "del", key);
     }
     Ok(())
 }
@@ -461,11 +464,13 @@ fn getex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         (_, Some(at_ms)) => {
             ctx.set_expire(key, Some(at_ms));
             ctx.effect(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
+            ctx.notify(Class::GENERIC, "expire", key);
         }
         (Some(Ttl { kind: TtlKind::Persist, .. }), None) => {
             if ctx.peek(key).is_some_and(|entry| entry.expire_at_ms().is_some()) {
                 ctx.set_expire(key, None);
                 ctx.effect(&[b"PERSIST", key]);
+                ctx.notify(Class::GENERIC, "persist", key);
             }
         }
         (_, None) => {}
@@ -526,6 +531,7 @@ fn incrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         }
     };
     ctx.effect(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
+    ctx.notify(Class::STRING, "incrbyfloat", key);
     reply.bulk(sum.as_bytes());
     Ok(())
 }
@@ -637,6 +643,7 @@ fn setrange(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         }
     };
     ctx.effect(args.words());
+    ctx.notify(Class::STRING, "setrange", key);
     reply_length(length, reply)
 }
 
@@ -671,6 +678,7 @@ fn value_of<'a>(args: &Args<'a>, index: usize) -> Value<'a> {
 fn store(ctx: &mut ShardCtx, key: &[u8], args: &Args, value: usize) {
     ctx.set(key, value_of(args, value), Expiry::Never);
     ctx.effect(&[b"SET", key, args.get(value)]);
+    ctx.notify(Class::STRING, "set", key);
 }
 
 fn store_pairs(ctx: &mut ShardCtx, args: &Args) {
@@ -689,10 +697,13 @@ fn store_with(ctx: &mut ShardCtx, args: &Args, ttl: Option<Ttl>, expire_at_ms: O
             // Replicas see the option as the client spelled it, as they do from Redis.
             let option = if ttl.kind == TtlKind::Pxat { ttl.word } else { b"PXAT" };
             ctx.effect(&[b"SET", key, text, option, itoa::Buffer::new().format(at_ms).as_bytes()]);
+            ctx.notify(Class::STRING, "set", key);
+            ctx.notify(Class::GENERIC, "expire", key);
         }
         (Some(ttl), None) => {
             ctx.set(key, value_of(args, 2), Expiry::Keep);
             ctx.effect(&[b"SET", key, text, ttl.word]);
+            ctx.notify(Class::STRING, "set", key);
         }
         (None, _) => store(ctx, key, args, 2),
     }
@@ -702,6 +713,7 @@ fn store_with(ctx: &mut ShardCtx, args: &Args, ttl: Option<Ttl>, expire_at_ms: O
 fn delete_as_expired(ctx: &mut ShardCtx, key: &[u8]) {
     if ctx.delete(key) {
         ctx.effect(&[ctx.expired_word(), key]);
+        ctx.notify(Class::GENERIC, "del", key);
     }
 }
 
@@ -711,6 +723,8 @@ fn store_expiring(ctx: &mut ShardCtx, args: &Args, kind: TtlKind, command: &str)
     let key = args.get(1);
     ctx.set(key, value_of(args, 3), Expiry::At(at_ms));
     ctx.effect(&[b"SET", key, args.get(3), b"PXAT", itoa::Buffer::new().format(at_ms).as_bytes()]);
+    ctx.notify(Class::STRING, "set", key);
+    ctx.notify(Class::GENERIC, "expire", key);
     Ok(())
 }
 
@@ -728,6 +742,7 @@ fn increment(ctx: &mut ShardCtx, args: &Args, by: i64, reply: &mut Reply) -> Res
         }
     };
     ctx.effect(args.words());
+    ctx.notify(Class::STRING, "incrby", key);
     reply.integer(sum);
     Ok(())
 }

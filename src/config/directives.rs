@@ -230,7 +230,7 @@ directives! {
     latency_monitor_threshold: u64 = 0, "latency-monitor-threshold", Mutable, long_from(0), Honoured;
     latency_tracking: bool = true, "latency-tracking", Mutable, TYPE, Honoured;
     latency_tracking_info_percentiles: Percentiles = Percentiles(vec![50.0, 99.0, 99.9]), "latency-tracking-info-percentiles", Mutable, WORDS, Honoured;
-    notify_keyspace_events: NotifyFlags = NotifyFlags::default(), "notify-keyspace-events", Mutable, TYPE, Awaits(PubSub);
+    notify_keyspace_events: NotifyFlags = NotifyFlags::default(), "notify-keyspace-events", Mutable, TYPE, Honoured;
     busy_reply_threshold: u64 = 5000, "busy-reply-threshold" | "lua-time-limit", Mutable, long_from(0), Awaits(Scripting);
     propagation_error_behavior: PropagationError = PropagationError::Ignore, "propagation-error-behavior", Mutable, TYPE, NO_FAILING_EFFECTS;
 

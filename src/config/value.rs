@@ -659,7 +659,12 @@ impl NotifyFlags {
     ];
     const COVERED_BY_ALL: usize = 11;
 
+    pub const fn and(self, other: NotifyFlags) -> NotifyFlags {
+        NotifyFlags(self.0 | other.0)
+    }
+
     /// Is any of these on?
+    #[inline]
     pub const fn intersects(self, other: NotifyFlags) -> bool {
         self.0 & other.0 != 0
     }

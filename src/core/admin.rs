@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::pubsub::not_while_subscribed;
 use super::{Core, Fate};
 use crate::admin::ctx::{AdminCtx, AdminFn, Outcome};
 use crate::admin::slowlog::redacted;
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::spec::{NO_AUTH, NO_MULTI, Spec};
+use crate::command::spec::{NO_AUTH, NO_MULTI, PUSH_REPLY, SUBSCRIBED, Spec};
 use crate::dispatch::registry::{Command, Run};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
@@ -47,11 +48,18 @@ impl Core {
         if !self.sessions.at(conn).is_authenticated() && !spec.flags.has(NO_AUTH) {
             return self.reject(conn, Some(id), &Error::Text("NOAUTH Authentication required."));
         }
+        if self.sessions.at(conn).is_restricted() && !spec.flags.has(SUBSCRIBED) {
+            return self.reject(conn, Some(id), &not_while_subscribed(spec));
+        }
         if self.sessions.at(conn).queue().is_some() && !is_run_in_multi(spec) {
             if spec.flags.has(NO_MULTI) {
                 return self.reject(conn, Some(id), &Error::Text("ERR Command not allowed inside a transaction"));
             }
             return self.queue(conn, words);
+        }
+        if spec.flags.has(PUSH_REPLY) && !self.room {
+            // Homes hear of subscriptions before anything that these cause.
+            return Fate::NotYet(Pause::Mailbox);
         }
         match command.run {
             Run::Admin(run) => self.run_admin(conn, run, spec, id, words, mesh),
@@ -138,6 +146,10 @@ impl Core {
             Ok(Outcome::Unwatch) => self.forget_watched(conn),
             _ => {}
         }
+        if let Ok(Outcome::Publish(kind)) = result {
+            self.scratch = scratch;
+            return self.publish_command(conn, kind, spec, id, words, mesh);
+        }
         if let Err(error) = &result {
             reply.truncate(0);
             reply.error(&error.text());
@@ -147,11 +159,12 @@ impl Core {
         if self.shard.is_slow(elapsed) {
             self.was_slow(conn, spec, elapsed, words);
         }
-        let discard = self.sessions.at(conn).leave_command();
+        let discard = self.sessions.at(conn).leave_command() && !spec.flags.has(PUSH_REPLY);
         if !discard && !scratch.is_empty() {
             self.sessions.reply_buffer(conn).extend_from_slice(&scratch);
         }
         self.scratch = scratch;
+        self.spread_news(mesh);
         if matches!(result, Ok(Outcome::Shutdown)) {
             self.stop_requested = true;
         }

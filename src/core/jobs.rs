@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::pubsub::receivers_reply;
 use super::{Core, Fate};
 use crate::admin::connection;
 use crate::admin::ctx::{self, Everywhere, Outcome, PartFn};
@@ -130,6 +131,7 @@ impl Core {
             self.answer(from, job, ordinal, outcome);
         }
         let transaction = TxId { shard: from, job };
+        self.send_events();
         if !self.shard.locks.holds(transaction) {
             self.shard.after_commands();
         } else if releases {
@@ -165,6 +167,7 @@ impl Core {
                 self.shard.run_granted(&mut batch);
                 self.tell(from, Message::Ran(batch));
                 self.send_served();
+                self.send_events();
             }
         }
     }
@@ -448,6 +451,10 @@ impl Core {
         if matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
             return self.merge_parts(key, outcomes);
         }
+        if let [StepOutcome::Published(receivers)] = outcomes[..] {
+            let next = self.keyless_done(key, receivers_reply(receivers).to_vec());
+            return self.go_on(key, next);
+        }
         match &mut job.phase {
             Phase::Opening if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Refused)) => {
                 // Whoever granted lets go again; who refused holds nothing.
@@ -538,7 +545,18 @@ impl Core {
             self.send_round(key, round, false);
             return None;
         }
+        if let Ok(Outcome::Publish(kind)) = result {
+            return self.publish_in_job(key, kind, words[1], words[2]);
+        }
+        self.collect_news();
         Some(bytes)
+    }
+
+    /// The job's next step is not sent as one.
+    pub(super) fn await_step(&mut self, key: JobKey) {
+        let job = &mut self.jobs[key.index as usize];
+        job.missing = 1;
+        job.outcomes = vec![None];
     }
 
     fn keyless_done(&mut self, key: JobKey, reply: Vec<u8>) -> ExecNext {
@@ -611,5 +629,6 @@ impl Core {
         if !job.discard {
             self.sessions.reply_buffer(job.conn).extend_from_slice(reply);
         }
+        self.release_pushes(job.conn);
     }
 }

@@ -25,7 +25,7 @@ use crate::session::{Close, Pause, Session};
 /// Commands that are parsed and not run yet.
 #[derive(Default)]
 pub(super) struct Batch<'t> {
-    words: Vec<&'t [u8]>,
+    pub(super) words: Vec<&'t [u8]>,
     own: Vec<Own<'t>>,
     /// Commands of other shards since the last flush.
     departing: usize,
@@ -104,7 +104,7 @@ pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
 impl Core {
     /// Parses, routes and runs what arrived, and what waited.
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
-        // A connection that ended may have had something to say to other shards.
+        // What came of the mail, of connections that have ended and of background work.
         self.settle(mesh);
         self.shard.start_clock();
         self.room = mesh.has_room();
@@ -242,6 +242,10 @@ impl Core {
                         self.keep(conn, bytes, pause);
                         return true;
                     }
+                    Fate::Published(_) => {
+                        self.keep(conn, bytes, Pause::Barrier);
+                        return true;
+                    }
                     Fate::NotYet(pause) => {
                         self.keep(conn, bytes, pause);
                         return false;
@@ -275,6 +279,11 @@ impl Core {
                     }
                     match self.dispatch(conn, first, &[], batch, mesh) {
                         Fate::Taken => bytes = rest,
+                        Fate::Published(home) if self.is_published_to(home, conn, rest, batch) => bytes = rest,
+                        Fate::Published(_) => {
+                            self.keep(conn, rest, Pause::Barrier);
+                            break;
+                        }
                         Fate::TakenThenPause(pause) => {
                             self.keep(conn, rest, pause);
                             break;
@@ -542,8 +551,9 @@ impl Core {
             if guarded {
                 self.shard.after_commands();
             }
-            if self.shard.has_slow() {
+            if self.shard.has_aftermath() {
                 self.log_slow(own.conn);
+                self.send_events();
             }
         }
         self.shard.ctx.forget_hash();
@@ -551,6 +561,7 @@ impl Core {
         self.send_served();
         batch.own.clear();
         batch.words.clear();
+        self.settle(mesh);
     }
 
     /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place.

@@ -27,6 +27,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::effect;
+use crate::command::events::Event;
 use crate::command::generic::copy_target_db;
 use crate::command::keys::{self, keys_of, without_keys};
 use crate::command::spec::{Merge, Shape, WRITE};
@@ -102,6 +103,13 @@ struct Copies {
 
 /// What a key holds from now on.
 type Change = (DbKey, Option<Entry>);
+
+/// What a shard stores for a job, and tells of its keys.
+struct StorePart {
+    shard: ShardId,
+    changes: Vec<Change>,
+    events: Vec<(DbKey, &'static str)>,
+}
 
 /// What a job wants next.
 pub enum Next {
@@ -467,6 +475,7 @@ impl Job {
         ctx.db = self.db;
         ctx.journal.observe(true);
         ctx.journal.take_changes();
+        ctx.events.clear();
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, self.protocol);
@@ -501,21 +510,21 @@ impl Job {
                 |change| matches!(change, effect::Change::Key { db, key } if (*db, key) == (written.db, &written.key)),
             )
         };
-        let mut by_shard: Vec<(ShardId, Vec<Change>)> = Vec::new();
+        let mut by_shard: Vec<StorePart> = Vec::new();
+        // Each shard tells of its own keys, also of those that were only read.
+        for Event { db, name, key } in ctx.events.iter() {
+            part_of(&mut by_shard, slots.shard_of(key)).events.push((DbKey { db, key: key.to_vec() }, name));
+        }
         for key in copies.writes.into_iter().filter(is_changed) {
             ctx.db = key.db;
-            let change = (key.clone(), ctx.copy_entry(&key.key));
-            let shard = slots.shard_of(&key.key);
-            match by_shard.iter_mut().find(|(of, _)| *of == shard) {
-                Some((_, changes)) => changes.push(change),
-                None => by_shard.push((shard, vec![change])),
-            }
+            let entry = ctx.copy_entry(&key.key);
+            part_of(&mut by_shard, slots.shard_of(&key.key)).changes.push((key, entry));
         }
         if by_shard.is_empty() {
             return Next::Reply(reply);
         }
-        let round = by_shard.into_iter().map(|(shard, changes)| (shard, Step::Store { changes })).collect();
-        Next::Last { round, reply: Some(reply) }
+        let step = |StorePart { shard, changes, events }| (shard, Step::Store { changes, events });
+        Next::Last { round: by_shard.into_iter().map(step).collect(), reply: Some(reply) }
     }
 
     /// Asks one shard, with a chance in proportion to its keys.
@@ -534,6 +543,15 @@ impl Job {
         self.stage = Stage::Drawing;
         Next::Last { round: vec![(shard, self.run(self.row, self.words.clone()))], reply: None }
     }
+}
+
+fn part_of(parts: &mut Vec<StorePart>, shard: ShardId) -> &mut StorePart {
+    let known = parts.iter().position(|part| part.shard == shard);
+    let at = known.unwrap_or(parts.len());
+    if known.is_none() {
+        parts.push(StorePart { shard, changes: Vec::new(), events: Vec::new() });
+    }
+    &mut parts[at]
 }
 
 fn replies(outcomes: Vec<StepOutcome>) -> Vec<Vec<u8>> {

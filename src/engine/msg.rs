@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::block::{Blocked, Waiter};
 use super::lock::LockSet;
+use super::pubsub::Post;
 use super::watch::Watcher;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
@@ -48,6 +49,8 @@ pub enum Message {
     Wake(ConnKey),
     /// A client of the sender's no longer waits.
     Unblock(ConnKey),
+    /// Channels, their subscribers and their messages.
+    PubSub(Post),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -161,8 +164,8 @@ pub enum Step {
     Block(Box<Blocked>),
     /// Copies of the entries of these keys.
     Fetch { keys: Vec<DbKey> },
-    /// What these keys hold from now on: an entry, or nothing.
-    Store { changes: Vec<(DbKey, Option<Entry>)> },
+    /// What these keys hold from now on: an entry, or nothing; and what is to be told of them.
+    Store { changes: Vec<(DbKey, Option<Entry>)>, events: Vec<(DbKey, &'static str)> },
     /// Take note that the client watches these keys.
     Watch { watcher: Watcher, db: usize, keys: Vec<Vec<u8>> },
     /// Has any of the client's watched keys changed? They are forgotten.
@@ -206,6 +209,8 @@ pub enum StepOutcome {
     Dirty,
     /// Of the commands of an EXEC.
     Replies(Vec<Vec<u8>>),
+    /// A message has gone out to so many clients.
+    Published(u32),
     /// The locks could not be had at once; nothing has been done.
     Refused,
     Admin(Box<dyn Any + Send>),

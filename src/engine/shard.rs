@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::block::{BlockTable, Blocked, Waiter};
 use super::lock::{LockSet, LockTable, TxId};
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::pubsub::PubSub;
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::base::metrics::CommandStats;
@@ -19,6 +20,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{KeyStats, ShardCtx};
 use crate::command::error::{Error, Result};
+use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
 use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
@@ -55,11 +57,13 @@ pub struct Shard {
     /// Of this shard's clients.
     pub slowlog: SlowLog,
     pub events: LatencyEvents,
+    pub pubsub: PubSub,
 }
 
 impl Shard {
     pub fn new(ctx: ShardCtx, commands: usize, ticks: fn() -> u64) -> Shard {
         let config = ctx.config.clone();
+        let pubsub = PubSub::new(ctx.shard, ctx.keyspace.seeds());
         let mut shard = Shard {
             ctx,
             locks: LockTable::default(),
@@ -75,6 +79,7 @@ impl Shard {
             slow: Vec::new(),
             slowlog: SlowLog::default(),
             events: LatencyEvents::new(),
+            pubsub,
         };
         shard.configure(config);
         shard
@@ -95,6 +100,7 @@ impl Shard {
             self.commands.forget_latencies();
         }
         self.commands.tracks_latency = config.latency_tracking;
+        self.ctx.events.configure(&config);
         self.ctx.config = config;
     }
 
@@ -193,6 +199,12 @@ impl Shard {
         if nanoseconds >= self.slowlog_ns && !spec.flags.has(SKIP_SLOWLOG) {
             self.slow.push(SlowCommand::new(nanoseconds, words));
         }
+    }
+
+    /// A command left something to be done behind its reply: it was slow, or somebody may want to hear of it.
+    #[inline]
+    pub fn has_aftermath(&self) -> bool {
+        !self.slow.is_empty() | !self.ctx.events.is_empty()
     }
 
     #[inline]
@@ -349,10 +361,16 @@ impl Shard {
                     })
                     .collect(),
             ),
-            Step::Store { changes } => {
+            Step::Store { changes, events } => {
+                // What this means to the keys, the command has told where it ran.
+                let wanted = self.ctx.events.mute();
                 for (DbKey { db, key }, entry) in changes {
                     self.ctx.db = db;
                     self.ctx.store_entry(&key, entry);
+                }
+                self.ctx.events.unmute(wanted);
+                for (DbKey { db, key }, name) in &events {
+                    self.ctx.events.push(Event { db: *db, name, key });
                 }
                 StepOutcome::Done
             }

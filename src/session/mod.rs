@@ -110,9 +110,12 @@ pub struct Session {
     pub protocol: Protocol,
     pub db: usize,
     authenticated: bool,
-    /// Commands run as they come: it is logged in, and not in MULTI.
+    /// Commands run as they come: it is logged in, and neither in MULTI nor a subscriber
+    /// that speaks RESP2.
     direct: bool,
     pub transaction: Option<Box<Transaction>>,
+    /// It listens to some channel or pattern.
+    subscribed: bool,
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
@@ -133,6 +136,9 @@ pub struct Session {
 
     pub pipeline: Pipeline,
     pub output: Output,
+    /// Pushes that came while a job ran for it: they may not overtake its reply.
+    #[allow(clippy::box_collection)] // Hardly any connection has some.
+    pub held_pushes: Option<Box<Vec<u8>>>,
     /// Listed in `Sessions::dirty`.
     dirty: bool,
     /// The last wave of inputs it had a part in (`core`).
@@ -168,6 +174,7 @@ impl Session {
             authenticated,
             direct: authenticated,
             transaction: None,
+            subscribed: false,
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
@@ -181,6 +188,7 @@ impl Session {
             ended: false,
             pipeline: Pipeline::default(),
             output: Output::default(),
+            held_pushes: None,
             dirty: false,
             wave: 0,
             over_soft_limit_since_ms: None,
@@ -207,7 +215,7 @@ impl Session {
     }
 
     fn update_direct(&mut self) {
-        self.direct = self.authenticated && self.queue().is_none();
+        self.direct = self.authenticated && self.queue().is_none() && !self.is_restricted();
     }
 
     /// What was queued since MULTI, if it is in one.
@@ -230,6 +238,26 @@ impl Session {
         let Some(mut transaction) = self.transaction.take() else { return (None, Vec::new()) };
         self.update_direct();
         (transaction.take_queue(), transaction.take_watched())
+    }
+
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
+    /// A subscriber that speaks RESP2 may call little else.
+    pub fn is_restricted(&self) -> bool {
+        self.subscribed && self.protocol == Protocol::Resp2
+    }
+
+    pub fn set_subscribed(&mut self, subscribed: bool) {
+        self.subscribed = subscribed;
+        self.update_direct();
+    }
+
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.update_direct();
     }
 
     pub fn names_mut(&mut self) -> &mut Names {
@@ -394,6 +422,28 @@ impl Sessions {
             self.dirty.push(key.index);
         }
         session.output.writer(&mut self.pool)
+    }
+
+    /// Where a push goes, and in which form: behind the replies to all that the client has sent and this shard has taken.
+    /// `None` if nobody will read it.
+    #[inline]
+    pub fn push_buffer(&mut self, key: ConnKey) -> Option<(&mut Vec<u8>, Protocol)> {
+        let session = self.slots.get_mut(key.index as usize).filter(|session| session.key == key)?;
+        let protocol = session.protocol;
+        if session.is_cut_off() {
+            return None;
+        }
+        if session.pause == Some(Pause::Job) {
+            return Some((&mut **session.held_pushes.get_or_insert_default(), protocol));
+        }
+        if !session.pipeline.is_empty() {
+            return Some((session.pipeline.ready_buffer(), protocol));
+        }
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(key.index);
+        }
+        Some((session.output.writer(&mut self.pool), protocol))
     }
 
     /// The reply of a command that was answered elsewhere. Nobody waits for it any more if the client is gone.

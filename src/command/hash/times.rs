@@ -7,6 +7,7 @@ use super::super::KeyFn;
 use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
+use super::super::events::Class;
 use super::super::spec::*;
 use super::super::string::NEW_EXPIRY;
 use super::{HASH, change, change_or_create, record_time, reply_value};
@@ -269,6 +270,7 @@ fn record_given(ctx: &mut ShardCtx, key: &[u8], at_ms: i64, fields: &[&[u8]], an
     let (given, deleted) = (of(DONE), of(DELETED));
     if !given.is_empty() {
         record_time(ctx, key, at_ms, &given);
+        ctx.notify(Class::HASH, "hexpire", key);
     }
     record_removed(ctx, key, &deleted);
 }
@@ -276,6 +278,8 @@ fn record_given(ctx: &mut ShardCtx, key: &[u8], at_ms: i64, fields: &[&[u8]], an
 fn record_removed(ctx: &mut ShardCtx, key: &[u8], fields: &[&[u8]]) {
     if !fields.is_empty() {
         ctx.effect(&[&[b"HDEL".as_slice(), key], fields].concat());
+        ctx.notify(Class::HASH, "hdel", key);
+        ctx.notify_if_gone(key);
     }
 }
 
@@ -284,6 +288,7 @@ fn record_persisted(ctx: &mut ShardCtx, key: &[u8], fields: &[&[u8]]) {
         let mut digits = itoa::Buffer::new();
         let count = digits.format(fields.len()).as_bytes();
         ctx.effect(&[&[b"HPERSIST".as_slice(), key, b"FIELDS", count], fields].concat());
+        ctx.notify(Class::HASH, "hpersist", key);
     }
 }
 
@@ -457,6 +462,10 @@ fn hsetex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
                 }
             })?;
             record_stored(ctx, key, time, pairs);
+            ctx.notify(Class::HASH, "hset", key);
+            if let Time::At(_) = time {
+                ctx.notify(Class::HASH, "hexpire", key);
+            }
         }
     }
     reply.integer(1);

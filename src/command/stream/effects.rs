@@ -3,6 +3,7 @@
 //! changed, and recorded afterwards.
 
 use crate::command::ctx::ShardCtx;
+use crate::command::events::Class;
 use crate::data::stream::{Group, Pending, StreamId};
 
 /// Effects of one command on one group.
@@ -11,18 +12,27 @@ pub struct Effects<'a> {
     group: &'a [u8],
     is_recording: bool,
     list: Vec<Vec<Vec<u8>>>,
+    created_consumer: bool,
     /// Changes as Redis counts them, which is not by effect.
     pub dirty: u64,
 }
 
 impl<'a> Effects<'a> {
     pub fn new(ctx: &ShardCtx, key: &'a [u8], group: &'a [u8]) -> Effects<'a> {
-        Effects { key, group, is_recording: ctx.journal.is_recording(), list: Vec::new(), dirty: 0 }
+        Effects {
+            key,
+            group,
+            is_recording: ctx.journal.is_recording(),
+            list: Vec::new(),
+            created_consumer: false,
+            dirty: 0,
+        }
     }
 
     /// A consumer was made; counts.
     pub fn consumer_created(&mut self, name: &[u8]) {
         self.dirty += 1;
+        self.created_consumer = true;
         self.push(|key, group| vec![b"XGROUP", b"CREATECONSUMER", key, group, name]);
     }
 
@@ -68,5 +78,8 @@ impl<'a> Effects<'a> {
             ctx.journal.uncounted(ctx.db, &words);
         }
         ctx.journal.dirty += self.dirty;
+        if self.created_consumer {
+            ctx.notify(Class::STREAM, "xgroup-createconsumer", self.key);
+        }
     }
 }

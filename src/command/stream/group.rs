@@ -4,6 +4,7 @@ use super::parse;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::error::{Error, Result};
+use crate::command::events::Class;
 use crate::data::collection::CollectionType;
 use crate::data::entry::Value;
 use crate::data::stream::{ENTRIES_READ_UNKNOWN, Group, Stream, StreamId};
@@ -107,6 +108,7 @@ fn create(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         ctx.put_value(key, Value::Collection(stream.into()));
     }
     ctx.effect(args.words());
+    ctx.notify(Class::STREAM, "xgroup-create", key);
     reply.ok();
     Ok(())
 }
@@ -132,6 +134,7 @@ fn set_id(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         group.entries_read = options.entries_read;
     })?;
     ctx.effect(args.words());
+    ctx.notify(Class::STREAM, "xgroup-setid", key);
     reply.ok();
     Ok(())
 }
@@ -143,6 +146,7 @@ fn destroy(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let destroyed = destroyed.ok_or(NO_KEY)?;
     if destroyed {
         ctx.effect(args.words());
+        ctx.notify(Class::STREAM, "xgroup-destroy", key);
     }
     reply.integer(i64::from(destroyed));
     Ok(())
@@ -163,6 +167,7 @@ fn create_consumer(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result
     let created = created == Some(true);
     if created {
         ctx.effect(args.words());
+        ctx.notify(Class::STREAM, "xgroup-createconsumer", key);
     }
     reply.integer(i64::from(created));
     Ok(())
@@ -179,6 +184,7 @@ fn delete_consumer(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result
     match deleted.flatten() {
         Some(deleted) => {
             ctx.effect(args.words());
+            ctx.notify(Class::STREAM, "xgroup-delconsumer", key);
             reply.integer(deleted.pending().len() as i64);
         }
         None => reply.integer(0),

@@ -254,6 +254,8 @@ const AUTOCLAIM_COUNT: i64 = 100;
 pub fn xautoclaim(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     const COUNT_MAX: i64 = i64::MAX / size_of::<StreamId>() as i64;
     let (key, name, consumer_name) = (args.get(1), args.get(2), args.get(3));
+    // Looked at first, and told last.
+    let group = require_group(ctx, key, name);
     let idle_ms_min = integer(args.get(4), "ERR Invalid min-idle-time argument for XAUTOCLAIM")?.max(0);
     let start = parse::start(args.get(5))?;
     let (mut count, mut just_id) = (AUTOCLAIM_COUNT, false);
@@ -270,7 +272,7 @@ pub fn xautoclaim(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result 
         }
         at += 1;
     }
-    require_group(ctx, key, name)?;
+    group?;
 
     let now_ms = ctx.now_ms();
     let mut effects = Effects::new(ctx, key, name);

@@ -5,6 +5,7 @@ use super::reply;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::error::{Error, Result};
+use crate::command::events::Class;
 use crate::config::Config;
 use crate::data::collection::{CollectionType, Env};
 use crate::data::entry::Value;
@@ -125,12 +126,17 @@ pub fn xadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     } else {
         ctx.effect(&[]);
     }
+    ctx.notify(Class::STREAM, "xadd", key);
+    if added.trimmed {
+        ctx.notify(Class::STREAM, "xtrim", key);
+    }
     reply::id(added.id, reply);
     Ok(())
 }
 
 struct Added {
     id: StreamId,
+    trimmed: bool,
     left: Left,
 }
 
@@ -162,10 +168,8 @@ fn add(stream: &mut Stream, wanted: NewId, words: &[&[u8]], trim: Option<Trim>, 
         return Err(Error::Text("ERR Elements are too large to be stored"));
     }
     log.append(id, words, env.config);
-    if let Some(trim) = trim {
-        log.trim(trim);
-    }
-    Ok(Added { id, left: Left::of(log) })
+    let trimmed = trim.is_some_and(|trim| log.trim(trim) > 0);
+    Ok(Added { id, trimmed, left: Left::of(log) })
 }
 
 /// The exact trim that does again what was done.
@@ -191,6 +195,7 @@ pub fn xtrim(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         let [name, operator, threshold] = trim_words(trim, &left);
         ctx.effect(&[b"XTRIM", key, &name, &operator, &threshold]);
         ctx.journal.dirty += removed - 1;
+        ctx.notify(Class::STREAM, "xtrim", key);
     }
     reply.integer(removed as i64);
     Ok(())
@@ -210,6 +215,7 @@ pub fn xdel(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if deleted > 0 {
         ctx.effect(args.words());
         ctx.journal.dirty += deleted - 1;
+        ctx.notify(Class::STREAM, "xdel", key);
     }
     reply.integer(deleted as i64);
     Ok(())
@@ -254,6 +260,7 @@ pub fn xsetid(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let max_deleted_id = Some(max_deleted_id).filter(|&id| id != StreamId::ZERO);
     ctx.change::<Stream, _>(key, |stream, _| stream.log_mut().set_last_id(last_id, entries_added, max_deleted_id))?;
     ctx.effect(args.words());
+    ctx.notify(Class::STREAM, "xsetid", key);
     reply.ok();
     Ok(())
 }

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
+use super::super::events::Class;
 use super::{record, reply_score, score_text};
 use crate::base::number::parse_f64;
 use crate::data::zset::{Added, Zset};
@@ -138,6 +139,7 @@ fn add(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, options: AddOptions) 
             words[2] = text;
         }
         record(ctx, outcome.effective.len(), &words);
+        ctx.notify(Class::ZSET, if options.increment { "zincr" } else { "zadd" }, key);
     }
     reply_to_add(reply, &options, &outcome);
     Ok(())
@@ -163,6 +165,8 @@ pub(super) fn zrem(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result
         let mut words: SmallVec<[&[u8]; 8]> = SmallVec::from_slice(&[b"ZREM", key]);
         words.extend_from_slice(&removed);
         record(ctx, removed.len(), &words);
+        ctx.notify(Class::ZSET, "zrem", key);
+        ctx.notify_if_gone(key);
     }
     reply.integer(removed.len() as i64);
     Ok(())

@@ -12,6 +12,7 @@ use ahash::RandomState;
 use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
+use super::super::events::Class;
 use super::MemberWriter;
 use crate::base::crc::key_slot;
 use crate::base::number::parse_f64;
@@ -298,7 +299,14 @@ pub(super) fn zdiffstore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> 
     read_and_store(ctx, args, reply, Operation::Difference, "zdiffstore")
 }
 
-fn read_and_store(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, operation: Operation, name: &str) -> Result {
+/// The command's name is its event's, too.
+fn read_and_store(
+    ctx: &mut ShardCtx,
+    args: &Args,
+    reply: &mut Reply,
+    operation: Operation,
+    name: &'static str,
+) -> Result {
     let (keys, options_at) = parse_keys(ctx, args, 2, name)?;
     let options = Options::parse(args, options_at, keys.len(), operation, Syntax::Store)?;
     let mut members = combine(operation, &inputs(&ctx.keyspace, ctx.db, keys), &options);
@@ -306,13 +314,20 @@ fn read_and_store(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, operation:
     let (seeds, packed_threshold) = (ctx.keyspace.seeds(), ctx.packed_threshold);
     let env = Env { config: &ctx.config, seeds, now_ms: ctx.now.unix_ms, rng: &mut ctx.rng, packed_threshold };
     let result = Zset::of_members(&members, &env);
-    store(ctx, args, keys, result, reply);
+    store(ctx, args, keys, result, name, reply);
     Ok(())
 }
 
 /// Makes a key hold a result, or nothing if that is empty.
-pub(super) fn store(ctx: &mut ShardCtx, args: &Args, sources: &[&[u8]], result: Zset, reply: &mut Reply) {
-    store_at(ctx, args, args.get(1), sources, result, reply);
+pub(super) fn store(
+    ctx: &mut ShardCtx,
+    args: &Args,
+    sources: &[&[u8]],
+    result: Zset,
+    event: &'static str,
+    reply: &mut Reply,
+) {
+    store_at(ctx, args, args.get(1), sources, result, event, reply);
 }
 
 /// The same for a command whose target is any of its arguments.
@@ -322,21 +337,26 @@ pub(in crate::command) fn store_at(
     key: &[u8],
     sources: &[&[u8]],
     result: Zset,
+    event: &'static str,
     reply: &mut Reply,
 ) {
     let len = result.len();
     let existed = ctx.delete(key);
     if len > 0 {
         let entry = Entry::new(key, Value::Collection(result.into()), None, access::initial(ctx.now, &ctx.config));
+        let put = if existed { ShardCtx::put_again } else { ShardCtx::put_entry };
         // An effect over several slots could not follow all of them to another shard.
         if sources.iter().all(|source| key_slot(source) == key_slot(key)) {
-            ctx.put_entry(key, entry);
+            put(ctx, key, entry);
             ctx.effect(args.words());
         } else {
-            ctx.insert_entry(key, entry);
+            ctx.value_effect(key, entry.as_ref());
+            put(ctx, key, entry);
         }
+        ctx.notify(Class::ZSET, event, key);
     } else if existed {
         ctx.effect(&[b"DEL", key]);
+        ctx.notify(Class::GENERIC, "del", key);
     }
     reply.integer(len as i64);
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
+use super::super::events::Class;
 use super::{MemberWriter, record, reply_score};
 use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::base::rng::Rng;
@@ -115,6 +116,8 @@ fn take(ctx: &mut ShardCtx, key: &[u8], end: End, count: usize) -> Result<Option
     if let Some(popped) = popped.as_ref().filter(|popped| !popped.is_empty()) {
         let name: &[u8] = if end == End::Lowest { b"ZPOPMIN" } else { b"ZPOPMAX" };
         record(ctx, popped.len(), &[name, key, itoa::Buffer::new().format(popped.len()).as_bytes()]);
+        ctx.notify(Class::ZSET, if end == End::Lowest { "zpopmin" } else { "zpopmax" }, key);
+        ctx.notify_if_gone(key);
     }
     Ok(popped)
 }

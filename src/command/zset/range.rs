@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::super::args::Args;
 use super::super::ctx::ShardCtx;
 use super::super::error::{Error, Result};
+use super::super::events::Class;
 use super::combine::store;
 use super::{MemberWriter, record};
 use crate::base::number::{parse_f64, parse_i64};
@@ -253,7 +254,7 @@ pub(super) fn zrangestore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
         None => Vec::new(),
     };
     let result = Zset::of_members(&members, &ctx.env());
-    store(ctx, args, &[source], result, reply);
+    store(ctx, args, &[source], result, "zrangestore", reply);
     Ok(())
 }
 
@@ -276,20 +277,20 @@ fn count(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By) -> Result {
 
 /// ZREMRANGEBYRANK key start stop
 pub(super) fn zremrangebyrank(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    remove(ctx, args, reply, By::Rank)
+    remove(ctx, args, reply, By::Rank, "zremrangebyrank")
 }
 
 /// ZREMRANGEBYSCORE key min max
 pub(super) fn zremrangebyscore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    remove(ctx, args, reply, By::Score)
+    remove(ctx, args, reply, By::Score, "zremrangebyscore")
 }
 
 /// ZREMRANGEBYLEX key min max
 pub(super) fn zremrangebylex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    remove(ctx, args, reply, By::Member)
+    remove(ctx, args, reply, By::Member, "zremrangebylex")
 }
 
-fn remove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By) -> Result {
+fn remove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By, event: &'static str) -> Result {
     let bounds = Bounds::parse(by, args.get(2), args.get(3))?;
     let removed = ctx.change::<Zset, _>(args.get(1), |zset, _| {
         let ranks = bounds.ranks(zset, Order::Ascending);
@@ -299,6 +300,8 @@ fn remove(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, by: By) -> Result 
     let removed = removed.unwrap_or(0);
     if removed > 0 {
         record(ctx, removed, args.words());
+        ctx.notify(Class::ZSET, event, args.get(1));
+        ctx.notify_if_gone(args.get(1));
     }
     reply.integer(removed as i64);
     Ok(())
