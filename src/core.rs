@@ -14,6 +14,7 @@
 
 mod admin;
 mod jobs;
+mod observe;
 mod pubsub;
 mod requests;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::jobs::Running;
+use self::observe::Observing;
 use self::requests::Batch;
 use crate::admin::ctx::Server;
 use crate::base::clock::Now;
@@ -84,6 +86,7 @@ pub struct Core {
     /// Keys may be due, or tables wait to be freed.
     background: bool,
     rates: Rates,
+    observing: Observing,
 }
 
 /// What becomes of a parsed command.
@@ -128,6 +131,7 @@ impl Core {
             stop_requested: false,
             background: false,
             rates: Rates::default(),
+            observing: Observing::default(),
             server,
         }
     }
@@ -144,6 +148,7 @@ impl Core {
         self.end_transaction(conn);
         self.unsubscribe_all(conn);
         self.sessions.remove(conn);
+        self.count_monitors();
     }
 
     /// The client sends no more. What it sent is still answered.
@@ -202,6 +207,7 @@ impl Core {
             }
         }
         self.sessions.trim();
+        self.resume_postponed();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
@@ -270,6 +276,7 @@ impl Core {
             }
             // What follows from it leaves with all else of the turn.
             Message::PubSub(post) => return self.pubsub_message(from, post),
+            Message::Shown(lines) => self.receive_shown(&lines),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);

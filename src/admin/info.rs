@@ -17,6 +17,7 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::pause::{ClientPause, Paused};
 use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
@@ -119,7 +120,7 @@ const CLIENTS: &[Field] = &[
     ("maxclients", |t| t.config.maxclients.to_string()),
     ("client_recent_max_input_buffer", |t| t.max(|shard| shard.clients.query_bytes_max)),
     ("client_recent_max_output_buffer", |t| t.max(|shard| shard.clients.output_bytes_max)),
-    ("blocked_clients", |_| "0".into()),
+    ("blocked_clients", |t| t.sum(|shard| shard.clients.blocked)),
     ("tracking_clients", |_| "0".into()),
     ("pubsub_clients", |t| t.sum(|shard| shard.clients.subscribed)),
     ("watching_clients", |_| "0".into()),
@@ -127,6 +128,16 @@ const CLIENTS: &[Field] = &[
     ("total_watched_keys", |_| "0".into()),
     ("total_blocking_keys", |_| "0".into()),
     ("total_blocking_keys_on_nokey", |_| "0".into()),
+    ("paused_reason", |t| if t.pause.paused().is_some() { "client_pause" } else { "none" }.into()),
+    ("paused_actions", |t| {
+        match t.pause.paused() {
+            None => "none",
+            Some(Paused::All) => "all",
+            Some(Paused::Writes) => "write",
+        }
+        .into()
+    }),
+    ("paused_timeout_milliseconds", |t| t.pause.remaining_ms(t.now).to_string()),
 ];
 
 const MEMORY: &[Field] = &[
@@ -313,6 +324,7 @@ struct DbFigures {
 struct ClientFigures {
     connected: u64,
     subscribed: u64,
+    blocked: u64,
     query_bytes_max: u64,
     output_bytes_max: u64,
     /// Sessions and their buffers.
@@ -329,6 +341,8 @@ pub struct Totals<'a> {
     keys: KeyStats,
     traffic: Traffic,
     rate: Rate,
+    /// The same on all shards.
+    pause: ClientPause,
     pub memory: MemoryFigures,
     shards: Vec<Figures>,
 }
@@ -412,6 +426,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         let (query, output) = (session.query_bytes() as u64, session.output.allocated_bytes() as u64);
         clients.connected += 1;
         clients.subscribed += u64::from(session.is_subscribed());
+        clients.blocked += u64::from(session.is_blocked());
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
         clients.bytes += size_of_val(session) as u64 + query + output;
@@ -486,6 +501,7 @@ impl<'a> Totals<'a> {
             keys,
             traffic,
             rate,
+            pause: ctx.shard.pause,
             memory: MemoryFigures::read(ctx.server, clients, tables),
             shards,
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::lock::{LockSet, LockTable};
 use super::msg::{DbKey, ExecCommand, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::pause::ClientPause;
 use super::pubsub::PubSub;
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ShardId};
@@ -52,6 +53,8 @@ pub struct Shard {
     pub slowlog: SlowLog,
     pub events: LatencyEvents,
     pub pubsub: PubSub,
+    /// CLIENT PAUSE.
+    pub pause: ClientPause,
 }
 
 impl Shard {
@@ -72,6 +75,7 @@ impl Shard {
             slowlog: SlowLog::default(),
             events: LatencyEvents::new(),
             pubsub,
+            pause: ClientPause::default(),
         };
         shard.configure(config);
         shard

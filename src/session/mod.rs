@@ -53,6 +53,8 @@ pub enum Pause {
     Job,
     /// A mailbox is full: this connection's commands wait here, in order.
     Mailbox,
+    /// CLIENT PAUSE holds its next command.
+    Client,
     /// It has had its share of this turn.
     Turn,
 }
@@ -100,6 +102,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// MONITOR; listed in `Sessions::monitors`.
+    pub monitors: bool,
     /// CLIENT CAPA redirect.
     pub redirect_capable: bool,
     pub names: Option<Box<Names>>,
@@ -157,6 +161,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
+            monitors: false,
             redirect_capable: false,
             names: None,
             partial: None,
@@ -298,6 +303,11 @@ impl Session {
         self.close.is_some()
     }
 
+    /// It waits for the end of a command, or for leave to begin one: what INFO calls a blocked client.
+    pub fn is_blocked(&self) -> bool {
+        self.pause == Some(Pause::Client)
+    }
+
     /// Nor is one run that was taken already: nobody would read the reply.
     #[inline]
     pub fn is_cut_off(&self) -> bool {
@@ -315,6 +325,8 @@ pub struct Sessions {
     next_generation: u32,
     pub pool: OutputPool,
     pub traffic: Traffic,
+    /// Clients that see every command.
+    pub monitors: Vec<ConnKey>,
     /// Sessions with something to send or to end, each once.
     dirty: Vec<u32>,
 }
@@ -332,6 +344,16 @@ impl Sessions {
         if self.get(key).is_some() {
             let mut session = self.slots.remove(key.index as usize);
             session.output.clear(&mut self.pool);
+            self.monitors.retain(|&monitor| monitor != key);
+        }
+    }
+
+    /// Makes a client a monitor, or no longer.
+    pub fn set_monitoring(&mut self, key: ConnKey, monitors: bool) {
+        self.at(key).monitors = monitors;
+        self.monitors.retain(|&monitor| monitor != key);
+        if monitors {
+            self.monitors.push(key);
         }
     }
 
