@@ -15,6 +15,7 @@
 mod admin;
 mod blocking;
 mod jobs;
+mod observe;
 mod pubsub;
 mod requests;
 
@@ -27,6 +28,7 @@ use slab::Slab;
 
 use self::blocking::Blocking;
 use self::jobs::Running;
+use self::observe::Observing;
 use self::requests::Batch;
 use crate::admin::ctx::Server;
 use crate::base::clock::Now;
@@ -87,6 +89,7 @@ pub struct Core {
     /// Keys may be due, or tables wait to be freed.
     background: bool,
     rates: Rates,
+    observing: Observing,
 }
 
 /// What becomes of a parsed command.
@@ -132,6 +135,7 @@ impl Core {
             stop_requested: false,
             background: false,
             rates: Rates::default(),
+            observing: Observing::default(),
             server,
         }
     }
@@ -149,6 +153,7 @@ impl Core {
         self.disconnect_blocked(conn);
         self.unsubscribe_all(conn);
         self.sessions.remove(conn);
+        self.count_monitors();
     }
 
     /// The client sends no more. What it sent is still answered.
@@ -211,6 +216,7 @@ impl Core {
             }
         }
         self.sessions.trim();
+        self.resume_postponed();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
@@ -286,6 +292,7 @@ impl Core {
             Message::Unblock(conn) => self.unblock(from, conn),
             // What follows from it leaves with all else of the turn.
             Message::PubSub(post) => return self.pubsub_message(from, post),
+            Message::Shown(lines) => self.receive_shown(&lines),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);

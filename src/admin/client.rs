@@ -5,6 +5,7 @@
 
 use super::connection::{DEFAULT_USER, checked_name, is_plain};
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, downcast};
+use super::pause::{pause, unpause};
 use super::{subcommand_syntax, write_help};
 use crate::base::number;
 use crate::command::args::Args;
@@ -210,6 +211,17 @@ pub const ROWS: &[AdminRow] = &[Row {
                 ..CONNECTION
             },
             Spec {
+                name: "client|pause",
+                arity: AtLeast(3),
+                flags: ADMIN.and(NOSCRIPT).and(LOADING).and(STALE),
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Makes commands of all clients wait for some time.",
+                args: &[integer("timeout"), one_of("mode", &[token("WRITE"), token("ALL")]).since("6.2.0").optional()],
+                history: &[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")],
+                ..CONNECTION
+            },
+            Spec {
                 name: "client|reply",
                 arity: Exactly(3),
                 flags: NOSCRIPT.and(LOADING).and(STALE),
@@ -278,6 +290,15 @@ pub const ROWS: &[AdminRow] = &[Row {
                 args: &[integer("client-id"), one_of("unblock-type", &[token("TIMEOUT"), token("ERROR")]).optional()],
                 ..CONNECTION
             },
+            Spec {
+                name: "client|unpause",
+                arity: Exactly(2),
+                flags: ADMIN.and(NOSCRIPT).and(LOADING).and(STALE),
+                since: "6.2.0",
+                complexity: "O(N) Where N is the number of paused clients",
+                summary: "Ends CLIENT PAUSE.",
+                ..CONNECTION
+            },
         ],
         ..CONNECTION
     },
@@ -319,6 +340,8 @@ const HELP: &[&str] = &[
     "LIST [options ...]",
     "    Return information about client connections. Options are those of KILL,",
     "    and SKIPME is off by default.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Suspend all, or just write, clients for <timeout> milliseconds.",
     "REPLY (ON|OFF|SKIP)",
     "    Control the replies sent to the current connection.",
     "SETNAME <name>",
@@ -327,6 +350,8 @@ const HELP: &[&str] = &[
     "    Set client meta attr. Options are:",
     "    * LIB-NAME: the client lib name.",
     "    * LIB-VER: the client lib version.",
+    "UNPAUSE",
+    "    Stop the current client pause, resuming traffic.",
     "UNBLOCK <clientid> [TIMEOUT|ERROR]",
     "    Unblock the specified blocked client.",
     "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
@@ -349,6 +374,8 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"list" => return list(ctx, args),
         b"kill" => return kill(ctx, args),
+        b"pause" => return pause(ctx, args),
+        b"unpause" => return Ok(unpause(args)),
         b"caching" => return Err(NOT_TRACKING),
         b"capa" => {
             ctx.session().redirect_capable |= args.from(2).iter().any(|word| word.eq_ignore_ascii_case(b"REDIRECT"));
@@ -754,9 +781,10 @@ impl Facts<'_> {
 
 fn flags_of(session: &Session) -> String {
     let flags = [
+        (session.monitors, 'O'),
         (session.is_subscribed(), 'P'),
         (session.queue().is_some(), 'x'),
-        (session.pause == Some(Pause::Blocked), 'b'),
+        (session.is_blocked(), 'b'),
         (session.close == Some(Close::AfterReplies), 'c'),
         (session.close == Some(Close::Now), 'A'),
         (session.peer == Peer::Unix, 'U'),

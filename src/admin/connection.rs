@@ -1,6 +1,7 @@
 //! Commands about the client's own connection: PING, ECHO, QUIT, SELECT, AUTH, HELLO, RESET.
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
+use super::monitor::set_monitoring;
 use crate::base::number;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
@@ -304,8 +305,12 @@ fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome>
     session.reply_mode = ReplyMode::On;
     session.no_evict = false;
     session.no_touch = false;
+    let monitors = session.monitors;
     if let Some(names) = &mut session.names {
         names.name = Vec::new();
+    }
+    if monitors {
+        set_monitoring(ctx, false);
     }
     reply.simple("RESET");
     Ok(Outcome::EndTransaction)

@@ -41,6 +41,8 @@ pub struct AdminCtx<'a> {
     pub names: &'static [&'static str],
     /// How fast this shard's counters grow.
     pub rate: Rate,
+    /// The command runs inside EXEC: it must not make the client wait, nor turn its connection into something else.
+    pub deny_blocking: bool,
 }
 
 impl AdminCtx<'_> {
@@ -134,6 +136,10 @@ pub struct Server {
     pub used_memory_peak: AtomicU64,
     pub used_memory_startup: AtomicU64,
     pub next_slowlog_id: AtomicU64,
+    /// Clients that monitor, by shard.
+    pub monitors: Vec<AtomicU32>,
+    /// All of them.
+    pub monitors_all: AtomicU32,
 }
 
 impl Server {
@@ -157,6 +163,8 @@ impl Server {
             used_memory_peak: AtomicU64::new(0),
             used_memory_startup: AtomicU64::new(0),
             next_slowlog_id: AtomicU64::new(0),
+            monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            monitors_all: AtomicU32::new(0),
         }
     }
 
@@ -169,6 +177,20 @@ impl Server {
     pub fn reset_stat(&self) {
         self.connections_received.store(0, Relaxed);
         self.connections_rejected.store(0, Relaxed);
+    }
+
+    /// So many clients of a shard monitor: the others see whom to send lines to.
+    pub fn set_monitors(&self, shard: ShardId, count: usize) {
+        let count = count as u32;
+        let before = self.monitors[shard].swap(count, Relaxed);
+        if before != count {
+            self.monitors_all.fetch_add(count.wrapping_sub(before), Relaxed);
+        }
+    }
+
+    /// Some client wants to see every command.
+    pub fn is_monitored(&self) -> bool {
+        self.monitors_all.load(Relaxed) > 0
     }
 
     pub fn clients(&self) -> usize {

@@ -17,10 +17,10 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::pause::{ClientPause, Paused};
 use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
 use crate::resp::reply::Reply;
-use crate::session::Pause;
 use crate::sys::memory::{self, AllocatorMemory};
 use crate::sys::process::{self, CpuTime};
 
@@ -128,6 +128,16 @@ const CLIENTS: &[Field] = &[
     ("total_watched_keys", |t| t.sum(|shard| shard.watched_keys)),
     ("total_blocking_keys", |t| t.sum(|shard| shard.blocking_keys)),
     ("total_blocking_keys_on_nokey", |t| t.sum(|shard| shard.blocking_keys_minding_removal)),
+    ("paused_reason", |t| if t.pause.paused().is_some() { "client_pause" } else { "none" }.into()),
+    ("paused_actions", |t| {
+        match t.pause.paused() {
+            None => "none",
+            Some(Paused::All) => "all",
+            Some(Paused::Writes) => "write",
+        }
+        .into()
+    }),
+    ("paused_timeout_milliseconds", |t| t.pause.remaining_ms(t.now).to_string()),
 ];
 
 const MEMORY: &[Field] = &[
@@ -336,6 +346,8 @@ pub struct Totals<'a> {
     keys: KeyStats,
     traffic: Traffic,
     rate: Rate,
+    /// The same on all shards.
+    pause: ClientPause,
     pub memory: MemoryFigures,
     shards: Vec<Figures>,
 }
@@ -418,11 +430,11 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     for session in ctx.sessions.iter() {
         let (query, output) = (session.query_bytes() as u64, session.output.allocated_bytes() as u64);
         clients.connected += 1;
-        clients.blocked += u64::from(session.pause == Some(Pause::Blocked));
         clients.in_timeout_table += u64::from(session.waits.as_ref().is_some_and(|waits| waits.is_timed));
         let watched = session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len());
         clients.watching += u64::from(watched > 0);
         clients.subscribed += u64::from(session.is_subscribed());
+        clients.blocked += u64::from(session.is_blocked());
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
         clients.bytes += size_of_val(session) as u64 + query + output;
@@ -500,6 +512,7 @@ impl<'a> Totals<'a> {
             keys,
             traffic,
             rate,
+            pause: ctx.shard.pause,
             memory: MemoryFigures::read(ctx.server, clients, tables),
             shards,
         }

@@ -13,7 +13,9 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod module;
+pub mod monitor;
 pub mod multi;
+pub mod pause;
 pub mod pubsub;
 pub mod replication;
 pub mod server;
@@ -41,6 +43,7 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     slowlog::ROWS,
     acl::ROWS,
     module::ROWS,
+    monitor::ROWS,
     function::ROWS,
     cluster::ROWS,
     replication::ROWS,

@@ -66,6 +66,8 @@ pub struct ShardCtx {
     pub db: usize,
     /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Clients are paused: what has expired is gone for readers, and stays where it is.
+    pub expiry_paused: bool,
     /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
     /// The command found nothing and wants to wait: for whoever ran it to see to, or not.
@@ -95,6 +97,7 @@ impl ShardCtx {
             shards,
             db: 0,
             no_touch: false,
+            expiry_paused: false,
             sought: None,
             waiting: None,
             packed_threshold: 0,
@@ -508,11 +511,22 @@ impl ShardCtx {
     /// The same for a key that was deleted just now to hold something else: it is not new.
     pub fn put_again(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash_of(key);
+        if self.expiry_paused {
+            self.replace_expired(hash, key);
+        }
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
         if entry.as_ref().has_field_times() {
             self.keyspace.note_fields(self.db, key, next_field_ms(entry.as_ref()));
         }
         self.keyspace.db_mut(self.db).insert(hash, entry);
+    }
+
+    /// Removes what expired while clients were paused, and is about to be replaced.
+    #[cold]
+    fn replace_expired(&mut self, hash: u64, key: &[u8]) {
+        if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {
+            self.free(entry);
+        }
     }
 
     /// Has its time passed? A key lives through the millisecond of its expiry.
@@ -528,6 +542,9 @@ impl ShardCtx {
 
     /// A slice of active expiry: removes up to `keys_max` keys that are due.
     pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
+        if self.expiry_paused {
+            return expire::Progress { expired: 0, more: false };
+        }
         let word = self.expired_word();
         let mut hashes_gone = Vec::new();
         let ShardCtx { keyspace, active_expire, journal, events, stats, lazyfree, .. } = self;
@@ -640,7 +657,7 @@ impl ShardCtx {
     fn live_fields(&mut self, key: &[u8], hash: u64, place: Position) -> Option<Position> {
         let entry = self.keyspace.db(self.db).at(place);
         let is_due = collection_of::<Hash>(entry).is_ok_and(|fields| fields.may_be_due(self.now.unix_ms));
-        if !is_due {
+        if !is_due || self.expiry_paused {
             return Some(place);
         }
         self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);
@@ -649,6 +666,9 @@ impl ShardCtx {
 
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
+        if self.expiry_paused {
+            return;
+        }
         if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {
             self.free(entry);
         }

@@ -39,7 +39,7 @@ pub const ROWS: &[Row<KeyFn>] = &[
         spec: Spec {
             name: "pfcount",
             arity: AtLeast(2),
-            flags: READONLY,
+            flags: READONLY.and(MAY_REPLICATE),
             keys: &[keys_from(1, RW.and(ACCESS))
                 .notes("RW because it may change the internal representation of the key, and propagate to replicas")],
             shape: Gather,

@@ -217,20 +217,27 @@ fn keys(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// RANDOMKEY: an expired key that is drawn is removed, so the search ends.
+/// How often RANDOMKEY looks for a key that has not expired, where expired ones stay.
+const PAUSED_DRAWS: u32 = 100;
+
+/// RANDOMKEY: an expired key that is drawn is removed, so the search ends. While clients are paused it is not, and of
+/// keys that may all have expired some expired one is the answer.
 fn randomkey(ctx: &mut ShardCtx, _args: &Args, reply: &mut Reply) -> Result {
-    loop {
+    for draw in 1.. {
         let Some(entry) = ctx.keyspace.db(ctx.db).random(|| ctx.rng.next_u64()) else {
             reply.null();
             return Ok(());
         };
-        if !ctx.is_expired(entry) {
+        let db = ctx.keyspace.db(ctx.db);
+        let is_last_draw = ctx.expiry_paused && draw == PAUSED_DRAWS && db.expires_len() == db.len();
+        if !ctx.is_expired(entry) || is_last_draw {
             reply.bulk(entry.key());
             return Ok(());
         }
         let key = entry.key().to_vec();
         ctx.delete(&key);
     }
+    Ok(())
 }
 
 /// Bits of the table's own cursor; above them, ten for the shard.

@@ -159,6 +159,7 @@ impl Core {
         if self.shard.is_slow(elapsed) {
             self.was_slow(conn, spec, elapsed, words);
         }
+        self.refresh_observing();
         let discard = self.sessions.at(conn).leave_command() && !spec.flags.has(PUSH_REPLY);
         if !discard && !scratch.is_empty() {
             self.sessions.reply_buffer(conn).extend_from_slice(&scratch);
@@ -189,6 +190,7 @@ impl Core {
             specs: self.registry.specs(),
             names: self.registry.names(),
             rate: self.rates.now(),
+            deny_blocking: false,
         }
     }
 
@@ -200,7 +202,7 @@ impl Core {
 }
 
 /// What does not wait for EXEC.
-fn is_run_in_multi(spec: &Spec) -> bool {
+pub(super) fn is_run_in_multi(spec: &Spec) -> bool {
     matches!(spec.name, "exec" | "discard" | "quit" | "reset")
 }
 

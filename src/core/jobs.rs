@@ -429,6 +429,7 @@ impl Core {
                 let AdminStep { part, words, conn } = *step.downcast::<AdminStep>().expect("made by start_everywhere");
                 let outcome = StepOutcome::Admin(part(&mut self.admin(conn), &words));
                 self.run_unblocks();
+                self.resume_postponed();
                 outcome
             }
             step => self.shard.run_step(step),
@@ -532,7 +533,9 @@ impl Core {
         let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
         let mut reply = Reply::new(&mut bytes, self.sessions.at(conn).protocol);
         self.shard.start_clock();
-        let result = run(&mut self.admin(conn), &Args::new(&words), &mut reply);
+        let mut ctx = self.admin(conn);
+        ctx.deny_blocking = true;
+        let result = run(&mut ctx, &Args::new(&words), &mut reply);
         if let Err(error) = &result {
             reply.truncate(0);
             reply.error(&error.text());

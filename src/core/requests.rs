@@ -107,6 +107,7 @@ impl Core {
         // What came of the mail, of connections that have ended and of background work.
         self.settle(mesh);
         self.shard.start_clock();
+        self.refresh_observing();
         self.room = mesh.has_room();
         if self.room {
             self.resumed.append(&mut self.starved);
@@ -236,7 +237,7 @@ impl Core {
             let first = batch.words.len();
             batch.words.extend(partial.args());
             if batch.words.len() > first {
-                match self.dispatch(conn, first, shared, batch, mesh) {
+                match self.admit(conn, first, shared, batch, mesh) {
                     Fate::Taken => {}
                     Fate::TakenThenPause(pause) => {
                         self.keep(conn, bytes, pause);
@@ -277,7 +278,7 @@ impl Core {
                         bytes = rest;
                         continue;
                     }
-                    match self.dispatch(conn, first, &[], batch, mesh) {
+                    match self.admit(conn, first, &[], batch, mesh) {
                         Fate::Taken => bytes = rest,
                         Fate::Published(home) if self.is_published_to(home, conn, rest, batch) => bytes = rest,
                         Fate::Published(_) => {
@@ -321,6 +322,7 @@ impl Core {
             // Their ends resume it; it may have come already.
             Pause::Barrier => self.resume_behind_barrier(conn),
             Pause::Job | Pause::Blocked => {}
+            Pause::Client => self.postpone(conn),
         }
     }
 
@@ -502,6 +504,7 @@ impl Core {
 
     /// Publishes what is for other shards, then runs the shard's own.
     pub(super) fn flush<M: Mesh>(&mut self, batch: &mut Batch<'_>, mesh: &mut M) {
+        self.publish_shown(mesh);
         if batch.departing > 0 {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
                 self.outgoing.extend(departing.take().map(|batch| (shard, Message::Run(batch))));

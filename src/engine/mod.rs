@@ -6,6 +6,7 @@ pub mod lock;
 pub mod mesh;
 pub mod msg;
 pub mod multi;
+pub mod pause;
 pub mod pubsub;
 pub mod route;
 pub mod shard;

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -51,6 +52,8 @@ pub enum Message {
     Unblock(ConnKey),
     /// Channels, their subscribers and their messages.
     PubSub(Post),
+    /// Commands that clients of the sender's gave, as lines for the monitors of yours.
+    Shown(Arc<[u8]>),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::block::{BlockTable, Blocked, Waiter};
 use super::lock::{LockSet, LockTable, TxId};
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
+use super::pause::ClientPause;
 use super::pubsub::PubSub;
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
@@ -58,6 +59,8 @@ pub struct Shard {
     pub slowlog: SlowLog,
     pub events: LatencyEvents,
     pub pubsub: PubSub,
+    /// CLIENT PAUSE.
+    pub pause: ClientPause,
 }
 
 impl Shard {
@@ -80,6 +83,7 @@ impl Shard {
             slowlog: SlowLog::default(),
             events: LatencyEvents::new(),
             pubsub,
+            pause: ClientPause::default(),
         };
         shard.configure(config);
         shard

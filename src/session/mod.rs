@@ -57,6 +57,8 @@ pub enum Pause {
     Blocked,
     /// A mailbox is full: this connection's commands wait here, in order.
     Mailbox,
+    /// CLIENT PAUSE holds its next command.
+    Client,
     /// It has had its share of this turn.
     Turn,
 }
@@ -119,6 +121,8 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// MONITOR; listed in `Sessions::monitors`.
+    pub monitors: bool,
     /// CLIENT CAPA redirect.
     pub redirect_capable: bool,
     pub names: Option<Box<Names>>,
@@ -178,6 +182,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
+            monitors: false,
             redirect_capable: false,
             names: None,
             partial: None,
@@ -320,6 +325,11 @@ impl Session {
         self.close.is_some()
     }
 
+    /// It waits for data, or for leave to begin a command: what INFO calls a blocked client.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.pause, Some(Pause::Blocked | Pause::Client))
+    }
+
     /// Nor is one run that was taken already: nobody would read the reply.
     #[inline]
     pub fn is_cut_off(&self) -> bool {
@@ -337,6 +347,8 @@ pub struct Sessions {
     next_generation: u32,
     pub pool: OutputPool,
     pub traffic: Traffic,
+    /// Clients that see every command.
+    pub monitors: Vec<ConnKey>,
     /// Sessions with something to send or to end, each once.
     dirty: Vec<u32>,
     /// Clients whose wait CLIENT UNBLOCK has ended.
@@ -356,6 +368,16 @@ impl Sessions {
         if self.get(key).is_some() {
             let mut session = self.slots.remove(key.index as usize);
             session.output.clear(&mut self.pool);
+            self.monitors.retain(|&monitor| monitor != key);
+        }
+    }
+
+    /// Makes a client a monitor, or no longer.
+    pub fn set_monitoring(&mut self, key: ConnKey, monitors: bool) {
+        self.at(key).monitors = monitors;
+        self.monitors.retain(|&monitor| monitor != key);
+        if monitors {
+            self.monitors.push(key);
         }
     }
 
