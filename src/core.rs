@@ -225,7 +225,8 @@ impl Core {
 
     /// There is work that waits for no event: do not sleep.
     pub fn has_work(&self) -> bool {
-        !self.resumed.is_empty() || self.background || !self.outgoing.is_empty()
+        // A client that left or gave up its transaction has something to say to other shards, which the next turn sends.
+        !self.resumed.is_empty() || self.background || !self.outgoing.is_empty() || !self.own_messages.is_empty()
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
@@ -284,9 +285,7 @@ impl Core {
             Message::Ran(batch) => self.batch_done(batch),
             Message::Step(request) => self.take_step(from, *request),
             Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
-            Message::Unwatch(conn) => {
-                self.shard.unwatch((from, conn));
-            }
+            Message::Unwatch(conn) => self.shard.unwatch((from, conn)),
             Message::Served { conn, reply } => self.served(conn, &reply),
             Message::Wake(conn) => self.wake(conn),
             Message::Unblock(conn) => self.unblock(from, conn),
@@ -314,9 +313,7 @@ impl Core {
                 Some(Message::Step(request)) => self.take_step(self.id, *request),
                 Some(Message::StepDone(reply)) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
                 Some(Message::Ran(batch)) => self.batch_done(batch),
-                Some(Message::Unwatch(conn)) => {
-                    self.shard.unwatch((self.id, conn));
-                }
+                Some(Message::Unwatch(conn)) => self.shard.unwatch((self.id, conn)),
                 Some(Message::Served { conn, reply }) => self.served(conn, &reply),
                 Some(Message::Wake(conn)) => self.wake(conn),
                 Some(Message::Unblock(conn)) => self.unblock(self.id, conn),

@@ -4,7 +4,7 @@
 //! shard by shard in ascending order, waiting its turn at each. What to do then, round after round, is the job's own
 //! affair (`engine::gather`); this module carries its steps there and back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::pubsub::receivers_reply;
@@ -625,6 +625,15 @@ impl Core {
         let job = self.jobs.remove(key.index as usize);
         self.count_job(&job, reply);
         self.forget_blocking(job.conn);
+        let unwatched = match &job.work {
+            Work::Exec(exec) => exec.watched_shards(),
+            // Its client went away meanwhile: the shards may have heard of that first.
+            Work::Watch(watch) if self.sessions.get(job.conn).is_none() => watch.shards(),
+            Work::Watch(_) | Work::Keys(_) | Work::Admin(_) => BTreeSet::new(),
+        };
+        for shard in unwatched {
+            self.tell(shard, Message::Unwatch(job.conn));
+        }
         let Some(session) = self.sessions.get_mut(job.conn) else { return };
         session.pause = None;
         // There may be input behind it.

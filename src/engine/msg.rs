@@ -171,7 +171,8 @@ pub enum Step {
     Store { changes: Vec<(DbKey, Option<Entry>)>, events: Vec<(DbKey, &'static str)> },
     /// Take note that the client watches these keys.
     Watch { watcher: Watcher, db: usize, keys: Vec<Vec<u8>> },
-    /// Has any of the client's watched keys changed? They are forgotten.
+    /// Has any of the client's watched keys changed? It may be asked again, as another shard may refuse: so nothing is
+    /// forgotten.
     Check { watcher: Watcher },
     /// Run these commands of an EXEC, one after the other; with a watcher, only if its keys have not changed.
     Exec { watcher: Option<Watcher>, commands: Vec<ExecCommand>, protocol: Protocol },

@@ -5,7 +5,7 @@
 //! in which order shards work; a command over several shards is a stage of its own, and so is one without keys, which
 //! the core runs. Where everything is on one shard, locks, watched keys and commands go there in one message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Job, Next, Part, Round};
 use super::lock::{LockSet, Mode};
@@ -100,12 +100,18 @@ impl Exec {
         self.stage = Stage::Opening;
         if shard_alone.is_some() && self.commands.iter().all(on_it) {
             let commands = self.commands.iter_mut().filter_map(|queued| Some(key_command(queued.take()?))).collect();
-            let watcher = (!self.watched.is_empty()).then_some(self.watcher);
+            // They are forgotten there and then.
+            let watcher = (!std::mem::take(&mut self.watched).is_empty()).then_some(self.watcher);
             parts[0].step = Step::Exec { watcher, commands, protocol };
             self.stage = Stage::AtOnce;
             self.next = self.commands.len();
         }
         parts
+    }
+
+    /// Shards that know what the client watched, until they are told that it is over.
+    pub fn watched_shards(&self) -> BTreeSet<ShardId> {
+        self.watched.iter().map(|(shard, _)| *shard).collect()
     }
 
     /// The first round is all there is to do: the locks may end with it.
@@ -266,5 +272,8 @@ impl Watch {
             Part { shard, locks, step }
         };
         by_shard.into_iter().map(part).collect()
+    }
+    pub fn shards(&self) -> BTreeSet<ShardId> {
+        self.keys.iter().map(|(shard, _)| *shard).collect()
     }
 }

@@ -387,8 +387,12 @@ impl Shard {
                 false => StepOutcome::Done,
             },
             Step::Exec { watcher, commands, protocol } => {
-                if watcher.is_some_and(|watcher| self.has_changed(watcher)) {
-                    return StepOutcome::Dirty;
+                if let Some(watcher) = watcher {
+                    let dirty = self.has_changed(watcher);
+                    self.unwatch(watcher);
+                    if dirty {
+                        return StepOutcome::Dirty;
+                    }
                 }
                 self.start_clock();
                 StepOutcome::Replies(commands.into_iter().map(|command| self.run_queued(command, protocol)).collect())
@@ -419,7 +423,7 @@ impl Shard {
         self.observe();
     }
 
-    /// Whether a key that the client watches has changed since; forgets them.
+    /// Whether a key that the client watches has changed since.
     fn has_changed(&mut self, watcher: Watcher) -> bool {
         for Watched { db, key, .. } in self.watching.watched(watcher).to_vec() {
             // One whose time has passed is removed now, which is a change.
@@ -427,14 +431,13 @@ impl Shard {
             self.ctx.peek(&key);
         }
         self.note_changes();
-        self.unwatch(watcher)
+        self.watching.is_dirty(watcher)
     }
 
-    /// Forgets what a client watches: whether any of it has changed.
-    pub fn unwatch(&mut self, watcher: Watcher) -> bool {
-        let has_changed = self.watching.forget(watcher);
+    /// Forgets what a client watches.
+    pub fn unwatch(&mut self, watcher: Watcher) {
+        self.watching.forget(watcher);
         self.observe();
-        has_changed
     }
 
     /// Somebody wants to know which keys change.

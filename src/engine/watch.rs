@@ -43,10 +43,20 @@ impl WatchTable {
         self.watchers.len()
     }
 
-    /// From now on a change of the key makes the client's next EXEC do nothing. A client watches a key once.
+    /// From now on a change of the key makes the client's next EXEC do nothing. Told twice, the first time counts: a WATCH
+    /// that another shard refused comes again.
     pub fn watch(&mut self, watcher: Watcher, watched: Watched) {
+        let state = self.states.entry(watcher).or_default();
+        if state.keys.iter().any(|known| (known.db, &known.key) == (watched.db, &watched.key)) {
+            return;
+        }
         self.watchers.entry((watched.db, watched.key.clone())).or_default().push(watcher);
-        self.states.entry(watcher).or_default().keys.push(watched);
+        state.keys.push(watched);
+    }
+
+    /// Whether a key that the client watches has changed.
+    pub fn is_dirty(&self, watcher: Watcher) -> bool {
+        self.states.get(&watcher).is_some_and(|state| state.dirty)
     }
 
     /// What a client watches here.
@@ -119,6 +129,15 @@ mod tests {
         assert!(!table.forget(OTHER), "another key, another database");
         assert!(table.forget(CLIENT));
         assert!(!table.forget(CLIENT) && table.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_watched_twice_is_forgotten_once() {
+        let mut table = table(&[(CLIENT, 0, "a", true), (CLIENT, 0, "a", false), (OTHER, 0, "a", true)]);
+        table.changed(&Change::Flushed { db: 0 }, |_, _| false);
+        assert!(table.is_dirty(CLIENT) && table.is_dirty(OTHER), "what counts is how it was at first");
+        assert_eq!(table.keys(), 2);
+        assert!(table.forget(CLIENT) && table.forget(OTHER) && table.is_empty());
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::rc::Rc;
 use peristyle::base::rng::Rng;
 
 use crate::check::{self, Operation};
+use crate::history;
 use crate::model::{self, Map};
+use crate::store;
+use crate::transact::{Answer, Sent, Standing, Vocabulary};
 use crate::world::{Plan, WireId, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,7 @@ pub enum Kind {
     Register,
     Writer,
     Reader,
+    Transactor,
     /// Comes last and looks at what is left of private keys.
     Auditor,
 }
@@ -33,6 +37,9 @@ pub struct Clients {
     /// Which client's connection a wire is.
     owners: HashMap<WireId, usize>,
     operations: Vec<Operation>,
+    vocabulary: Vocabulary,
+    /// What transactors have sent, in that order.
+    history: Vec<history::Operation>,
     items: Vec<Item>,
     next_token: u64,
 }
@@ -47,6 +54,8 @@ struct Client {
     resets: u32,
     /// It has sent CLIENT REPLY SKIP: the next command is not answered.
     skips: bool,
+    /// Of a transactor's only connection.
+    standing: Standing,
 }
 
 /// A connection of a client.
@@ -62,6 +71,8 @@ enum Expectation {
     Exactly(Vec<u8>),
     /// The answer to these operations: to the first, or one element of it to each.
     Recorded(Vec<usize>),
+    /// The answer to this operation of the history over all keys.
+    Called(usize),
     /// Whether the item's flag is set.
     Flag(usize),
 }
@@ -81,6 +92,10 @@ const LINES_MAX: u64 = 2;
 /// Commands of one pipeline to registers: histories stay easy to judge.
 const REGISTER_RESETS_MAX: u32 = 2;
 const REGISTER_DEPTH_MAX: u64 = 4;
+/// The same for transactors.
+const TRANSACTOR_RESETS_MAX: u32 = 2;
+const TRANSACTOR_DEPTH_MAX: u64 = 3;
+const TRANSACTOR_WAITING_MAX: usize = 3;
 /// Commands of a client that wait for replies before it sends more.
 const WAITING_MAX: usize = 64;
 /// Items that no reader has seen yet, beyond which writers wait.
@@ -111,6 +126,8 @@ impl Clients {
             clients: Vec::new(),
             owners: HashMap::new(),
             operations: Vec::new(),
+            vocabulary: Vocabulary::new(plan.shards),
+            history: Vec::new(),
             items: Vec::new(),
             next_token: 0,
         };
@@ -124,7 +141,16 @@ impl Clients {
     fn add(&mut self, kind: Kind, rounds: u32) {
         let index = self.clients.len();
         let prefix = format!("private{index}");
-        self.clients.push(Client { kind, rounds, lines: Vec::new(), map: Map::new(), prefix, resets: 0, skips: false });
+        self.clients.push(Client {
+            kind,
+            rounds,
+            lines: Vec::new(),
+            map: Map::new(),
+            prefix,
+            resets: 0,
+            skips: false,
+            standing: Standing::default(),
+        });
         // Only where any order of its commands is right does a client have several connections.
         let lines = if matches!(kind, Kind::Register | Kind::Reader) { 1 + self.rng.below(LINES_MAX) } else { 1 };
         for _ in 0..lines {
@@ -175,7 +201,8 @@ impl Clients {
             Kind::Reader if unknown == 0 && active(Kind::Writer) => return false,
             _ => {}
         }
-        client.lines.iter().map(|line| line.waiting.len()).sum::<usize>() < WAITING_MAX
+        let waiting_max = if client.kind == Kind::Transactor { TRANSACTOR_WAITING_MAX } else { WAITING_MAX };
+        client.lines.iter().map(|line| line.waiting.len()).sum::<usize>() < waiting_max
     }
 
     pub fn are_done(&self) -> bool {
@@ -210,11 +237,17 @@ impl Clients {
             Kind::Register => self.send_registers(index, at, depth.min(REGISTER_DEPTH_MAX), step, &mut bytes),
             Kind::Writer => self.send_item(index, depth, &mut bytes),
             Kind::Reader => self.poll_flags(index, at, depth, &mut bytes),
+            Kind::Transactor => self.send_transactions(index, depth.min(TRANSACTOR_DEPTH_MAX), step, &mut bytes),
             Kind::Auditor => unreachable!("it sends all at once"),
         }
         self.world.write(self.clients[index].lines[at].wire, &bytes);
         // Each unanswered write doubles the histories that have to be judged.
-        let may_reset = self.clients[index].kind != Kind::Register || self.clients[index].resets < REGISTER_RESETS_MAX;
+        let resets_max = match self.clients[index].kind {
+            Kind::Register => REGISTER_RESETS_MAX,
+            Kind::Transactor => TRANSACTOR_RESETS_MAX,
+            _ => u32::MAX,
+        };
+        let may_reset = self.clients[index].resets < resets_max;
         if may_reset && self.reset_one_in > 0 && self.rng.below(self.reset_one_in) == 0 {
             self.reset(index, at);
         }
@@ -228,6 +261,7 @@ impl Clients {
         self.owners.remove(&client.lines[at].wire);
         client.lines[at] = line;
         client.resets += 1;
+        client.standing = Standing::default();
         if client.kind == Kind::Private {
             // Nobody knows how far the last pipeline came.
             client.prefix = format!("private{index}.{}", client.resets);
@@ -310,6 +344,25 @@ impl Clients {
         }
     }
 
+    fn send_transactions(&mut self, index: usize, depth: u64, step: u64, bytes: &mut Vec<u8>) {
+        // One that only goes away, or waits for what it has sent.
+        for _ in 0..self.rng.below(depth + 1) {
+            let client = &mut self.clients[index];
+            let Sent { words, answer } = self.vocabulary.next(&mut client.standing, &mut self.rng);
+            encode(&words, bytes);
+            let line = &mut client.lines[0];
+            line.waiting.push_back(match answer {
+                Answer::Exactly(reply) => Expectation::Exactly(reply.to_vec()),
+                Answer::Of(call) => {
+                    let plain = self.vocabulary.plain_keys(&call);
+                    let connection = line.wire;
+                    self.history.push(history::Operation { connection, call, plain, sent: step, answer: None });
+                    Expectation::Called(self.history.len() - 1)
+                }
+            });
+        }
+    }
+
     /// Data, then the flag that tells of it, in one write. Some reads before vary where in a batch they stand.
     fn send_item(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
         // Names that differ in a digit lie on shards that differ in a pattern.
@@ -382,6 +435,10 @@ impl Clients {
                     let wanted = String::from_utf8_lossy(&wanted);
                     return Err(format!("client {index} ({kind:?}) wants {wanted:?} and gets {text:?}"));
                 }
+                Expectation::Called(at) => {
+                    let operation = &mut self.history[at];
+                    operation.answer = Some((step, store::normal(&operation.call, reply)));
+                }
                 Expectation::Flag(item) => {
                     if reply != b"$-1\r\n" && !std::mem::replace(&mut self.items[item].known, true) {
                         learned.push(item);
@@ -415,6 +472,7 @@ impl Clients {
     }
 
     pub fn check_histories(&self) -> Result<(), String> {
-        check::linearizable(&self.operations)
+        check::linearizable(&self.operations)?;
+        history::serializable(&self.history)
     }
 }

@@ -12,8 +12,11 @@
 mod check;
 mod client;
 mod fault;
+mod history;
 mod model;
 mod shard;
+mod store;
+mod transact;
 mod world;
 
 use client::Kind;
@@ -35,6 +38,10 @@ enum Shape {
     Sleepers,
     /// `pipeline-order strict`.
     Strict,
+    /// Commands over shards, MULTI, WATCH: at least 8 clients, 200 commands, 3 shards.
+    Transactions,
+    /// The same with less of everything: many seeds in little time.
+    FewTransactions,
 }
 
 impl Shape {
@@ -53,6 +60,7 @@ impl Shape {
             freeze_max: [50, 300, 1000][pick(0, 2) as usize],
         };
         let (mut private, mut registers, mut writers, mut readers) = (pick(0, 3), pick(0, 3), pick(0, 2), pick(0, 2));
+        let mut transactors = 0;
         if plan.depth_max > 1000 {
             plan.rounds = 2;
         }
@@ -76,9 +84,25 @@ impl Shape {
                 (plan.shards, plan.depth_max, plan.rounds) = (pick(2, 4) as usize, pick(1, 2), 30);
             }
             Shape::Strict => plan.strict = true,
+            Shape::Transactions => {
+                (private, registers, writers, readers) = (0, 0, 0, 0);
+                (transactors, plan.shards, plan.rounds) = (pick(8, 9), pick(3, 4) as usize, pick(18, 24) as u32);
+                plan.depth_max = pick(2, 3);
+            }
+            Shape::FewTransactions => {
+                (private, registers, writers, readers) = (0, 0, 0, 0);
+                (transactors, plan.shards, plan.rounds) = (pick(2, 5), pick(1, 4) as usize, pick(5, 20) as u32);
+                (plan.depth_max, plan.reset_one_in) = (pick(1, 3), [0, 5, 20][pick(0, 2) as usize]);
+                plan.strict = pick(0, 9) == 0;
+            }
         }
-        let kinds =
-            [(Kind::Private, private), (Kind::Register, registers), (Kind::Writer, writers), (Kind::Reader, readers)];
+        let kinds = [
+            (Kind::Private, private),
+            (Kind::Register, registers),
+            (Kind::Writer, writers),
+            (Kind::Reader, readers),
+            (Kind::Transactor, transactors),
+        ];
         plan.clients = kinds.iter().flat_map(|&(kind, count)| (0..count).map(move |_| kind)).collect();
         plan
     }
@@ -139,6 +163,16 @@ fn sleepers() {
 #[test]
 fn strict() {
     Shape::Strict.holds("strict");
+}
+
+#[test]
+fn transactions() {
+    Shape::Transactions.holds("transactions");
+}
+
+#[test]
+fn few_transactions() {
+    Shape::FewTransactions.holds("few_transactions");
 }
 
 #[test]

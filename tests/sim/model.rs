@@ -83,7 +83,7 @@ fn error(text: &str) -> Vec<u8> {
     format!("-{text}\r\n").into_bytes()
 }
 
-fn bulk(value: Option<&Vec<u8>>) -> Vec<u8> {
+pub fn bulk(value: Option<&Vec<u8>>) -> Vec<u8> {
     match value {
         None => b"$-1\r\n".to_vec(),
         Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
@@ -96,7 +96,7 @@ pub fn reply_length(bytes: &[u8]) -> Option<usize> {
     let length = || std::str::from_utf8(&bytes[1..end - 2]).ok()?.parse::<i64>().ok();
     let total = match bytes[0] {
         b'$' => end + length().filter(|&length| length >= 0).map_or(0, |length| length as usize + 2),
-        b'*' => (0..length()?).try_fold(end, |at, _| Some(at + reply_length(bytes.get(at..)?)?))?,
+        b'*' => (0..length()?.max(0)).try_fold(end, |at, _| Some(at + reply_length(bytes.get(at..)?)?))?,
         _ => end,
     };
     (bytes.len() >= total).then_some(total)

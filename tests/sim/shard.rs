@@ -101,6 +101,7 @@ struct Conn {
 /// What a shard is when everything is over.
 pub struct Remains {
     core_at_rest: bool,
+    watchers: usize,
     sessions: usize,
     mesh_empty: bool,
 }
@@ -109,7 +110,8 @@ impl Remains {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Remains { sessions: 1.., .. } => Err(format!("{} sessions", self.sessions)),
-            Remains { core_at_rest: false, .. } => Err("a job or a batch".to_string()),
+            Remains { watchers: 1.., .. } => Err(format!("{} clients with watched keys", self.watchers)),
+            Remains { core_at_rest: false, .. } => Err("a job, a lock or a batch".to_string()),
             Remains { mesh_empty: false, .. } => Err("messages".to_string()),
             _ => Ok(()),
         }
@@ -180,6 +182,7 @@ impl Driver<'_> {
         }
         Remains {
             core_at_rest: self.core.is_at_rest(),
+            watchers: self.core.shard.watching.clients(),
             sessions: self.core.sessions.len(),
             mesh_empty: self.mesh.mesh.is_empty(),
         }

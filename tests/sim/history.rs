@@ -1,0 +1,206 @@
+//! Is there one order of all calls of all connections that explains every reply? (Strict serializability; Wing and Gong's
+//! search, with memory.)
+//!
+//! A call takes effect, as a whole, at one moment between its sending and its reply. Of one connection, a call that may
+//! span shards stands in order with everything before and behind it, and so do calls with a key in common; others of one
+//! pipeline may pass each other (P3). A call without a reply, because its client went away, takes effect at any later
+//! moment, or never.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::store::{Call, Store, Word, changes_nothing};
+
+pub struct Operation {
+    pub connection: usize,
+    pub call: Call,
+    /// Its keys, if it is plain access to one shard.
+    pub plain: Option<Vec<Word>>,
+    pub sent: u64,
+    pub answer: Option<(u64, Vec<u8>)>,
+}
+
+/// States that are looked at before a history counts as too tangled to judge.
+const STATES_MAX: usize = 400_000;
+
+impl Operation {
+    fn end(&self) -> u64 {
+        self.answer.as_ref().map_or(u64::MAX, |(end, _)| *end)
+    }
+
+    fn is_ordered_with(&self, later: &Operation) -> bool {
+        match (&self.plain, &later.plain) {
+            (Some(keys), Some(later)) => keys.iter().any(|key| later.contains(key)),
+            _ => true,
+        }
+    }
+}
+
+/// Which operations have taken effect.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Done(Vec<u64>);
+
+impl Done {
+    fn has(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    fn with(&self, index: usize) -> Done {
+        let mut done = self.clone();
+        done.0[index / 64] |= 1 << (index % 64);
+        done
+    }
+}
+
+/// The operations in the order of their sending.
+pub fn serializable(operations: &[Operation]) -> Result<(), String> {
+    let before: Vec<Vec<usize>> = (0..operations.len())
+        .map(|later| {
+            let (earlier, later) = (&operations[..later], &operations[later]);
+            let same = earlier.iter().enumerate().filter(|(_, earlier)| earlier.connection == later.connection);
+            same.filter(|(_, earlier)| earlier.is_ordered_with(later)).map(|(index, _)| index).collect()
+        })
+        .collect();
+    let mut seen: HashSet<[u64; 2]> = HashSet::new();
+    let mut open = vec![(Done(vec![0; operations.len().div_ceil(64)]), 0, Store::default())];
+    let mut furthest = 0;
+    while let Some((done, mut from, store)) = open.pop() {
+        while from < operations.len() && done.has(from) {
+            from += 1;
+        }
+        if !seen.insert(digest(&done, &store)) {
+            continue;
+        }
+        if seen.len() > STATES_MAX {
+            return Err("a history is too tangled to be judged".to_string());
+        }
+        // Nothing that was sent later comes before an end.
+        let mut first_end = u64::MAX;
+        let mut candidates = Vec::new();
+        for (index, operation) in operations.iter().enumerate().skip(from).filter(|(index, _)| !done.has(*index)) {
+            if operation.sent >= first_end {
+                break;
+            }
+            first_end = first_end.min(operation.end());
+            if before[index].iter().all(|&earlier| done.has(earlier)) {
+                candidates.push(index);
+            }
+        }
+        if first_end == u64::MAX {
+            return Ok(());
+        }
+        furthest = furthest.max(first_end);
+        candidates.retain(|&index| operations[index].sent < first_end);
+        // What ends first is tried first: last onto the stack.
+        candidates.sort_unstable_by_key(|&index| std::cmp::Reverse(operations[index].end()));
+        let mut branches = Vec::new();
+        for index in candidates {
+            let operation = &operations[index];
+            let mut after = store.clone();
+            let reply = after.apply(operation.connection, &operation.call);
+            match &operation.answer {
+                Some((_, answer)) if *answer != reply => continue,
+                Some((_, answer)) if changes_nothing(&operation.call, answer) => {
+                    // What may come now, and is nothing to anybody else, loses nothing by coming now.
+                    branches.clear();
+                    branches.push((done.with(index), from, after));
+                    break;
+                }
+                _ => branches.push((done.with(index), from, after)),
+            }
+        }
+        open.append(&mut branches);
+    }
+    Err(describe(operations, furthest))
+}
+
+fn digest(done: &Done, store: &Store) -> [u64; 2] {
+    [1, 2].map(|salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, done, store).hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+/// The history, up to the reply that no order explains.
+fn describe(operations: &[Operation], furthest: u64) -> String {
+    let mut text = format!("no order of all commands explains the replies up to {furthest}:");
+    for operation in operations.iter().filter(|operation| operation.sent <= furthest) {
+        let shown = |words: &[Word]| {
+            words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let call = match &operation.call {
+            Call::Command(words) => shown(words),
+            Call::Forget => "(watches nothing more)".to_string(),
+            Call::Exec(commands) => {
+                format!("EXEC {{ {} }}", commands.iter().map(|words| shown(words)).collect::<Vec<_>>().join("; "))
+            }
+        };
+        let (sent, connection) = (operation.sent, operation.connection);
+        text += &match &operation.answer {
+            Some((end, reply)) => {
+                format!(
+                    "\n  {sent:>8}..{end:<8} connection {connection}: {call} -> {:?}",
+                    String::from_utf8_lossy(reply)
+                )
+            }
+            None => format!("\n  {sent:>8}..         connection {connection}: {call}"),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<Word> {
+        text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    fn operation(connection: usize, text: &str, sent: u64, end: u64, reply: &str) -> Operation {
+        let call = match text.strip_prefix("EXEC ") {
+            Some(commands) => Call::Exec(commands.split("; ").map(words).collect()),
+            None => Call::Command(words(text)),
+        };
+        let answer = (end > 0).then(|| (end, reply.as_bytes().to_vec()));
+        Operation { connection, call, plain: None, sent, answer }
+    }
+
+    #[test]
+    fn half_a_write_is_not_seen() {
+        let write = || operation(1, "MSET t1 1 t2 1", 1, 10, "+OK\r\n");
+        let read = |reply| operation(2, "MGET t1 t2", 2, 5, reply);
+        assert!(serializable(&[write(), read("*2\r\n$1\r\n1\r\n$1\r\n1\r\n")]).is_ok());
+        assert!(serializable(&[write(), read("*2\r\n$-1\r\n$-1\r\n")]).is_ok());
+        assert!(serializable(&[write(), read("*2\r\n$1\r\n1\r\n$-1\r\n")]).is_err());
+    }
+
+    #[test]
+    fn two_that_watch_each_other_do_not_both_commit() {
+        let history = |second: &str| {
+            [
+                operation(1, "WATCH t1", 1, 2, "+OK\r\n"),
+                operation(2, "WATCH t2", 3, 4, "+OK\r\n"),
+                operation(1, "EXEC SET t2 1", 5, 10, "*1\r\n+OK\r\n"),
+                operation(2, "EXEC SET t1 1", 6, 11, second),
+            ]
+        };
+        assert!(serializable(&history("*-1\r\n")).is_ok());
+        assert!(serializable(&history("*1\r\n+OK\r\n")).is_err());
+    }
+
+    #[test]
+    fn what_is_over_comes_before_what_begins() {
+        let history = |reply| [operation(1, "SET t1 1", 1, 2, "+OK\r\n"), operation(2, "GET t1", 3, 4, reply)];
+        assert!(serializable(&history("$1\r\n1\r\n")).is_ok());
+        assert!(serializable(&history("$-1\r\n")).is_err());
+    }
+
+    #[test]
+    fn a_call_without_a_reply_may_have_happened() {
+        let history = |reply| [operation(1, "SET t1 1", 1, 0, ""), operation(2, "GET t1", 3, 4, reply)];
+        assert!(serializable(&history("$1\r\n1\r\n")).is_ok());
+        assert!(serializable(&history("$-1\r\n")).is_ok());
+    }
+}

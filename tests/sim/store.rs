@@ -1,0 +1,351 @@
+//! What Redis answers, with all keys in one place: the model of [`crate::history`]. Values are texts, lists and sets,
+//! each under names of its own; connections watch keys.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model;
+
+pub type Word = Vec<u8>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    Text(Vec<u8>),
+    List(VecDeque<Word>),
+    Set(BTreeSet<Word>),
+}
+
+type Database = BTreeMap<Word, Value>;
+
+/// Everything that replies can depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Store {
+    databases: [Database; 2],
+    /// By connection.
+    watches: BTreeMap<usize, Watch>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Watch {
+    keys: BTreeSet<Word>,
+    dirty: bool,
+}
+
+/// What a connection asks for.
+#[derive(Clone, Debug)]
+pub enum Call {
+    Command(Vec<Word>),
+    /// MULTI, these commands, EXEC.
+    Exec(Vec<Vec<Word>>),
+    /// DISCARD, UNWATCH, or the end of the connection: nothing is watched any more.
+    Forget,
+}
+
+impl Store {
+    /// The encoded reply.
+    pub fn apply(&mut self, connection: usize, call: &Call) -> Vec<u8> {
+        match call {
+            Call::Forget => {
+                self.watches.remove(&connection);
+                b"+OK\r\n".to_vec()
+            }
+            Call::Exec(commands) => {
+                if self.watches.remove(&connection).is_some_and(|watch| watch.dirty) {
+                    return b"*-1\r\n".to_vec();
+                }
+                let mut reply = format!("*{}\r\n", commands.len()).into_bytes();
+                commands.iter().for_each(|words| reply.append(&mut self.command(words)));
+                reply
+            }
+            Call::Command(words) if words[0] == b"WATCH" => {
+                let watch = self.watches.entry(connection).or_default();
+                watch.keys.extend(words[1..].iter().cloned());
+                b"+OK\r\n".to_vec()
+            }
+            Call::Command(words) => self.command(words),
+        }
+    }
+
+    fn touch(&mut self, key: &[u8]) {
+        for watch in self.watches.values_mut().filter(|watch| watch.keys.contains(key)) {
+            watch.dirty = true;
+        }
+    }
+
+    fn text(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        match self.databases[0].get(key) {
+            Some(Value::Text(text)) => Some(text),
+            None => None,
+            Some(other) => unreachable!("a name of a text holds {other:?}"),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: Option<Value>) {
+        match value {
+            Some(value) => self.databases[0].insert(key.to_vec(), value),
+            None => self.databases[0].remove(key),
+        };
+        self.touch(key);
+    }
+
+    fn list(&mut self, key: &[u8]) -> &mut VecDeque<Word> {
+        match self.databases[0].entry(key.to_vec()).or_insert_with(|| Value::List(VecDeque::new())) {
+            Value::List(list) => list,
+            other => unreachable!("a name of a list holds {other:?}"),
+        }
+    }
+
+    fn set(&mut self, key: &[u8]) -> &mut BTreeSet<Word> {
+        match self.databases[0].entry(key.to_vec()).or_insert_with(|| Value::Set(BTreeSet::new())) {
+            Value::Set(set) => set,
+            other => unreachable!("a name of a set holds {other:?}"),
+        }
+    }
+
+    /// A collection without elements is none.
+    fn tidy(&mut self, key: &[u8]) {
+        let empty = match self.databases[0].get(key) {
+            Some(Value::List(list)) => list.is_empty(),
+            Some(Value::Set(set)) => set.is_empty(),
+            Some(Value::Text(_)) | None => false,
+        };
+        if empty {
+            self.databases[0].remove(key);
+        }
+    }
+
+    fn pop(&mut self, key: &[u8], left: bool) -> Option<Word> {
+        let list = self.list(key);
+        let element = if left { list.pop_front() } else { list.pop_back() };
+        self.tidy(key);
+        if element.is_some() {
+            self.touch(key);
+        }
+        element
+    }
+
+    fn push(&mut self, key: &[u8], left: bool, element: Word) -> usize {
+        let list = self.list(key);
+        if left {
+            list.push_front(element);
+        } else {
+            list.push_back(element);
+        }
+        let length = list.len();
+        self.touch(key);
+        length
+    }
+
+    fn command(&mut self, words: &[Word]) -> Vec<u8> {
+        let args = &words[1..];
+        match words[0].as_slice() {
+            b"GET" => bulk(self.text(&args[0])),
+            b"MGET" => {
+                let values: Vec<u8> = args.iter().flat_map(|key| bulk(self.text(key))).collect();
+                [format!("*{}\r\n", args.len()).as_bytes(), &values].concat()
+            }
+            b"SET" => {
+                self.put(&args[0], Some(Value::Text(args[1].clone())));
+                ok()
+            }
+            b"APPEND" => {
+                let mut text = self.text(&args[0]).cloned().unwrap_or_default();
+                text.extend_from_slice(&args[1]);
+                let length = text.len();
+                self.put(&args[0], Some(Value::Text(text)));
+                integer(length)
+            }
+            b"MSET" => {
+                args.chunks(2).for_each(|pair| self.put(&pair[0], Some(Value::Text(pair[1].clone()))));
+                ok()
+            }
+            b"MSETNX" => {
+                let free = args.chunks(2).all(|pair| self.text(&pair[0]).is_none());
+                if free {
+                    args.chunks(2).for_each(|pair| self.put(&pair[0], Some(Value::Text(pair[1].clone()))));
+                }
+                integer(usize::from(free))
+            }
+            b"EXISTS" => integer(args.iter().filter(|&key| self.databases[0].contains_key(key)).count()),
+            b"DEL" => {
+                let mut deleted = 0;
+                for key in args {
+                    if self.databases[0].contains_key(key) {
+                        self.put(key, None);
+                        deleted += 1;
+                    }
+                }
+                integer(deleted)
+            }
+            b"RENAME" => match self.databases[0].get(&args[0]).cloned() {
+                None => b"-ERR no such key\r\n".to_vec(),
+                // Redis: nothing happens, but that it exists.
+                Some(_) if args[0] == args[1] => ok(),
+                value => {
+                    self.put(&args[0], None);
+                    self.put(&args[1], value);
+                    ok()
+                }
+            },
+            b"COPY" => {
+                let value = self.databases[0].get(&args[0]).cloned();
+                let copied = value.is_some() && !self.databases[0].contains_key(&args[1]);
+                if copied {
+                    self.put(&args[1], value);
+                }
+                integer(usize::from(copied))
+            }
+            b"LPUSH" | b"RPUSH" => {
+                let left = words[0][0] == b'L';
+                integer(args[1..].iter().map(|element| self.push(&args[0], left, element.clone())).last().unwrap_or(0))
+            }
+            b"LPOP" | b"RPOP" => bulk(self.pop(&args[0], words[0][0] == b'L').as_ref()),
+            b"LLEN" => {
+                let length = self.list(&args[0]).len();
+                self.tidy(&args[0]);
+                integer(length)
+            }
+            b"LMOVE" => {
+                let element = self.pop(&args[0], args[2] == b"LEFT");
+                if let Some(element) = &element {
+                    self.push(&args[1], args[3] == b"LEFT", element.clone());
+                }
+                bulk(element.as_ref())
+            }
+            b"SADD" => {
+                let added = self.set(&args[0]).insert(args[1].clone());
+                if added {
+                    self.touch(&args[0]);
+                }
+                integer(usize::from(added))
+            }
+            b"SREM" => integer(usize::from(self.remove_member(&args[0], &args[1]))),
+            b"SCARD" => {
+                let members = self.set(&args[0]).len();
+                self.tidy(&args[0]);
+                integer(members)
+            }
+            b"SMOVE" => {
+                if args[0] == args[1] {
+                    let there = self.set(&args[0]).contains(&args[2]);
+                    self.tidy(&args[0]);
+                    return integer(usize::from(there));
+                }
+                let moved = self.remove_member(&args[0], &args[2]);
+                if moved && self.set(&args[1]).insert(args[2].clone()) {
+                    self.touch(&args[1]);
+                }
+                integer(usize::from(moved))
+            }
+            b"SINTERSTORE" | b"SUNIONSTORE" => {
+                let mut result = self.set(&args[1]).clone();
+                self.tidy(&args[1]);
+                for key in &args[2..] {
+                    let other = self.set(key).clone();
+                    self.tidy(key);
+                    match words[0][1] {
+                        b'I' => result.retain(|member| other.contains(member)),
+                        _ => result.extend(other),
+                    }
+                }
+                let members = result.len();
+                if members > 0 {
+                    self.put(&args[0], Some(Value::Set(result)));
+                } else if self.databases[0].contains_key(&args[0]) {
+                    self.put(&args[0], None);
+                }
+                integer(members)
+            }
+            b"DBSIZE" => integer(self.databases[0].len()),
+            b"KEYS" => array(self.databases[0].keys().cloned()),
+            b"FLUSHDB" => {
+                let Store { databases, watches } = self;
+                for watch in watches.values_mut() {
+                    watch.dirty |= watch.keys.iter().any(|key| databases[0].contains_key(key));
+                }
+                databases[0].clear();
+                ok()
+            }
+            b"SWAPDB" => {
+                let Store { databases, watches } = self;
+                for watch in watches.values_mut() {
+                    let there = |key| databases.iter().any(|database| database.contains_key(key));
+                    watch.dirty |= watch.keys.iter().any(|key: &Word| there(key));
+                }
+                databases.swap(0, 1);
+                ok()
+            }
+            other => unreachable!("no client sends {}", String::from_utf8_lossy(other)),
+        }
+    }
+
+    fn remove_member(&mut self, key: &[u8], member: &[u8]) -> bool {
+        let removed = self.set(key).remove(member);
+        self.tidy(key);
+        if removed {
+            self.touch(key);
+        }
+        removed
+    }
+}
+
+/// The reply shows that nothing has changed but what the connection itself watches, at whatever moment it came about.
+pub fn changes_nothing(call: &Call, reply: &[u8]) -> bool {
+    match call {
+        Call::Forget => false,
+        Call::Exec(commands) if reply != b"*-1\r\n" => {
+            let replies = peristyle::resp::skip::elements(reply).expect("EXEC's reply is an array");
+            commands.iter().zip(replies).all(|(words, reply)| is_read(words, reply))
+        }
+        Call::Exec(_) => true,
+        Call::Command(words) => is_read(words, reply),
+    }
+}
+
+fn is_read(words: &[Word], reply: &[u8]) -> bool {
+    match words[0].as_slice() {
+        b"GET" | b"MGET" | b"EXISTS" | b"LLEN" | b"SCARD" | b"DBSIZE" | b"KEYS" => true,
+        b"MSETNX" | b"DEL" | b"COPY" | b"SADD" | b"SREM" | b"SMOVE" => reply == b":0\r\n",
+        b"LPOP" | b"RPOP" | b"LMOVE" => reply == b"$-1\r\n",
+        b"RENAME" => reply.starts_with(b"-"),
+        _ => false,
+    }
+}
+
+/// The reply with its elements in the model's order, where Redis promises none.
+pub fn normal(call: &Call, reply: Vec<u8>) -> Vec<u8> {
+    match call {
+        Call::Command(words) if words[0] == b"KEYS" => sorted(&reply),
+        Call::Exec(commands) if reply != b"*-1\r\n" && commands.iter().any(|words| words[0] == b"KEYS") => {
+            let Some(elements) = peristyle::resp::skip::elements(&reply) else { return reply };
+            let parts = commands.iter().zip(elements);
+            let parts = parts.map(|(words, part)| if words[0] == b"KEYS" { sorted(part) } else { part.to_vec() });
+            [format!("*{}\r\n", commands.len()).into_bytes(), parts.collect::<Vec<_>>().concat()].concat()
+        }
+        _ => reply,
+    }
+}
+
+fn sorted(reply: &[u8]) -> Vec<u8> {
+    let Some(elements) = peristyle::resp::skip::elements(reply) else { return reply.to_vec() };
+    let mut elements: Vec<&[u8]> = elements.into_iter().collect();
+    // Of names of equal length, as all are here, the encoding has the order of the names.
+    elements.sort_unstable();
+    [format!("*{}\r\n", elements.len()).as_bytes(), &elements.concat()].concat()
+}
+
+fn ok() -> Vec<u8> {
+    b"+OK\r\n".to_vec()
+}
+
+fn integer(value: usize) -> Vec<u8> {
+    format!(":{value}\r\n").into_bytes()
+}
+
+fn bulk(value: Option<&Word>) -> Vec<u8> {
+    model::bulk(value)
+}
+
+fn array(elements: impl Iterator<Item = Word>) -> Vec<u8> {
+    let elements: Vec<Vec<u8>> = elements.map(|element| bulk(Some(&element))).collect();
+    [format!("*{}\r\n", elements.len()).into_bytes(), elements.concat()].concat()
+}

@@ -1,0 +1,175 @@
+//! What clients of transactions send: commands whose keys lie on any shards, MULTI with EXEC or DISCARD, WATCH. They share
+//! few keys, and record histories for [`crate::history`].
+
+use peristyle::base::rng::Rng;
+use peristyle::engine::route::SlotMap;
+
+use crate::store::{Call, Word};
+
+/// Where a connection stands.
+#[derive(Default)]
+pub struct Standing {
+    /// Commands since MULTI.
+    queue: Option<Vec<Vec<Word>>>,
+    watches: bool,
+}
+
+/// One command as it is sent, and what its reply is.
+pub struct Sent {
+    pub words: Vec<Word>,
+    pub answer: Answer,
+}
+
+pub enum Answer {
+    Exactly(&'static [u8]),
+    /// The reply belongs into the history.
+    Of(Call),
+}
+
+pub struct Vocabulary {
+    slots: SlotMap,
+    texts: Vec<String>,
+    lists: Vec<String>,
+    sets: Vec<String>,
+    next_token: u64,
+}
+
+const KEYS_OF_A_KIND: usize = 3;
+
+impl Vocabulary {
+    pub fn new(shards: usize) -> Vocabulary {
+        let slots = SlotMap::contiguous(shards);
+        // Of each kind, the names lie on as many shards as there are.
+        let names = |kind: char, first: usize| {
+            let mut names: Vec<String> = Vec::new();
+            for place in 0..KEYS_OF_A_KIND {
+                let shard = (first + place) % shards;
+                let mut candidates = (10..100).map(|number| format!("{kind}{number}"));
+                let name = candidates.find(|name| slots.shard_of(name.as_bytes()) == shard && !names.contains(name));
+                names.push(name.expect("ninety names reach every shard"));
+            }
+            names
+        };
+        let (texts, lists, sets) = (names('t', 0), names('l', 1), names('s', 2));
+        Vocabulary { slots, texts, lists, sets, next_token: 0 }
+    }
+
+    /// The next command of a connection.
+    pub fn next(&mut self, standing: &mut Standing, rng: &mut Rng) -> Sent {
+        if standing.queue.is_some() {
+            return self.next_in_multi(standing, rng);
+        }
+        match rng.below(20) {
+            0..3 => {
+                standing.queue = Some(Vec::new());
+                Sent { words: words("MULTI"), answer: Answer::Exactly(b"+OK\r\n") }
+            }
+            // What is watched wants an EXEC behind it.
+            3..7 if standing.watches => {
+                standing.queue = Some(Vec::new());
+                Sent { words: words("MULTI"), answer: Answer::Exactly(b"+OK\r\n") }
+            }
+            3..6 => {
+                standing.watches = true;
+                let (a, b) = (self.any_key(rng), self.any_key(rng));
+                recorded(words(&if rng.below(2) == 0 { format!("WATCH {a}") } else { format!("WATCH {a} {b}") }))
+            }
+            6 if rng.below(4) == 0 => {
+                standing.watches = false;
+                Sent { words: words("UNWATCH"), answer: Answer::Of(Call::Forget) }
+            }
+            _ => recorded(self.command(rng)),
+        }
+    }
+
+    fn next_in_multi(&mut self, standing: &mut Standing, rng: &mut Rng) -> Sent {
+        let queue = standing.queue.as_mut().expect("checked by the caller");
+        let length = queue.len() as u64;
+        if length > rng.below(5) {
+            let commands = std::mem::take(queue);
+            *standing = Standing::default();
+            if rng.below(8) == 0 {
+                return Sent { words: words("DISCARD"), answer: Answer::Of(Call::Forget) };
+            }
+            return Sent { words: words("EXEC"), answer: Answer::Of(Call::Exec(commands)) };
+        }
+        let words = self.command(rng);
+        queue.push(words.clone());
+        Sent { words, answer: Answer::Exactly(b"+QUEUED\r\n") }
+    }
+
+    fn any_key(&self, rng: &mut Rng) -> &str {
+        match rng.below(4) {
+            0..2 => one_of(&self.texts, rng),
+            2 => one_of(&self.lists, rng),
+            _ => one_of(&self.sets, rng),
+        }
+    }
+
+    fn command(&mut self, rng: &mut Rng) -> Vec<Word> {
+        self.next_token += 1;
+        let token = self.next_token;
+        let (a, b, c) = (one_of(&self.texts, rng), one_of(&self.texts, rng), one_of(&self.texts, rng));
+        let (from, to) = (one_of(&self.lists, rng), one_of(&self.lists, rng));
+        let (s, t, u) = (one_of(&self.sets, rng), one_of(&self.sets, rng), one_of(&self.sets, rng));
+        let side = |rng: &mut Rng| ["LEFT", "RIGHT"][rng.below(2) as usize];
+        let member = ["x", "y", "z"][rng.below(3) as usize];
+        let text = match rng.below(48) {
+            0..4 => format!("GET {a}"),
+            4..7 => format!("SET {a} {token}"),
+            7 => format!("APPEND {a} ,{token}"),
+            8..13 => format!("MGET {a} {b} {c}"),
+            13..18 => format!("MSET {a} {token} {b} {token}"),
+            18 | 19 => format!("MSETNX {a} {token} {b} {token}"),
+            20 | 21 => format!("RENAME {a} {b}"),
+            22 if a != b => format!("COPY {a} {b}"),
+            22..25 => format!("DEL {a} {b}"),
+            25 => format!("DEL {a} {from}"),
+            26 => format!("EXISTS {a} {from} {s}"),
+            27 => format!("EXISTS {a} {b} {a}"),
+            28 | 29 => format!("RPUSH {from} {token}"),
+            30 => format!("LPUSH {from} {token}"),
+            31 => format!("LPOP {from}"),
+            32 => format!("LLEN {from}"),
+            33..36 => format!("LMOVE {from} {to} {} {}", side(rng), side(rng)),
+            36 | 37 => format!("SADD {s} {member}"),
+            38 => format!("SREM {s} {member}"),
+            39 => format!("SCARD {s}"),
+            40..42 => format!("SMOVE {s} {t} {member}"),
+            42 => format!("SINTERSTORE {s} {t} {u}"),
+            43 => format!("SUNIONSTORE {s} {t} {u}"),
+            44 => "DBSIZE".to_string(),
+            45 => "KEYS *".to_string(),
+            46 if rng.below(3) == 0 => "FLUSHDB".to_string(),
+            46 if rng.below(2) == 0 => "SWAPDB 0 1".to_string(),
+            46 => format!("RENAME {from} {to}"),
+            _ => format!("MGET {a} {b}"),
+        };
+        words(&text)
+    }
+
+    /// The keys of what is plain access to one shard.
+    pub fn plain_keys(&self, call: &Call) -> Option<Vec<Word>> {
+        let Call::Command(words) = call else { return None };
+        let named = |name: &String, word: &Word| name.as_bytes() == word;
+        let is_key = |word: &&Word| {
+            [&self.texts, &self.lists, &self.sets].iter().any(|names| names.iter().any(|name| named(name, word)))
+        };
+        let keys: Vec<Word> = words[1..].iter().filter(is_key).cloned().collect();
+        let first = self.slots.shard_of(keys.first()?);
+        let alone = words[0] != b"WATCH" && keys.iter().all(|key| self.slots.shard_of(key) == first);
+        alone.then_some(keys)
+    }
+}
+
+fn one_of<'n>(names: &'n [String], rng: &mut Rng) -> &'n str {
+    &names[rng.below(names.len() as u64) as usize]
+}
+
+fn words(text: &str) -> Vec<Word> {
+    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+fn recorded(words: Vec<Word>) -> Sent {
+    Sent { words: words.clone(), answer: Answer::Of(Call::Command(words)) }
+}
