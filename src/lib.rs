@@ -23,6 +23,8 @@ pub mod engine;
 
 pub mod session;
 
+pub mod persist;
+
 pub mod admin;
 
 pub mod dispatch;

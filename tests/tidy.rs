@@ -13,6 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["keyspace"],
     &["command"],
     &["engine", "session"],
+    &["persist"],
     &["admin"],
     &["dispatch"],
     &["core"],
