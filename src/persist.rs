@@ -2,3 +2,5 @@
 
 pub mod load;
 pub mod rdb;
+pub mod save;
+pub mod status;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
+use std::time::Duration;
 
 use super::rdb::read::{Checksum, Item, RdbError, RdbReader, Record, What};
 use crate::base::ids::ShardId;
@@ -227,7 +228,19 @@ fn take(
     }
     ctx.put_entry(&record.key, entry);
     loaded.keys += 1;
+    if ctx.config.key_load_delay != 0 {
+        delay(ctx);
+    }
     Ok(())
+}
+
+/// `key-load-delay`: so many microseconds a key, or one in so many keys; for tests that need a slow load.
+#[cold]
+fn delay(ctx: &mut ShardCtx) {
+    let delay = ctx.config.key_load_delay;
+    if delay > 0 || ctx.rng.below(u64::from(delay.unsigned_abs())) == 0 {
+        std::thread::sleep(Duration::from_micros(delay.max(1) as u64));
+    }
 }
 
 /// The access bits of a key, as the file has them where they suit the eviction policy.
