@@ -312,7 +312,8 @@ impl Core {
     /// A message of another shard, in the order of stamps.
     pub fn message<M: Mesh>(&mut self, from: ShardId, message: Message, mesh: &mut M) {
         match message {
-            Message::Run(_) if self.stopped => {}
+            // Nothing runs behind the last save; who asks is told nothing.
+            Message::Run(_) | Message::Step(_) | Message::Unwatch(_) if self.stopped => {}
             Message::Run(batch) => self.run_batch(from, batch),
             Message::Ran(batch) => self.batch_done(batch),
             Message::Step(request) => self.take_step(from, *request),
@@ -336,6 +337,9 @@ impl Core {
     fn settle<M: Mesh>(&mut self, mesh: &mut M) {
         loop {
             while let Some(waiting) = self.granted.pop_front() {
+                if self.stopped {
+                    continue;
+                }
                 self.run_granted(waiting);
             }
             if !self.outgoing.is_empty() {
