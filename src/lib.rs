@@ -35,3 +35,4 @@ pub mod net;
 pub mod runtime;
 
 pub mod server;
+pub mod tool;

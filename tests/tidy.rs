@@ -18,7 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["dispatch"],
     &["core"],
     &["net", "runtime"],
-    &["server"],
+    &["server", "tool"],
 ];
 
 /// Uses within one level: user and used.

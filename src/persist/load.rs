@@ -226,7 +226,8 @@ fn take(
     } else if ctx.keyspace.db(ctx.db).get(ctx.keyspace.hash(&record.key), &record.key).is_some() {
         return Err(LoadError::Duplicate { db: record.db, key: record.key.into_owned() });
     }
-    ctx.put_entry(&record.key, entry);
+    // Nobody is told of it: the key is not new.
+    ctx.put_again(&record.key, entry);
     loaded.keys += 1;
     if ctx.config.key_load_delay != 0 {
         delay(ctx);

@@ -57,6 +57,38 @@ pub struct Record<'a> {
     pub offset: u64,
 }
 
+/// What a reader was at when it ended, in the words of redis-check-rdb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Start,
+    Type,
+    Expire,
+    Key,
+    Value,
+    Checksum,
+    Length,
+    Aux,
+    ModuleAux,
+    Function,
+}
+
+impl Doing {
+    pub fn name(self) -> &'static str {
+        match self {
+            Doing::Start => "start",
+            Doing::Type => "read-type",
+            Doing::Expire => "read-expire",
+            Doing::Key => "read-key",
+            Doing::Value => "read-object-value",
+            Doing::Checksum => "check-sum",
+            Doing::Length => "read-len",
+            Doing::Aux => "read-aux",
+            Doing::ModuleAux => "read-module-aux",
+            Doing::Function => "read-function",
+        }
+    }
+}
+
 /// Why reading ended early, and where.
 #[derive(Debug)]
 pub struct RdbError {
@@ -84,7 +116,13 @@ pub enum What {
 
 impl fmt::Display for RdbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
+        write!(f, "{} (at offset {})", self.what, self.offset)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             What::Io(error) => write!(f, "{error}"),
             What::Truncated => write!(f, "Unexpected EOF reading RDB file"),
             What::Signature(found) => {
@@ -98,8 +136,7 @@ impl fmt::Display for RdbError {
             What::Checksum { expected, computed } => {
                 write!(f, "Wrong RDB checksum expected: ({expected:x}) but got ({computed:x}). Aborting now.")
             }
-        }?;
-        write!(f, " (at offset {})", self.offset)
+        }
     }
 }
 
@@ -118,6 +155,9 @@ pub struct RdbReader<R> {
     computes_crc: bool,
     version: u16,
     db: u64,
+    doing: Doing,
+    /// The type of the value that is being read, and where in the item its key begins.
+    value: Option<(u8, usize)>,
     ended: bool,
 }
 
@@ -136,6 +176,8 @@ impl<R: Read> RdbReader<R> {
             computes_crc,
             version: 0,
             db: 0,
+            doing: Doing::Start,
+            value: None,
             ended: false,
         };
         let header: [u8; HEADER_LEN] = reader.array()?;
@@ -157,24 +199,41 @@ impl<R: Read> RdbReader<R> {
         self.base + self.at as u64
     }
 
+    /// What it is at, or was when it failed.
+    pub fn doing(&self) -> Doing {
+        self.doing
+    }
+
+    /// Type and key of the value that it is at, or was when it failed.
+    pub fn value(&self) -> Option<(u8, Cow<'_, [u8]>)> {
+        let (rdb_type, key) = self.value?;
+        Some((rdb_type, self.string_at(key).ok()?))
+    }
+
     /// The next item. Nothing may be asked for after the end or an error.
     pub fn next_item(&mut self) -> Result<Item<'_>> {
         assert!(!self.ended, "the end was told");
         self.start = self.at;
+        (self.doing, self.value) = (Doing::Type, None);
         let (mut expire_at_ms, mut idle_s, mut frequency) = (None, None, None);
         loop {
             match self.byte()? {
-                opcode::EXPIRETIME_MS => expire_at_ms = Some(i64::from_le_bytes(self.array()?)),
+                opcode::EXPIRETIME_MS => {
+                    self.doing = Doing::Expire;
+                    expire_at_ms = Some(i64::from_le_bytes(self.array()?));
+                }
                 opcode::EXPIRETIME => {
                     expire_at_ms = Some(i64::from(i32::from_le_bytes(self.array()?)).saturating_mul(1000));
                 }
                 opcode::IDLE => idle_s = Some(self.plain_len()?),
                 opcode::FREQ => frequency = Some(self.byte()?),
                 opcode::SELECTDB => {
+                    self.doing = Doing::Length;
                     self.db = self.plain_len()?;
                     return Ok(Item::SelectDb(self.db));
                 }
                 opcode::RESIZEDB => {
+                    self.doing = Doing::Length;
                     let (keys, expires) = (self.plain_len()?, self.plain_len()?);
                     return Ok(Item::ResizeDb { keys, expires });
                 }
@@ -185,23 +244,28 @@ impl<R: Read> RdbReader<R> {
                     return Ok(Item::SlotInfo);
                 }
                 opcode::AUX => {
+                    self.doing = Doing::Aux;
                     let name = self.skip_string()?;
                     let value = self.skip_string()?;
                     return Ok(Item::Aux(self.string_at(name)?, self.string_at(value)?));
                 }
                 opcode::FUNCTION2 => {
+                    self.doing = Doing::Function;
                     let source = self.skip_string()?;
                     return Ok(Item::Function(self.string_at(source)?));
                 }
                 opcode::FUNCTION_PRE_GA => return Err(self.error(What::OldFunction)),
                 opcode::MODULE_AUX => {
+                    self.doing = Doing::ModuleAux;
                     let id = self.plain_len()?;
                     self.skip_module_value()?;
                     return Ok(Item::ModuleAux(module_name(id)));
                 }
                 opcode::EOF => return self.end().map(Item::End),
                 rdb_type => {
+                    self.doing = Doing::Key;
                     let key = self.skip_string()?;
+                    (self.doing, self.value) = (Doing::Value, Some((rdb_type, key)));
                     // Reading on may move the item in the buffer, hence relative to its start.
                     let from = self.at - self.start;
                     self.skip_value(rdb_type)?;
@@ -216,7 +280,7 @@ impl<R: Read> RdbReader<R> {
     }
 
     fn end(&mut self) -> Result<Checksum> {
-        self.ended = true;
+        (self.ended, self.doing) = (true, Doing::Checksum);
         if self.version < VERSION_WITH_CHECKSUM {
             return Ok(Checksum::Unchecked);
         }
