@@ -16,10 +16,12 @@ mod admin;
 mod blocking;
 mod jobs;
 mod observe;
+mod persistence;
 mod pubsub;
 mod requests;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -30,7 +32,7 @@ use self::blocking::Blocking;
 use self::jobs::Running;
 use self::observe::Observing;
 use self::requests::Batch;
-use crate::admin::ctx::Server;
+use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, ShardId};
 use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX};
@@ -43,6 +45,7 @@ use crate::engine::msg::{Message, RunBatch};
 use crate::engine::pubsub::publication::Encoded;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
+use crate::persist::load::Loader;
 use crate::session::{Close, Pause, Peer, Session, Sessions};
 
 /// Bytes that arrived on a connection.
@@ -88,6 +91,16 @@ pub struct Core {
     pub stop_requested: bool,
     /// Keys may be due, or tables wait to be freed.
     background: bool,
+    /// A snapshot waits for the file to keep up.
+    waits_for_file: bool,
+    /// The file that there was at the start, until it is loaded.
+    loader: Option<Box<Loader<File>>>,
+    /// What the server does by itself on all shards, to be started in the next turn.
+    chores: Vec<Everywhere>,
+    /// The databases are saved for the last time: what runs now would be lost.
+    stopped: bool,
+    /// Persistence may keep some commands from running.
+    restricted: bool,
     rates: Rates,
     observing: Observing,
 }
@@ -134,6 +147,11 @@ impl Core {
             wave: 0,
             stop_requested: false,
             background: false,
+            waits_for_file: false,
+            loader: None,
+            chores: Vec::new(),
+            stopped: false,
+            restricted: false,
             rates: Rates::default(),
             observing: Observing::default(),
             server,
@@ -220,18 +238,32 @@ impl Core {
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
+        self.tick_persistence();
         Duration::from_millis(1000 / config.hz.max(1) as u64)
     }
 
     /// There is work that waits for no event: do not sleep.
     pub fn has_work(&self) -> bool {
         // A client that left or gave up its transaction has something to say to other shards, which the next turn sends.
-        !self.resumed.is_empty() || self.background || !self.outgoing.is_empty() || !self.own_messages.is_empty()
+        !self.resumed.is_empty()
+            || self.background
+            || !self.outgoing.is_empty()
+            || !self.own_messages.is_empty()
+            || self.loader.is_some()
+            || !self.chores.is_empty()
+    }
+
+    /// There is work that will go on without an event, though not at once.
+    pub fn may_only_nap(&self) -> bool {
+        self.waits_for_file
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
     pub fn run_background(&mut self) {
-        if !self.background {
+        if self.loader.is_some() {
+            return self.load_slice();
+        }
+        if !self.background && !self.waits_for_file {
             return;
         }
         let start = self.shard.ticks();
@@ -239,7 +271,8 @@ impl Core {
             let ctx = &mut self.shard.ctx;
             let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
-            self.background = expiring || freeing;
+            let saving = self.save_slice();
+            self.background = expiring || freeing || saving;
             self.send_events();
             let elapsed = self.shard.ticks() - start;
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
@@ -281,6 +314,8 @@ impl Core {
     /// A message of another shard, in the order of stamps.
     pub fn message<M: Mesh>(&mut self, from: ShardId, message: Message, mesh: &mut M) {
         match message {
+            // Nothing runs behind the last save; who asks is told nothing.
+            Message::Run(_) | Message::Step(_) | Message::Unwatch(_) if self.stopped => {}
             Message::Run(batch) => self.run_batch(from, batch),
             Message::Ran(batch) => self.batch_done(batch),
             Message::Step(request) => self.take_step(from, *request),
@@ -302,6 +337,9 @@ impl Core {
     fn settle<M: Mesh>(&mut self, mesh: &mut M) {
         loop {
             while let Some(waiting) = self.granted.pop_front() {
+                if self.stopped {
+                    continue;
+                }
                 self.run_granted(waiting);
             }
             if !self.outgoing.is_empty() {

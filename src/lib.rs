@@ -23,6 +23,8 @@ pub mod engine;
 
 pub mod session;
 
+pub mod persist;
+
 pub mod admin;
 
 pub mod dispatch;
@@ -33,3 +35,4 @@ pub mod net;
 pub mod runtime;
 
 pub mod server;
+pub mod tool;

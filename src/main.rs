@@ -1,12 +1,13 @@
 //! The server's command: arguments to configuration to `server::boot`.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use peristyle::config::parse::{CommandLine, Disk, load};
 use peristyle::sys::memory::CountingAllocator;
+use peristyle::tool;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   peristyle                                       all defaults: port 6379, one shard on every CPU
   peristyle /etc/peristyle.conf --port 6380       a file, and what differs from it
   peristyle --shards 2 --save 900 1 --requirepass secret
+  peristyle check dump.rdb                        what redis-check-rdb does
   echo 'maxclients 500' | peristyle - --loglevel verbose";
 
 fn main() -> ExitCode {
@@ -37,6 +39,11 @@ fn main() -> ExitCode {
         // As in Redis, `-v` is the version.
         let flag = if arguments[0] == "-v" { "-V".into() } else { arguments[0].clone() };
         Help::parse_from(["peristyle".into(), flag]);
+    }
+    if let [name, file] = &arguments[..]
+        && name == "check"
+    {
+        return check(file.as_ref());
     }
     let command_line = CommandLine::parse(arguments);
     let mut stdin = Vec::new();
@@ -57,6 +64,17 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match tool::check::run(file, &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Writing to standard output: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -13,11 +13,12 @@ const LEVELS: &[&[&str]] = &[
     &["keyspace"],
     &["command"],
     &["engine", "session"],
+    &["persist"],
     &["admin"],
     &["dispatch"],
     &["core"],
     &["net", "runtime"],
-    &["server"],
+    &["server", "tool"],
 ];
 
 /// Uses within one level: user and used.

@@ -19,6 +19,7 @@ use crate::config::{Config, SetError};
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
+use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
 use crate::session::{Session, Sessions};
 
@@ -43,6 +44,20 @@ pub struct AdminCtx<'a> {
     pub rate: Rate,
     /// The command runs inside EXEC: it must not make the client wait, nor turn its connection into something else.
     pub deny_blocking: bool,
+    /// What follows when a merge returns.
+    pub then: Then,
+}
+
+/// How a command over all shards goes on when its merge has run.
+#[derive(Default)]
+pub enum Then {
+    /// The merge has written the reply.
+    #[default]
+    Reply,
+    /// It has written nothing: other parts follow, and another merge.
+    Everywhere(Everywhere),
+    /// The server stops; no reply.
+    Shutdown,
 }
 
 impl AdminCtx<'_> {
@@ -64,6 +79,8 @@ pub enum Outcome {
     Done,
     /// The handler wrote nothing; the parts run on all shards, then the merge replies.
     Everywhere(Everywhere),
+    /// The same, between two transactions: on every shard all of a transaction has happened, or nothing.
+    Cut(Everywhere),
     /// The client's transaction runs; its reply is the command's.
     Exec,
     /// The arguments are keys to be watched.
@@ -140,6 +157,7 @@ pub struct Server {
     pub monitors: Vec<AtomicU32>,
     /// All of them.
     pub monitors_all: AtomicU32,
+    pub persistence: Arc<Persistence>,
 }
 
 impl Server {
@@ -165,6 +183,7 @@ impl Server {
             next_slowlog_id: AtomicU64::new(0),
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
+            persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
         }
     }
 

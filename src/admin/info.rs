@@ -20,6 +20,7 @@ use crate::engine::lock::LockStats;
 use crate::engine::pause::{ClientPause, Paused};
 use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
+use crate::persist::status::{LastSaves, Progress};
 use crate::resp::reply::Reply;
 use crate::sys::memory::{self, AllocatorMemory};
 use crate::sys::process::{self, CpuTime};
@@ -45,7 +46,7 @@ pub const ROWS: &[AdminRow] = &[Row {
 }];
 
 /// The version of the Redis whose behaviour this is: clients and libraries decide by it what they may send.
-pub const REDIS_VERSION: &str = "7.2.4";
+pub use crate::config::parse::REDIS_VERSION;
 
 struct Section {
     /// As it is shown; asked for in any case.
@@ -72,7 +73,11 @@ const SECTIONS: &[Section] = &[
     },
     Section { name: "Clients", by_default: true, content: &[Content::Fields(CLIENTS)] },
     Section { name: "Memory", by_default: true, content: &[Content::Fields(MEMORY)] },
-    Section { name: "Persistence", by_default: true, content: &[Content::Fields(PERSISTENCE)] },
+    Section {
+        name: "Persistence",
+        by_default: true,
+        content: &[Content::Fields(PERSISTENCE), Content::Lines(loading_lines)],
+    },
     Section { name: "Stats", by_default: true, content: &[Content::Fields(STATS)] },
     Section { name: "Replication", by_default: true, content: &[Content::Fields(REPLICATION)] },
     Section { name: "CPU", by_default: true, content: &[Content::Fields(CPU)] },
@@ -190,15 +195,54 @@ const MEMORY: &[Field] = &[
 ];
 
 const PERSISTENCE: &[Field] = &[
-    ("loading", |_| "0".into()),
+    ("loading", |t| flag(t.server.persistence.loading.is_under_way())),
     ("async_loading", |_| "0".into()),
-    ("rdb_changes_since_last_save", |t| t.sum(|shard| shard.changes)),
-    ("rdb_bgsave_in_progress", |_| "0".into()),
-    ("rdb_saves", |_| "0".into()),
+    // Nothing here forks: nothing is copied on write.
+    ("current_cow_peak", |_| "0".into()),
+    ("current_cow_size", |_| "0".into()),
+    ("current_cow_size_age", |_| "0".into()),
+    ("current_fork_perc", |t| format!("{:.2}", t.saving.percent())),
+    ("current_save_keys_processed", |t| t.saving.keys_saved.to_string()),
+    ("current_save_keys_total", |t| t.saving.keys_total.to_string()),
+    ("rdb_changes_since_last_save", |t| {
+        t.shards.iter().map(|shard| shard.changes).sum::<u64>().saturating_sub(t.saves.changes).to_string()
+    }),
+    ("rdb_bgsave_in_progress", |t| flag(t.saving.in_background)),
+    ("rdb_last_save_time", |t| t.saves.saved_unix_s.to_string()),
+    ("rdb_last_bgsave_status", |t| if t.saves.background_ok { "ok".into() } else { "err".into() }),
+    ("rdb_last_bgsave_time_sec", |t| t.saves.background_s.unwrap_or(-1).to_string()),
+    (
+        "rdb_current_bgsave_time_sec",
+        |t| if t.saving.in_background { t.saving.seconds.to_string() } else { "-1".into() },
+    ),
+    ("rdb_saves", |t| t.saves.saves.to_string()),
+    ("rdb_last_cow_size", |_| "0".into()),
+    ("rdb_last_load_keys_expired", |t| t.saves.loaded.expired.to_string()),
+    ("rdb_last_load_keys_loaded", |t| t.saves.loaded.keys.to_string()),
     ("aof_enabled", |_| "0".into()),
     ("aof_rewrite_in_progress", |_| "0".into()),
     ("aof_rewrite_scheduled", |_| "0".into()),
 ];
+
+fn loading_lines(totals: &Totals, text: &mut String) {
+    let loading = &totals.server.persistence.loading;
+    if !loading.is_under_way() {
+        return;
+    }
+    let (total, loaded) = (loading.bytes_total.load(Relaxed), loading.bytes_loaded.load(Relaxed));
+    let started = loading.started_unix_s.load(Relaxed);
+    let elapsed_s = (totals.now.unix_s() - started).max(0) as u64;
+    let eta_s = (elapsed_s * total.saturating_sub(loaded)).checked_div(loaded).unwrap_or(1);
+    line(text, format_args!("loading_start_time:{started}"));
+    line(text, format_args!("loading_total_bytes:{total}"));
+    line(text, format_args!("loading_loaded_bytes:{loaded}"));
+    line(text, format_args!("loading_loaded_perc:{:.2}", 100.0 * loaded as f64 / total.max(1) as f64));
+    line(text, format_args!("loading_eta_seconds:{eta_s}"));
+}
+
+fn flag(is_so: bool) -> String {
+    u8::from(is_so).to_string()
+}
 
 const STATS: &[Field] = &[
     ("total_connections_received", |t| t.server.connections_received.load(Relaxed).to_string()),
@@ -349,6 +393,8 @@ pub struct Totals<'a> {
     /// The same on all shards.
     pause: ClientPause,
     pub memory: MemoryFigures,
+    saves: LastSaves,
+    saving: Progress,
     shards: Vec<Figures>,
 }
 
@@ -514,6 +560,8 @@ impl<'a> Totals<'a> {
             rate,
             pause: ctx.shard.pause,
             memory: MemoryFigures::read(ctx.server, clients, tables),
+            saves: ctx.server.persistence.last_saves(),
+            saving: ctx.server.persistence.progress(),
             shards,
         }
     }

@@ -16,6 +16,7 @@ pub mod module;
 pub mod monitor;
 pub mod multi;
 pub mod pause;
+pub mod persistence;
 pub mod pubsub;
 pub mod replication;
 pub mod server;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     latency::ROWS,
     memory::ROWS,
     server::ROWS,
+    persistence::ROWS,
     slowlog::ROWS,
     acl::ROWS,
     module::ROWS,

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
+use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome};
 use super::info::REDIS_VERSION;
+use super::persistence;
 use crate::base::rng::Rng;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::persist::status::Shutdown;
 use crate::resp::reply::Reply;
 
 /// What the rows of this family have in common.
@@ -98,15 +100,17 @@ fn shutdown(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outco
         // A shutdown that has begun takes no further command.
         return Err(Error::Text("ERR No shutdown in progress."));
     }
-    let session = ctx.session();
-    tracing::warn!("User requested shutdown... (user request from client id={})", session.id);
-    if save {
-        tracing::warn!("Error trying to save the DB{}", if force { ". Exit anyway." } else { ", can't exit." });
-        if !force {
-            return Err(Error::Text("ERR Errors trying to SHUTDOWN. Check logs."));
-        }
+    if !ctx.is_first_in_line() && !nosave {
+        // What it does before its parts run would be done twice.
+        return Ok(Outcome::Everywhere(Everywhere {
+            part: |_, _| Box::new(()),
+            words: Vec::new(),
+            merge: |_, _, _, _| Ok(()),
+        }));
     }
-    Ok(Outcome::Shutdown)
+    tracing::warn!("User requested shutdown... (user request from client id={})", ctx.session().id);
+    Ok(persistence::shutdown(ctx, Shutdown { save, nosave, force, signal: None })
+        .map_or(Outcome::Shutdown, Outcome::Cut))
 }
 
 /// LOLWUT [VERSION version] [argument ...]

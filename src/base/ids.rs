@@ -11,6 +11,11 @@ pub struct ConnKey {
     pub generation: u32,
 }
 
+impl ConnKey {
+    /// No connection: of what the server does by itself.
+    pub const NOBODY: ConnKey = ConnKey { index: u32::MAX, generation: u32::MAX };
+}
+
 /// Which command of a connection a reply from elsewhere belongs to; wraps around.
 pub type Sequence = u32;
 

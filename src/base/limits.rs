@@ -60,6 +60,9 @@ pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
 
+/// Bytes of a file that are loaded between two looks at the clients, who are told to wait.
+pub const LOAD_STEP_BYTES: u64 = 64 * 1024;
+
 /// Elements that one command may draw with repetition (a negative count): each is in the reply. Beyond it: "value is out
 /// of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;

@@ -5,18 +5,20 @@
 //! ```
 //!
 //! A string is a length and its bytes, or one of the special forms that the length's first byte announces: an integer
-//! of one, two or four bytes, or LZF. Only what is compressed in memory, too, is written so: every reader takes both. What
-//! values are made of is known to `data`: each type saves and loads itself.
+//! of one, two or four bytes, or LZF. Every reader takes all of them. What values are made of is known to `data`: each type saves and loads itself.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 
 use crate::base::crc::crc64;
 use crate::base::lzf;
 use crate::base::number::parse_i64;
 
-/// The version written, but for hashes with times of fields; and theirs, which is the newest one read.
+/// The version of payloads, but for hashes with times of fields; and theirs, which is the newest one read.
 pub const RDB_VERSION: u16 = 11;
 pub const RDB_VERSION_OF_FIELD_TIMES: u16 = 12;
+/// The version of files without such hashes: what Redis 7.0 loads, so that a backup is of use everywhere.
+pub const RDB_VERSION_OF_FILES: u16 = 10;
 
 /// The first byte of a value: what it is and how it is laid out. Names are Redis's.
 pub mod rdb_type {
@@ -26,6 +28,8 @@ pub mod rdb_type {
     pub const ZSET: u8 = 3;
     pub const HASH: u8 = 4;
     pub const ZSET_2: u8 = 5;
+    pub const MODULE: u8 = 6;
+    pub const MODULE_2: u8 = 7;
     pub const HASH_ZIPMAP: u8 = 9;
     pub const LIST_ZIPLIST: u8 = 10;
     pub const SET_INTSET: u8 = 11;
@@ -43,6 +47,25 @@ pub mod rdb_type {
     pub const HASH_LISTPACK_EX: u8 = 25;
 }
 
+/// What stands in a file where a value's type could: something else. Names are Redis's.
+pub mod opcode {
+    /// Of cluster mode: slot, keys, keys with an expiry.
+    pub const SLOT_INFO: u8 = 244;
+    /// The source of a library.
+    pub const FUNCTION2: u8 = 245;
+    /// Written by release candidates of Redis 7 only.
+    pub const FUNCTION_PRE_GA: u8 = 246;
+    pub const MODULE_AUX: u8 = 247;
+    pub const IDLE: u8 = 248;
+    pub const FREQ: u8 = 249;
+    pub const AUX: u8 = 250;
+    pub const RESIZEDB: u8 = 251;
+    pub const EXPIRETIME_MS: u8 = 252;
+    pub const EXPIRETIME: u8 = 253;
+    pub const SELECTDB: u8 = 254;
+    pub const EOF: u8 = 255;
+}
+
 /// The first two bits of a length.
 const LEN_6_BITS: u8 = 0;
 const LEN_14_BITS: u8 = 1;
@@ -55,10 +78,50 @@ const LEN_64_BITS: u8 = 0x81;
 const INT_8: u8 = 0;
 const INT_16: u8 = 1;
 const INT_32: u8 = 2;
-const LZF: u8 = 3;
+pub const LZF: u8 = 3;
 
 /// A text longer than this is not tried as an integer.
 const INTEGER_LEN_MAX: usize = 11;
+
+/// Strings up to this length are not worth an attempt at compressing them; the gain must be this large, too.
+const COMPRESSED_LEN_MIN: usize = 21;
+const COMPRESSED_GAIN_MIN: usize = 4;
+
+/// What values are written for, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// DUMP's payload: the newest layouts; only what is compressed in memory is written so.
+    Payload,
+    /// A file: the layouts of `RDB_VERSION_OF_FILES`, compressed if `rdbcompression` says so.
+    File { compresses: bool },
+}
+
+/// Bytes being written, in a form.
+#[derive(Debug)]
+pub struct Output {
+    pub bytes: Vec<u8>,
+    pub form: Form,
+}
+
+impl Output {
+    pub fn new(form: Form) -> Output {
+        Output { bytes: Vec::new(), form }
+    }
+}
+
+impl Deref for Output {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Output {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
 
 /// Why a payload was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,11 +152,17 @@ pub fn unseal(payload: &[u8]) -> Result<&[u8], DumpError> {
     if intact { Ok(body) } else { Err(DumpError::VersionOrChecksum) }
 }
 
-/// A string, as an integer if it is one.
-pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
+/// A string: as an integer if it is one, or compressed if the form wants that and it helps.
+pub fn write_string(text: &[u8], out: &mut Output) {
     let integer = Some(text).filter(|text| text.len() <= INTEGER_LEN_MAX).and_then(parse_i64);
     if let Some(n) = integer.and_then(|n| i32::try_from(n).ok()) {
         return write_integer(n, out);
+    }
+    if out.form == (Form::File { compresses: true })
+        && text.len() >= COMPRESSED_LEN_MIN
+        && let Some(compressed) = lzf::compress(text, text.len() - COMPRESSED_GAIN_MIN)
+    {
+        return write_lzf(&compressed, text.len(), out);
     }
     write_len(text.len() as u64, out);
     out.extend_from_slice(text);
@@ -136,9 +205,31 @@ pub fn write_len(len: u64, out: &mut Vec<u8>) {
 }
 
 /// A length, or the special form that stands in its place.
-enum Len {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Len {
     Plain(u64),
     Special(u8),
+}
+
+/// How many bytes the length takes that begins with this one; `None`: there is no such length.
+pub fn len_bytes(first: u8) -> Option<usize> {
+    match first >> 6 {
+        LEN_6_BITS | SPECIAL => Some(1),
+        LEN_14_BITS => Some(2),
+        _ if first == LEN_32_BITS => Some(5),
+        _ if first == LEN_64_BITS => Some(9),
+        _ => None,
+    }
+}
+
+/// How many bytes a special form of a string takes, but for LZF, whose lengths follow.
+pub fn special_bytes(form: u8) -> Option<u64> {
+    match form {
+        INT_8 => Some(1),
+        INT_16 => Some(2),
+        INT_32 => Some(4),
+        _ => None,
+    }
 }
 
 /// Reads what an RDB file holds; every answer is `None` where the bytes end or are not what they should be.
@@ -184,7 +275,7 @@ impl<'a> Reader<'a> {
         self.array().map(|[byte]| byte)
     }
 
-    fn len(&mut self) -> Option<Len> {
+    pub fn len(&mut self) -> Option<Len> {
         let first = self.byte()?;
         let low = first & 0x3f;
         Some(match first >> 6 {

@@ -11,6 +11,8 @@ pub struct Journal {
     pub dirty: u64,
     /// Somebody takes effects, or the names of changed keys.
     listens: bool,
+    /// All databases were emptied since somebody looked.
+    pub flushed: bool,
     recorder: Option<Vec<Effect>>,
     changed: Option<Vec<Change>>,
 }

@@ -158,7 +158,9 @@ fn flushdb(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// FLUSHALL [ASYNC|SYNC]
 fn flushall(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    flush(ctx, args, 0..ctx.keyspace.databases(), reply)
+    flush(ctx, args, 0..ctx.keyspace.databases(), reply)?;
+    ctx.journal.flushed = true;
+    Ok(())
 }
 
 fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut Reply) -> Result {
@@ -168,6 +170,10 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
         [_] if args.is(1, "SYNC") => false,
         _ => return Err(Error::Syntax),
     };
+    if databases.len() == ctx.keyspace.databases() {
+        // As in Redis: a save that is under way would only bring back what nobody wants.
+        ctx.keyspace.abort_snapshot();
+    }
     for db in databases {
         let [table, noted] = ctx.keyspace.take(db);
         // Redis counts each key as a change, and the flush itself as none.

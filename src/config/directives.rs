@@ -249,16 +249,16 @@ directives! {
     stream_node_max_entries: u64 = 100, "stream-node-max-entries", Mutable, long_from(0), Honoured;
 
     // Persistence.
-    save: Vec<SavePoint> = default_save_points(), "save", Mutable, WORDS, Awaits(Persistence);
-    dbfilename: String = "dump.rdb".to_owned(), "dbfilename", Guarded, checked(db_file_name), Awaits(Persistence);
-    rdbcompression: bool = true, "rdbcompression", Mutable, TYPE, Awaits(Persistence);
-    rdbchecksum: bool = true, "rdbchecksum", Immutable, TYPE, Awaits(Persistence);
+    save: Vec<SavePoint> = default_save_points(), "save", Mutable, WORDS, Honoured;
+    dbfilename: String = "dump.rdb".to_owned(), "dbfilename", Guarded, checked(db_file_name), Honoured;
+    rdbcompression: bool = true, "rdbcompression", Mutable, TYPE, Honoured;
+    rdbchecksum: bool = true, "rdbchecksum", Immutable, TYPE, Honoured;
     rdb_del_sync_files: bool = false, "rdb-del-sync-files", Mutable, TYPE, Awaits(Persistence);
-    rdb_save_incremental_fsync: bool = true, "rdb-save-incremental-fsync", Mutable, TYPE, Awaits(Persistence);
-    rdb_key_save_delay: i32 = 0, "rdb-key-save-delay", Hidden, int_from(i32::MIN as i128), Awaits(Persistence);
-    key_load_delay: i32 = 0, "key-load-delay", Hidden, int_from(i32::MIN as i128), Awaits(Persistence);
-    loading_process_events_interval_bytes: u64 = 2 << 20, "loading-process-events-interval-bytes", Hidden, int_from(1024), Awaits(Persistence);
-    stop_writes_on_bgsave_error: bool = true, "stop-writes-on-bgsave-error", Mutable, TYPE, Awaits(Persistence);
+    rdb_save_incremental_fsync: bool = true, "rdb-save-incremental-fsync", Mutable, TYPE, Honoured;
+    rdb_key_save_delay: i32 = 0, "rdb-key-save-delay", Hidden, int_from(i32::MIN as i128), Honoured;
+    key_load_delay: i32 = 0, "key-load-delay", Hidden, int_from(i32::MIN as i128), Honoured;
+    loading_process_events_interval_bytes: u64 = 2 << 20, "loading-process-events-interval-bytes", Hidden, int_from(1024), Honoured;
+    stop_writes_on_bgsave_error: bool = true, "stop-writes-on-bgsave-error", Mutable, TYPE, Honoured;
     sanitize_dump_payload: SanitizeDump = SanitizeDump::No, "sanitize-dump-payload", Mutable, TYPE, Awaits(Persistence);
     appendonly: bool = false, "appendonly", Mutable, TYPE, Refused(Persistence);
     appendfilename: String = "appendonly.aof".to_owned(), "appendfilename", Immutable, checked(append_file_name), Awaits(Persistence);

@@ -336,6 +336,11 @@ impl Policy {
         matches!(self, Policy::VolatileLfu | Policy::AllKeysLfu)
     }
 
+    /// Do they hold a time by which keys are chosen?
+    pub const fn is_lru(self) -> bool {
+        matches!(self, Policy::VolatileLru | Policy::AllKeysLru)
+    }
+
     /// Are only keys with a time to live evicted?
     pub const fn is_volatile(self) -> bool {
         matches!(self, Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom | Policy::VolatileTtl)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::pubsub::not_while_subscribed;
 use super::{Core, Fate};
-use crate::admin::ctx::{AdminCtx, AdminFn, Outcome};
+use crate::admin::ctx::{AdminCtx, AdminFn, Outcome, Then};
 use crate::admin::slowlog::redacted;
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::command::args::Args;
@@ -50,6 +50,11 @@ impl Core {
         }
         if self.sessions.at(conn).is_restricted() && !spec.flags.has(SUBSCRIBED) {
             return self.reject(conn, Some(id), &not_while_subscribed(spec));
+        }
+        if self.restricted
+            && let Err(error) = self.may_run(spec)
+        {
+            return self.reject(conn, Some(id), &error);
         }
         if self.sessions.at(conn).queue().is_some() && !is_run_in_multi(spec) {
             if spec.flags.has(NO_MULTI) {
@@ -129,14 +134,15 @@ impl Core {
         let mut reply = Reply::new(&mut scratch, protocol);
         self.shard.start_clock();
         let result = run(&mut self.admin(conn), &Args::new(words), &mut reply);
-        if let Ok(Outcome::Everywhere(_) | Outcome::Exec | Outcome::Watch) = result {
+        if let Ok(Outcome::Everywhere(_) | Outcome::Cut(_) | Outcome::Exec | Outcome::Watch) = result {
             self.scratch = scratch;
             // Nothing has happened yet: it is a barrier, and can come back.
             if !self.sessions.at(conn).pipeline.is_empty() {
                 return Fate::NotYet(Pause::Barrier);
             }
             return match result {
-                Ok(Outcome::Everywhere(everywhere)) => self.start_everywhere(conn, spec, id, everywhere, mesh),
+                Ok(Outcome::Everywhere(everywhere)) => self.start_everywhere(conn, spec, id, everywhere, false, mesh),
+                Ok(Outcome::Cut(everywhere)) => self.start_everywhere(conn, spec, id, everywhere, true, mesh),
                 Ok(Outcome::Exec) => self.start_exec(conn, spec, id, mesh),
                 _ => self.start_watch(conn, spec, id, words, mesh),
             };
@@ -191,6 +197,7 @@ impl Core {
             names: self.registry.names(),
             rate: self.rates.now(),
             deny_blocking: false,
+            then: Then::Reply,
         }
     }
 

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::pubsub::receivers_reply;
 use super::{Core, Fate};
 use crate::admin::connection;
-use crate::admin::ctx::{self, Everywhere, Outcome, PartFn};
+use crate::admin::ctx::{self, Everywhere, Outcome, PartFn, Then};
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -18,7 +19,7 @@ use crate::command::error::{self, Error};
 use crate::command::spec::Spec;
 use crate::dispatch::registry::Run;
 use crate::engine::gather::{self, Job, Next, Part};
-use crate::engine::lock::TxId;
+use crate::engine::lock::{LockSet, Mode, TxId};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
@@ -78,7 +79,7 @@ impl Work {
             Work::Keys(job) => job.open(dbsize, slots),
             Work::Exec(exec) => exec.open(slots, protocol),
             Work::Watch(watch) => watch.open(),
-            Work::Admin(_) => unreachable!("admin commands take no locks"),
+            Work::Admin(_) => whole_shards(slots),
         }
     }
 
@@ -99,6 +100,19 @@ pub(super) struct AdminStep {
     part: PartFn,
     words: Arc<[Vec<u8>]>,
     conn: ConnKey,
+}
+
+/// The parts of an admin command, one for each shard.
+fn everywhere_round(shards: usize, conn: ConnKey, everywhere: &Everywhere) -> gather::Round {
+    let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
+    let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
+    (0..shards).map(|shard| (shard, step())).collect()
+}
+
+/// Everything, to look at it, on all shards: between two transactions.
+fn whole_shards(slots: &SlotMap) -> Vec<Part> {
+    let part = |shard| Part { shard, locks: LockSet::whole(Mode::Shared), step: Step::Nothing };
+    (0..slots.shards()).map(part).collect()
 }
 
 impl Core {
@@ -259,16 +273,15 @@ impl Core {
         spec: &'static Spec,
         id: CommandId,
         everywhere: Everywhere,
+        is_cut: bool,
         mesh: &mut M,
     ) -> Fate {
-        let round = self.everywhere_round(conn, &everywhere);
-        self.run_job(conn, spec, id, Work::Admin(everywhere), Start::Unlocked(round), mesh)
-    }
-
-    fn everywhere_round(&self, conn: ConnKey, everywhere: &Everywhere) -> gather::Round {
-        let words: Arc<[Vec<u8>]> = everywhere.words.clone().into();
-        let step = || Step::Admin(Box::new(AdminStep { part: everywhere.part, words: words.clone(), conn }));
-        (0..self.server.shards).map(|shard| (shard, step())).collect()
+        // On one shard nobody comes between anyway.
+        let start = match is_cut && self.server.shards > 1 {
+            true => Start::Locked,
+            false => Start::Unlocked(everywhere_round(self.server.shards, conn, &everywhere)),
+        };
+        self.run_job(conn, spec, id, Work::Admin(everywhere), start, mesh)
     }
 
     pub(super) fn run_job<M: Mesh>(
@@ -430,6 +443,7 @@ impl Core {
                 let outcome = StepOutcome::Admin(part(&mut self.admin(conn), &words));
                 self.run_unblocks();
                 self.resume_postponed();
+                self.stopped = self.server.stopping.load(Relaxed);
                 outcome
             }
             step => self.shard.run_step(step),
@@ -449,7 +463,8 @@ impl Core {
     pub(super) fn round_done(&mut self, key: JobKey) {
         let job = &mut self.jobs[key.index as usize];
         let mut outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
-        if matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
+        let has_run = matches!(job.phase, Phase::Running);
+        if has_run && matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
             return self.merge_parts(key, outcomes);
         }
         if let [StepOutcome::Published(receivers)] = outcomes[..] {
@@ -484,7 +499,10 @@ impl Core {
             Work::Keys(work) => ExecNext::Job(work.advance(outcomes, &self.slots, || ctx.scratch())),
             Work::Exec(exec) => exec.advance(outcomes, &self.slots, self.dbsize, protocol, || ctx.scratch()),
             Work::Watch(_) => ExecNext::Job(Next::Reply(b"+OK\r\n".to_vec())),
-            Work::Admin(_) => unreachable!("merged above"),
+            Work::Admin(everywhere) => {
+                let round = everywhere_round(self.server.shards, job.conn, everywhere);
+                ExecNext::Job(Next::Last { round, reply: None })
+            }
         };
         self.go_on(key, next);
     }
@@ -542,8 +560,8 @@ impl Core {
             self.shard.commands.failed(id, error.code());
         }
         self.shard.ran(id);
-        if let Ok(Outcome::Everywhere(everywhere)) = result {
-            let round = self.everywhere_round(conn, &everywhere);
+        if let Ok(Outcome::Everywhere(everywhere) | Outcome::Cut(everywhere)) = result {
+            let round = everywhere_round(self.server.shards, conn, &everywhere);
             self.jobs[key.index as usize].inner = Some(everywhere);
             self.send_round(key, round, false);
             return None;
@@ -585,11 +603,17 @@ impl Core {
         let protocol = self.sessions.get(conn).map_or(job.protocol, |session| session.protocol);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
-        if self.sessions.get(conn).is_some()
-            && let Err(error) = merge(&mut self.admin(conn), &words, parts, &mut reply)
-        {
-            reply.truncate(0);
-            reply.error(&error.text());
+        if self.sessions.get(conn).is_some() || conn == ConnKey::NOBODY {
+            let mut ctx = self.admin(conn);
+            if let Err(error) = merge(&mut ctx, &words, parts, &mut reply) {
+                reply.truncate(0);
+                reply.error(&error.text());
+            }
+            match std::mem::take(&mut ctx.then) {
+                Then::Reply => {}
+                Then::Everywhere(everywhere) => return self.go_on_everywhere(key, everywhere),
+                Then::Shutdown => self.stop_requested = true,
+            }
         }
         match self.jobs[key.index as usize].inner.take() {
             Some(_) => {
@@ -598,6 +622,48 @@ impl Core {
             }
             None => self.finish_job(key, &bytes),
         }
+    }
+
+    /// Further parts of an admin command.
+    fn go_on_everywhere(&mut self, key: JobKey, everywhere: Everywhere) {
+        let job = &mut self.jobs[key.index as usize];
+        let round = everywhere_round(self.server.shards, job.conn, &everywhere);
+        match &mut job.inner {
+            Some(inner) => *inner = everywhere,
+            None => job.work = Work::Admin(everywhere),
+        }
+        self.send_round(key, round, false);
+    }
+
+    /// Starts what no client asked for.
+    pub(super) fn start_own_job<M: Mesh>(&mut self, everywhere: Everywhere, mesh: &mut M) {
+        self.next_job = self.next_job.wrapping_add(1);
+        let generation = self.next_job;
+        let command = self.registry.find(b"bgsave").expect("it is in the table");
+        let running = Running {
+            generation,
+            phase: Phase::Opening,
+            held: Vec::new(),
+            inner: None,
+            conn: ConnKey::NOBODY,
+            protocol: Protocol::Resp2,
+            spec: command.spec,
+            id: command.id,
+            started: self.shard.ticks(),
+            discard: true,
+            work: Work::Admin(everywhere),
+            outcomes: Vec::new(),
+            missing: 0,
+        };
+        let key = JobKey { index: self.jobs.insert(running) as u32, generation };
+        match &self.jobs[key.index as usize].work {
+            Work::Admin(everywhere) if self.server.shards == 1 => {
+                let round = everywhere_round(1, ConnKey::NOBODY, everywhere);
+                self.send_round(key, round, false);
+            }
+            _ => self.ask_all(key, whole_shards(&self.slots)),
+        }
+        self.settle(mesh);
     }
 
     /// A job took as long as its client waited for it, other shards' work included.
@@ -623,7 +689,9 @@ impl Core {
 
     pub(super) fn finish_job(&mut self, key: JobKey, reply: &[u8]) {
         let job = self.jobs.remove(key.index as usize);
-        self.count_job(&job, reply);
+        if job.conn != ConnKey::NOBODY {
+            self.count_job(&job, reply);
+        }
         self.forget_blocking(job.conn);
         let unwatched = match &job.work {
             Work::Exec(exec) => exec.watched_shards(),

@@ -106,6 +106,11 @@ impl Core {
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
         // What came of the mail, of connections that have ended and of background work.
         self.settle(mesh);
+        if self.stopped {
+            return;
+        }
+        self.restricted = self.server.persistence.restricts();
+        self.start_chores(mesh);
         self.shard.start_clock();
         self.refresh_observing();
         self.room = mesh.has_room();
@@ -227,6 +232,9 @@ impl Core {
         batch: &mut Batch<'t>,
         mesh: &mut M,
     ) -> bool {
+        if self.stopped {
+            return true;
+        }
         let conn = unit.conn;
         let mut bytes: &'t [u8] = match unit.bytes {
             UnitBytes::Received(bytes) => bytes,
@@ -373,7 +381,11 @@ impl Core {
         let found = self.registry.find(words[0]);
         let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
         let (command, row, (spec, id)) = match (found, called) {
-            (Some(command @ Command { run: Run::Key(row), .. }), Some(called)) => (command, *row, called),
+            (Some(command @ Command { run: Run::Key(row), .. }), Some(called))
+                if !self.restricted || self.may_run(called.0).is_ok() =>
+            {
+                (command, *row, called)
+            }
             _ => {
                 let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);

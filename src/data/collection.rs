@@ -11,7 +11,7 @@ use super::set::Set;
 use super::stream::Stream;
 use super::zset::Zset;
 use crate::base::rng::Rng;
-use crate::codec::rdb::Reader;
+use crate::codec::rdb::{Form, Output, Reader};
 use crate::config::Config;
 
 #[derive(Clone, Debug)]
@@ -55,10 +55,10 @@ pub trait CollectionType: Sized + Into<Collection> {
     fn empty() -> Self;
     fn is_empty(&self) -> bool;
 
-    /// The type byte of what `save` writes.
-    fn rdb_type(&self) -> u8;
+    /// The type byte of what `save` writes in this form.
+    fn rdb_type(&self, form: Form) -> u8;
     /// Appends the value as an RDB file holds it, without its type byte.
-    fn save(&self, out: &mut Vec<u8>);
+    fn save(&self, out: &mut Output);
     /// Reads what follows a type byte of this type's; `None` if it is malformed, whatever it is: nothing that comes in
     /// this way may panic later.
     fn load(rdb_type: u8, reader: &mut Reader<'_>, env: &mut Env<'_>) -> Option<Self>;
@@ -83,13 +83,13 @@ macro_rules! collection_types {
                 match self { $(Collection::$name(value) => value.usable_bytes(samples),)* }
             }
 
-            /// The type byte of what `save` writes.
-            pub fn rdb_type(&self) -> u8 {
-                match self { $(Collection::$name(value) => value.rdb_type(),)* }
+            /// The type byte of what `save` writes in this form.
+            pub fn rdb_type(&self, form: Form) -> u8 {
+                match self { $(Collection::$name(value) => value.rdb_type(form),)* }
             }
 
             /// Appends the value as an RDB file holds it, without its type byte.
-            pub fn save(&self, out: &mut Vec<u8>) {
+            pub fn save(&self, out: &mut Output) {
                 match self { $(Collection::$name(value) => value.save(out),)* }
             }
 

@@ -13,7 +13,7 @@
 //!   the *fingerprint*; it chooses the home bucket, monotonically, whatever the number of buckets. So both resizing a
 //!   segment and scanning in a fixed order need no look at the entries.
 //! - The order of the table is that of (prefix, fingerprint). SCAN walks it; its cursor survives any resize, see `scan`.
-//! - Expiries have a small index in each segment, see `expiries.rs`; snapshots a state, see `SnapshotState`.
+//! - Expiries have a small index in each segment, see `expiries.rs`; snapshots a state, see `snapshot.rs`.
 //!
 //! Linear hashing was ruled out: it cannot be walked in an order that survives splits without walking overflow chains
 //! too, and it grows one huge array. `benches/dict.rs` compares with hashbrown.
@@ -44,6 +44,7 @@ use directory::{Directory, end_of, hash_of};
 pub use expire::ExpireSlice;
 use expire::ExpiryState;
 use segment::{PREFIX_BITS, PREFIX_END, Place, Segment};
+pub use snapshot::SaveFn;
 use snapshot::{Snapshot, SnapshotState};
 
 /// How many entries are asked for ahead of their removal, so that the misses overlap.
@@ -108,7 +109,7 @@ impl Dict {
             len: 0,
             hasher,
             expiry: ExpiryState::new(now_ms),
-            snapshot: Snapshot { number: 0, running: false },
+            snapshot: Snapshot::idle(0),
             clear_prefix: 0,
             not_sync: PhantomData,
         }
@@ -117,7 +118,8 @@ impl Dict {
     /// Takes the contents, and leaves an empty table with the same hash: for FLUSHDB ASYNC and walks that must finish.
     pub fn take(&mut self) -> Dict {
         let mut empty = Dict::with_hasher(self.hasher.clone(), self.expiry.base_ms);
-        empty.snapshot = self.snapshot;
+        // What comes in from now on is newer than the snapshot, which goes on in the detached table.
+        empty.snapshot = Snapshot::idle(self.snapshot.number);
         std::mem::replace(self, empty)
     }
 
@@ -204,6 +206,7 @@ impl Dict {
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         debug_assert_eq!(hash, self.hash(entry.key()), "hash of another key");
         debug_assert!(self.get(hash, entry.key()).is_none(), "the key exists");
+        self.before_change(hash);
         let expire_at_ms = entry.expire_at_ms();
         let segment = match self.directory.segment_mut(hash) {
             Some(segment) if !segment.is_full() => segment,
@@ -316,7 +319,7 @@ impl Dict {
         let (prefix, depth) = (segment.prefix, segment.depth);
         let bit = PREFIX_END >> depth;
         let buddy = self.directory.segment(hash_of(prefix ^ bit)).expect("the directory is complete");
-        let mixes = self.snapshot.running && segment.snapshot != buddy.snapshot;
+        let mixes = self.snapshot.is_running() && segment.snapshot != buddy.snapshot;
         if buddy.depth != depth || mixes || !segment.may_merge_with(buddy) {
             return false;
         }
@@ -334,6 +337,10 @@ impl Dict {
 
     /// Takes an entry out. `after_removal` has to follow.
     fn take_at(&mut self, hash: u64, at: Place) -> Entry {
+        if self.snapshot.is_running() {
+            let segment = self.directory.segment(hash).expect("an occupied place");
+            self.save_before_change(hash, segment.fingerprint(at));
+        }
         let segment = self.directory.segment_mut(hash).expect("an occupied place");
         if let expire_at_ms @ Some(_) = segment.entry(at).expire_at_ms() {
             self.update_expiry(hash, at, expire_at_ms, None);
@@ -423,6 +430,7 @@ impl<'a> OccupiedMut<'a> {
                 self.slot.write_back(self.expire_at_ms);
             }
         }
+        self.dict.before_change(self.hash);
         let expire_at_ms = self.entry.expire_at_ms();
         let guard = WriteBack { slot: self, expire_at_ms };
         change(&mut guard.slot.entry)

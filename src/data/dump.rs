@@ -12,7 +12,7 @@ use super::set::Set;
 use super::stream::Stream;
 use super::zset::Zset;
 pub use crate::codec::rdb::DumpError;
-use crate::codec::rdb::{self, Reader, rdb_type};
+use crate::codec::rdb::{self, Form, Output, Reader, rdb_type};
 
 /// What a payload holds.
 #[derive(Debug)]
@@ -21,38 +21,55 @@ pub enum Restored<'a> {
     Collection(Collection),
 }
 
+/// Why bytes are no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoValue {
+    Malformed,
+    /// A collection without elements, which no key can hold: some servers wrote such files.
+    Empty,
+}
+
 /// The payload of an entry's value.
 pub fn dump(entry: EntryRef<'_>) -> Vec<u8> {
-    let mut payload = Vec::new();
-    match entry.value() {
-        ValueRef::Text(text) => {
-            payload.push(rdb_type::STRING);
-            rdb::write_string(text.bytes(&mut itoa::Buffer::new()), &mut payload);
-        }
-        ValueRef::Collection(collection) => {
-            payload.push(collection.rdb_type());
-            collection.save(&mut payload);
-        }
-    }
+    let mut payload = Output::new(Form::Payload);
+    payload.push(type_of(entry, Form::Payload));
+    save(entry, &mut payload);
     rdb::seal(&mut payload);
-    payload
+    payload.bytes
+}
+
+/// The type byte of an entry's value in this form.
+pub fn type_of(entry: EntryRef<'_>, form: Form) -> u8 {
+    match entry.value() {
+        ValueRef::Text(_) => rdb_type::STRING,
+        ValueRef::Collection(collection) => collection.rdb_type(form),
+    }
+}
+
+/// Appends an entry's value, without its type byte.
+pub fn save(entry: EntryRef<'_>, out: &mut Output) {
+    match entry.value() {
+        ValueRef::Text(text) => rdb::write_string(text.bytes(&mut itoa::Buffer::new()), out),
+        ValueRef::Collection(collection) => collection.save(out),
+    }
 }
 
 /// The value of a payload.
 pub fn restore<'a>(payload: &'a [u8], env: &mut Env<'_>) -> Result<Restored<'a>, DumpError> {
     let mut reader = Reader::new(rdb::unseal(payload)?);
-    load(&mut reader, env).filter(|_| reader.is_at_end()).ok_or(DumpError::Format)
+    let rdb_type = reader.byte().ok_or(DumpError::Format)?;
+    load(rdb_type, &mut reader, env).ok().filter(|_| reader.is_at_end()).ok_or(DumpError::Format)
 }
 
-/// A type byte and the value that follows it. `None`: malformed, or an empty collection.
-fn load<'a>(reader: &mut Reader<'a>, env: &mut Env<'_>) -> Option<Restored<'a>> {
+/// The value that follows a type byte.
+pub fn load<'a>(rdb_type: u8, reader: &mut Reader<'a>, env: &mut Env<'_>) -> Result<Restored<'a>, NoValue> {
     use rdb_type::*;
-    fn typed<T: CollectionType>(loaded: Option<T>) -> Option<Restored<'static>> {
-        let value = loaded.filter(|value| T::LIVES_EMPTY || !value.is_empty())?;
-        Some(Restored::Collection(value.into()))
+    fn typed<T: CollectionType>(loaded: Option<T>) -> Result<Restored<'static>, NoValue> {
+        let value = loaded.ok_or(NoValue::Malformed)?;
+        if value.is_empty() && !T::LIVES_EMPTY { Err(NoValue::Empty) } else { Ok(Restored::Collection(value.into())) }
     }
-    match reader.byte()? {
-        STRING => reader.string().map(Restored::Text),
+    match rdb_type {
+        STRING => reader.string().map(Restored::Text).ok_or(NoValue::Malformed),
         of @ (LIST | LIST_ZIPLIST | LIST_QUICKLIST | LIST_QUICKLIST_2) => typed(List::load(of, reader, env)),
         of @ (SET | SET_INTSET | SET_LISTPACK) => typed(Set::load(of, reader, env)),
         of @ (ZSET | ZSET_2 | ZSET_ZIPLIST | ZSET_LISTPACK) => typed(Zset::load(of, reader, env)),
@@ -60,7 +77,7 @@ fn load<'a>(reader: &mut Reader<'a>, env: &mut Env<'_>) -> Option<Restored<'a>> 
             typed(Hash::load(of, reader, env))
         }
         of @ (STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3) => typed(Stream::load(of, reader, env)),
-        _ => None,
+        _ => Err(NoValue::Malformed),
     }
 }
 

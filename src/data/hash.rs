@@ -20,7 +20,7 @@ use super::entry::{Entry, EntryRef, Kind, TextRef, Value};
 use super::listpack::{At, Element, Listpack};
 use super::size_class::allocation_size;
 use crate::base::rng::Rng;
-use crate::codec::rdb::Reader;
+use crate::codec::rdb::{Form, Output, Reader};
 
 /// The latest time that a field may be given, in Unix milliseconds: Redis keeps so many bits of it.
 pub const FIELD_TIME_MS_MAX: i64 = (1 << 46) - 1;
@@ -92,11 +92,11 @@ impl CollectionType for Hash {
         }
     }
 
-    fn rdb_type(&self) -> u8 {
+    fn rdb_type(&self, _form: Form) -> u8 {
         rdb::rdb_type(self)
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
+    fn save(&self, out: &mut Output) {
         rdb::save(self, out);
     }
 

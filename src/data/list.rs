@@ -9,7 +9,7 @@ use super::entry::Kind;
 use super::listpack::{Element, Listpack};
 use super::quicklist::{self, Fill, Quicklist, Saved};
 use super::ziplist;
-use crate::codec::rdb::{self, Reader, rdb_type};
+use crate::codec::rdb::{self, Form, Output, Reader, rdb_type};
 
 pub use super::quicklist::End;
 
@@ -49,11 +49,11 @@ impl CollectionType for List {
         }
     }
 
-    fn rdb_type(&self) -> u8 {
+    fn rdb_type(&self, _form: Form) -> u8 {
         rdb_type::LIST_QUICKLIST_2
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
+    fn save(&self, out: &mut Output) {
         match self {
             List::Packed(listpack) => {
                 rdb::write_len(1, out);

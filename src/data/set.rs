@@ -20,7 +20,7 @@ use super::intset::{self, Intset};
 use super::listpack::{self, Digits, Element, Listpack};
 use super::size_class::allocation_size;
 use crate::base::rng::Rng;
-use crate::codec::rdb::{self, Reader, rdb_type};
+use crate::codec::rdb::{self, Form, Output, Reader, rdb_type};
 
 /// A listpack becomes a table before it has so many bytes, whatever the configuration allows. Redis draws the same line.
 const LISTPACK_BYTES_MAX: usize = 1 << 30;
@@ -57,22 +57,28 @@ impl CollectionType for Set {
         }
     }
 
-    fn rdb_type(&self) -> u8 {
+    fn rdb_type(&self, form: Form) -> u8 {
         match self {
             Set::Intset(_) => rdb_type::SET_INTSET,
-            Set::Listpack(_) => rdb_type::SET_LISTPACK,
+            // Files are of a version that has no listpacks of sets.
+            Set::Listpack(_) if form == Form::Payload => rdb_type::SET_LISTPACK,
+            Set::Listpack(_) => rdb_type::SET,
             Set::Table(_) => rdb_type::SET,
         }
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
+    fn save(&self, out: &mut Output) {
         match self {
             Set::Intset(intset) => {
                 let mut block = Vec::new();
                 intset.write_block(&mut block);
                 rdb::write_string(&block, out);
             }
-            Set::Listpack(listpack) => rdb::write_string(listpack.bytes(), out),
+            Set::Listpack(listpack) if out.form == Form::Payload => rdb::write_string(listpack.bytes(), out),
+            Set::Listpack(listpack) => {
+                rdb::write_len(listpack.len() as u64, out);
+                listpack.iter().for_each(|member| rdb::write_string(member.text(&mut Default::default()), out));
+            }
             Set::Table(dict) => {
                 rdb::write_len(dict.len() as u64, out);
                 dict.iter().for_each(|entry| rdb::write_string(entry.key(), out));

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use super::collection::{Collection, CollectionType, Env};
 use super::entry::Kind;
 use super::size_class::allocation_size;
-use crate::codec::rdb::{Reader, rdb_type};
+use crate::codec::rdb::{Form, Output, Reader, rdb_type};
 pub use group::{Consumer, ConsumerNumber, ENTRIES_READ_UNKNOWN, Group, Pending};
 pub use id::StreamId;
 pub use log::{Log, NewId, Trim, TrimTo};
@@ -60,11 +60,14 @@ impl CollectionType for Stream {
         self.log().len() == 0
     }
 
-    fn rdb_type(&self) -> u8 {
-        rdb_type::STREAM_LISTPACKS_3
+    fn rdb_type(&self, form: Form) -> u8 {
+        match form {
+            Form::Payload => rdb_type::STREAM_LISTPACKS_3,
+            Form::File { .. } => rdb_type::STREAM_LISTPACKS_2,
+        }
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
+    fn save(&self, out: &mut Output) {
         rdb::save(self.log(), self.groups(), out);
     }
 

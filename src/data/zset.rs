@@ -22,7 +22,7 @@ use super::collection::{Collection, CollectionType, Env};
 use super::entry::Kind;
 use super::listpack::{Element, Listpack};
 use super::ziplist;
-use crate::codec::rdb::{self, Reader, rdb_type};
+use crate::codec::rdb::{self, Output, Reader, rdb_type};
 use ordered::Ordered;
 use pairs::Pairs;
 
@@ -372,14 +372,14 @@ impl CollectionType for Zset {
         self.len() == 0
     }
 
-    fn rdb_type(&self) -> u8 {
+    fn rdb_type(&self, _form: rdb::Form) -> u8 {
         match &self.form {
             Form::Small(_) => rdb_type::ZSET_LISTPACK,
             Form::Large(_) => rdb_type::ZSET_2,
         }
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
+    fn save(&self, out: &mut Output) {
         match &self.form {
             Form::Small(pairs) => rdb::write_string(pairs.bytes(), out),
             // From the highest, as Redis writes it: for its list, each is then the new first one.

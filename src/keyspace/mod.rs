@@ -4,6 +4,7 @@ pub mod access;
 pub mod due;
 pub mod expire;
 pub mod lazyfree;
+pub mod snapshot;
 
 use crate::data::dict::Dict;
 use crate::data::entry::Entry;

@@ -57,6 +57,8 @@ pub struct ShardLoop {
     clock_offset_ms: i64,
 }
 
+/// How long a shard sleeps whose background work waits for a file.
+const NAP: Duration = Duration::from_millis(1);
 /// Turns that the end of a shard waits for its listeners.
 const CANCEL_TURNS_MAX: usize = 50;
 
@@ -157,7 +159,8 @@ impl ShardLoop {
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
         let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
             let next_ns = self.core.next_deadline_ns().map_or(self.next_tick_ns, |at_ns| at_ns.min(self.next_tick_ns));
-            Wait::AtMost(Duration::from_nanos(next_ns.saturating_sub(clock::mono_ns())))
+            let until_next = Duration::from_nanos(next_ns.saturating_sub(clock::mono_ns()));
+            Wait::AtMost(if self.core.may_only_nap() { until_next.min(NAP) } else { until_next })
         } else {
             Wait::Never
         };

@@ -3,6 +3,7 @@
 //! The order matters where the operating system is involved: into the background and on with the log before there is a
 //! second thread; addresses before shards, so that a server that cannot listen says so and exits; readiness last.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
 use super::{log, reconfigure};
 use crate::admin::ctx::{Hooks, Server};
+use crate::base::clock::Now;
 use crate::base::limits::MAILBOX_MESSAGES;
 use crate::base::rng::Rng;
 use crate::command::ctx::ShardCtx;
@@ -135,7 +137,12 @@ fn serve(
     let server = Arc::new(server);
     info!("Running mode=standalone, port={}.", config.port);
     info!("Server initialized");
+    server.persistence.is_real.store(true, Relaxed);
+    let dump = find_dump(&config)?;
 
+    if let Some(bytes) = dump {
+        server.persistence.start_load(bytes, Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() });
+    }
     let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
     let meshes = mesh::connect(shards, MAILBOX_MESSAGES, clock::mono_ns);
     let stations = meshes[0].stations().clone();
@@ -145,7 +152,11 @@ fn serve(
         let (id, seed) = (mesh.id(), seeds.next_u64());
         let keyspace = Keyspace::new(config.databases as usize, hash_seeds, clock::unix_us() / 1000);
         let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, shards);
-        let core = Core::new(id, ctx, server.clone(), clock::ticks_ns);
+        let mut core = Core::new(id, ctx, server.clone(), clock::ticks_ns);
+        if dump.is_some() {
+            core.set_now(Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() });
+            begin_load(&mut core, &config)?;
+        }
         threads.push(spawn(core, mesh, std::mem::take(&mut sockets[id]), cpu, started.clone())?);
     }
     for _ in 0..shards {
@@ -158,15 +169,15 @@ fn serve(
         .stack_size(SIGNAL_STACK_BYTES)
         .spawn(move || shutdown::watch_signals(&watched.0, &watched.1))
         .map_err(|error| format!("Can't start the thread that takes signals: {error}"))?;
-    if config.port != 0 {
-        info!("Ready to accept connections tcp");
+    let loaded = server.persistence.wait_for_load(&server.stopping).map_err(|_| FATAL_LOAD.to_owned());
+    if loaded.is_err() {
+        shutdown::stop(&server, &stations);
+    } else if !server.stopping.load(Relaxed) {
+        tell_ready(&config);
+        supervisor.ready();
     }
-    if !config.unixsocket.is_empty() {
-        info!("Ready to accept connections unix");
-    }
-    supervisor.ready();
 
-    let mut outcome = Ok(());
+    let mut outcome = loaded;
     for thread in threads {
         let ended = thread.join().map_err(|error| error.to_string()).and_then(|end| end);
         if let Err(reason) = ended {
@@ -176,7 +187,40 @@ fn serve(
         }
     }
     supervisor.stopping();
+    // Nobody fills the file of a save that may still be under way.
+    server.persistence.cancel();
+    server.persistence.wait_for_save();
     outcome
+}
+
+/// What the log says when there is a file that cannot be loaded.
+const FATAL_LOAD: &str = "Fatal error loading the DB, check server logs. Exiting.";
+
+/// The length of the file to load, if there is one.
+fn find_dump(config: &Config) -> Result<Option<u64>, String> {
+    match std::fs::metadata(&config.dbfilename) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("Fatal error loading the DB: {}. Exiting.", text_of(&error))),
+    }
+}
+
+fn begin_load(core: &mut Core, config: &Config) -> Result<(), String> {
+    let file = File::open(&config.dbfilename)
+        .map_err(|error| format!("Fatal error loading the DB: {}. Exiting.", text_of(&error)))?;
+    core.begin_load(file).map_err(|error| {
+        warn!("{error}");
+        FATAL_LOAD.to_owned()
+    })
+}
+
+fn tell_ready(config: &Config) {
+    if config.port != 0 {
+        info!("Ready to accept connections tcp");
+    }
+    if !config.unixsocket.is_empty() {
+        info!("Ready to accept connections unix");
+    }
 }
 
 type ShardThread = ExecutorJoinHandle<Result<(), String>>;

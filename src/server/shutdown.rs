@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::admin::ctx::Server;
 use crate::net::ring::wake_by_eventfd;
+use crate::persist::status::Shutdown;
 use crate::runtime::mesh::Station;
 use crate::sys::signal::{self, Signal};
 
@@ -23,10 +24,10 @@ pub fn watch_signals(server: &Server, stations: &[Station]) -> ! {
             Signal::Terminate => ("SIGTERM", server.config().shutdown_on_sigterm),
         };
         warn!("Received {name} scheduling shutdown...");
-        if options.save && !options.force {
-            // There is no persistence that could save.
-            warn!("Error trying to save the DB, can't exit.");
-            warn!("{name} received but errors trying to shut down the server, check the logs for more information");
+        let how = Shutdown { save: options.save, nosave: options.nosave, force: options.force, signal: Some(name) };
+        if how.saves(&server.config()) && !server.persistence.loading.is_under_way() {
+            // The shards have what is to be saved; one of them looks here at its next tick.
+            *server.persistence.shutdown.lock().expect("nothing panics while it holds it") = Some(how);
             continue;
         }
         warn!("User requested shutdown...");

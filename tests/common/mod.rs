@@ -54,10 +54,14 @@ fn is_free(port: u16) -> bool {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok()
 }
 
-/// The server's command, on a port of its own, not yet started. Its log goes nowhere.
+/// The server's command, on a port of its own, not yet started. Its log goes nowhere, and it saves nothing by itself.
 pub fn command(port: u16, shards: usize, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peristyle"));
-    command.args(["--port", &port.to_string(), "--shards", &shards.to_string()]).args(arguments);
+    command.args(["--port", &port.to_string(), "--shards", &shards.to_string()]);
+    if !arguments.contains(&"--save") {
+        command.args(["--save", ""]);
+    }
+    command.args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -264,7 +264,7 @@ impl Segment {
         &'a self,
         home: usize,
         range: Range<u16>,
-        visit: &mut impl FnMut(EntryRef<'a>),
+        mut visit: impl FnMut(EntryRef<'a>),
     ) -> usize {
         let mut visited = 0;
         let mut index = home;

@@ -1,15 +1,44 @@
-//! What a running snapshot needs from the table: which entries it has yet to save, before a writer changes them.
+//! A snapshot of a table that goes on changing: every entry is handed over as it was when the snapshot began.
+//!
+//! A walk saves group after group of entries, in the table's order, a slice at a time; and whatever is about to change an
+//! entry, or to add one, saves the entry's group first. That happens in the few functions of the table through which all
+//! changes go, so that no writer can forget it. Which groups are saved stands in the segments.
+//!
+//! The table that `take` detaches carries its snapshot along: what is freed of it is saved before.
 
 use std::ops::Range;
 
 use super::super::entry::EntryRef;
 use super::Dict;
 use super::bucket::Fingerprint;
+use super::directory::{end_of, hash_of};
+use super::segment::PREFIX_END;
 
-#[derive(Clone, Copy)]
+/// Takes an entry of a snapshot. Dropped when the table has no more to save.
+pub type SaveFn = Box<dyn FnMut(EntryRef<'_>) + Send>;
+
 pub(super) struct Snapshot {
+    /// Of the latest; zero: there was none yet.
     pub(super) number: u64,
-    pub(super) running: bool,
+    running: Option<Box<Running>>,
+}
+
+struct Running {
+    save: SaveFn,
+    /// Where the walk goes on.
+    prefix: u32,
+}
+
+impl Snapshot {
+    /// None is running.
+    pub(super) fn idle(number: u64) -> Snapshot {
+        Snapshot { number, running: None }
+    }
+
+    #[inline]
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
 }
 
 /// How far a snapshot has come in a segment, for each of its 64 groups of fingerprints.
@@ -41,6 +70,11 @@ impl SnapshotState {
         self.number == number && self.saved >> group & 1 != 0
     }
 
+    pub(super) fn first_unsaved(self, number: u64) -> Option<u32> {
+        let saved = if self.number == number { self.saved } else { 0 };
+        (saved != u64::MAX).then(|| saved.trailing_ones())
+    }
+
     pub(super) fn mark_saved(&mut self, group: u32, number: u64) {
         if self.number != number {
             *self = SnapshotState { number, saved: 0 };
@@ -50,38 +84,76 @@ impl SnapshotState {
 }
 
 impl Dict {
-    /// Begins a snapshot: from now on all that is in the table counts as not saved. Numbers ascend.
-    pub fn begin_snapshot(&mut self, number: u64) {
-        assert!(number > self.snapshot.number, "numbers of snapshots ascend");
-        self.snapshot = Snapshot { number, running: true };
+    /// Begins a snapshot in the place of one that may be running: all that is in the table is handed to `save`.
+    pub fn begin_snapshot(&mut self, save: SaveFn) {
+        let number = self.snapshot.number + 1;
+        let running = (!self.is_empty()).then(|| Box::new(Running { save, prefix: 0 }));
+        self.snapshot = Snapshot { number, running };
     }
 
-    /// Ends a snapshot, complete or not.
-    pub fn end_snapshot(&mut self) {
-        self.snapshot.running = false;
+    /// Ends a snapshot that is not complete.
+    pub fn abort_snapshot(&mut self) {
+        self.snapshot.running = None;
     }
 
-    /// Whether a key may be written without saving first what the running snapshot has to contain.
+    /// There is something that the snapshot has yet to save.
+    pub fn is_in_snapshot(&self) -> bool {
+        self.snapshot.is_running()
+    }
+
+    /// Saves about as many entries, in the table's order; how many it were. The last slice ends the snapshot.
+    pub fn snapshot_slice(&mut self, entries_max: usize) -> usize {
+        let mut saved = 0;
+        while let Some(running) = &mut self.snapshot.running {
+            let prefix = running.prefix;
+            let Some(segment) = self.directory.segment(hash_of(prefix)).filter(|_| prefix < PREFIX_END) else {
+                self.snapshot.running = None;
+                break;
+            };
+            let Some(group) = segment.snapshot.first_unsaved(self.snapshot.number) else {
+                running.prefix = end_of(segment);
+                self.directory.prefetch_header_behind(hash_of(running.prefix));
+                continue;
+            };
+            if saved >= entries_max {
+                break;
+            }
+            saved += self.save_group(hash_of(prefix), group);
+        }
+        saved
+    }
+
+    /// What has to happen before anything with this hash changes.
     #[inline]
-    pub fn is_saved(&self, hash: u64) -> bool {
-        let Snapshot { number, running } = self.snapshot;
-        let group = SnapshotState::group(Fingerprint::of(hash));
-        !running || self.directory.segment(hash).is_none_or(|segment| segment.snapshot.is_saved(group, number))
+    pub(super) fn before_change(&mut self, hash: u64) {
+        if self.snapshot.is_running() {
+            self.save_before_change(hash, Fingerprint::of(hash));
+        }
     }
 
-    /// Visits the entries that are saved together with a key, and marks them as saved. Those that are so already are not
-    /// visited.
-    pub fn save_group(&mut self, hash: u64, mut visit: impl FnMut(EntryRef<'_>)) {
-        if self.is_saved(hash) {
-            return;
-        }
+    /// The same for an entry in the segment of `hash`.
+    #[cold]
+    pub(super) fn save_before_change(&mut self, hash: u64, fingerprint: Fingerprint) {
+        let group = SnapshotState::group(fingerprint);
         let number = self.snapshot.number;
-        let group = SnapshotState::group(Fingerprint::of(hash));
-        let range = SnapshotState::group_range(group);
-        let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
-        for home in segment.home_of(range.start)..=segment.home_of(range.end - 1) {
-            segment.visit_home(home, range.clone(), &mut visit);
+        if self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number)) {
+            self.save_group(hash, group);
         }
-        segment.snapshot.mark_saved(group, number);
+    }
+
+    /// Saves a group that is not saved, in the segment of a hash; how many entries it has.
+    fn save_group(&mut self, hash: u64, group: u32) -> usize {
+        let Snapshot { number, running: Some(running) } = &mut self.snapshot else { return 0 };
+        let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
+        let range = SnapshotState::group_range(group);
+        let homes = segment.home_of(range.start)..=segment.home_of(range.end - 1);
+        segment.prefetch_entries(*homes.start());
+        let mut saved = 0;
+        for home in homes {
+            segment.prefetch_entries(home + 1);
+            saved += segment.visit_home(home, range.clone(), &mut running.save);
+        }
+        segment.snapshot.mark_saved(group, *number);
+        saved
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc;
 
 use proptest::prelude::*;
 
@@ -55,8 +56,8 @@ enum Step {
     Clear { entries: usize },
     Scan { calls: usize },
     BeginSnapshot,
-    Save { groups: usize },
-    EndSnapshot,
+    Save { entries: usize },
+    AbortSnapshot,
 }
 
 const KEYS: u32 = 9_000;
@@ -74,9 +75,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(ms, slices_max)| Step::Pass { ms, slices_max }),
         1 => (0..3_000usize).prop_map(|entries| Step::Clear { entries }),
         3 => (0..60usize).prop_map(|calls| Step::Scan { calls }),
-        1 => Just(Step::BeginSnapshot),
-        2 => (0..2_000usize).prop_map(|groups| Step::Save { groups }),
-        1 => Just(Step::EndSnapshot),
+        2 => Just(Step::BeginSnapshot),
+        3 => (0..2_000usize).prop_map(|entries| Step::Save { entries }),
+        1 => Just(Step::AbortSnapshot),
     ]
 }
 
@@ -87,7 +88,6 @@ struct Model {
     map: BTreeMap<Vec<u8>, (i64, Option<i64>)>,
     scan: Option<ScanModel>,
     snapshot: Option<SnapshotModel>,
-    snapshots: u64,
 }
 
 struct ScanModel {
@@ -99,12 +99,12 @@ struct ScanModel {
 struct SnapshotModel {
     /// What was in the table when the snapshot began, and is not saved.
     owed: BTreeMap<Vec<u8>, i64>,
-    walked: u64,
+    saved: mpsc::Receiver<(Vec<u8>, i64)>,
 }
 
 impl Model {
     fn new() -> Model {
-        Model { dict: dict(), now_ms: NOW_MS, map: BTreeMap::new(), scan: None, snapshot: None, snapshots: 0 }
+        Model { dict: dict(), now_ms: NOW_MS, map: BTreeMap::new(), scan: None, snapshot: None }
     }
 
     fn run(&mut self, step: &Step) {
@@ -112,7 +112,6 @@ impl Model {
         match *step {
             Step::Put { from, len, value, ttl_ms } => {
                 for key in range(from, len) {
-                    self.save(self.dict.hash(&key));
                     let expire_at_ms = ttl_ms.map(|ttl_ms| self.now_ms.saturating_add(ttl_ms));
                     put(&mut self.dict, &key, value, expire_at_ms);
                     self.map.insert(key, (value, expire_at_ms));
@@ -120,7 +119,6 @@ impl Model {
             }
             Step::Remove { from, len } => {
                 for key in range(from, len) {
-                    self.save(self.dict.hash(&key));
                     let removed = remove(&mut self.dict, &key).map(|entry| number(entry.as_ref()));
                     assert_eq!(removed, self.map.remove(&key).map(|(value, _)| value));
                     self.forget(&key);
@@ -128,7 +126,6 @@ impl Model {
             }
             Step::Expire { from, len, ttl_ms } => {
                 for key in range(from, len) {
-                    self.save(self.dict.hash(&key));
                     let at_ms = ttl_ms.map(|ttl_ms| self.now_ms.saturating_add(ttl_ms));
                     let slot = self.dict.get_mut(self.dict.hash(&key), &key);
                     assert_eq!(slot.is_some(), self.map.contains_key(&key));
@@ -140,68 +137,50 @@ impl Model {
             }
             Step::Pass { ms, slices_max } => {
                 self.now_ms += ms;
-                // An unsaved key must not go before it is saved; active expiry leaves such keys alone.
-                if self.snapshot.is_none() {
-                    self.expire(slices_max);
-                }
+                self.expire(slices_max);
             }
             Step::Clear { entries } => {
-                if self.snapshot.is_none() {
-                    let len = self.dict.len();
-                    let done = self.dict.clear_slice(entries);
-                    assert_eq!(self.dict.len(), len - entries.min(len));
-                    assert_eq!(done, self.dict.is_empty());
-                    let left: BTreeSet<_> = self.dict.iter().map(|entry| entry.key().to_vec()).collect();
-                    let gone: Vec<_> = self.map.keys().filter(|&key| !left.contains(key)).cloned().collect();
-                    for key in gone {
-                        self.map.remove(&key);
-                        self.forget(&key);
-                    }
+                let len = self.dict.len();
+                let done = self.dict.clear_slice(entries);
+                assert_eq!(self.dict.len(), len - entries.min(len));
+                assert_eq!(done, self.dict.is_empty());
+                let left: BTreeSet<_> = self.dict.iter().map(|entry| entry.key().to_vec()).collect();
+                let gone: Vec<_> = self.map.keys().filter(|&key| !left.contains(key)).cloned().collect();
+                for key in gone {
+                    self.map.remove(&key);
+                    self.forget(&key);
                 }
             }
             Step::Scan { calls } => self.scan(calls),
             Step::BeginSnapshot => {
-                self.end_snapshot();
-                self.snapshots += 1;
-                self.dict.begin_snapshot(self.snapshots);
+                let (save, saved) = mpsc::channel();
+                self.dict.begin_snapshot(Box::new(move |entry| {
+                    save.send((entry.key().to_vec(), number(entry))).expect("the model listens");
+                }));
                 let owed = self.map.iter().map(|(key, &(value, _))| (key.clone(), value)).collect();
-                self.snapshot = Some(SnapshotModel { owed, walked: 0 });
+                self.snapshot = Some(SnapshotModel { owed, saved });
             }
-            Step::Save { groups } => {
-                for _ in 0..groups {
-                    let Some(snapshot) = &mut self.snapshot else { break };
-                    let hash = walk_hash(snapshot.walked);
-                    snapshot.walked += 1;
-                    let complete = snapshot.walked == WALK_LEN;
-                    self.save(hash);
-                    if complete {
-                        self.end_snapshot();
-                    }
-                }
+            Step::Save { entries } => {
+                self.dict.snapshot_slice(entries);
             }
-            Step::EndSnapshot => self.end_snapshot(),
+            Step::AbortSnapshot => {
+                self.dict.abort_snapshot();
+                self.snapshot = None;
+            }
         }
+        self.check_snapshot();
         self.check();
     }
 
-    /// As a writer of this hash has to.
-    fn save(&mut self, hash: u64) {
-        let Some(snapshot) = &mut self.snapshot else {
-            assert!(self.dict.is_saved(hash));
-            return;
-        };
-        self.dict.save_group(hash, |entry| {
-            let owed = snapshot.owed.remove(entry.key());
-            assert_eq!(owed, Some(number(entry)), "saved once, as it was at the cut");
-        });
-        assert!(self.dict.is_saved(hash));
-    }
-
-    /// A snapshot may end early; if its walk has come to the end, nothing may be missing.
-    fn end_snapshot(&mut self) {
-        if let Some(snapshot) = self.snapshot.take() {
-            self.dict.end_snapshot();
-            assert!(snapshot.walked < WALK_LEN || snapshot.owed.is_empty(), "the snapshot lacks keys");
+    /// What was saved so far was as it had been at the cut; at the end all of that is saved.
+    fn check_snapshot(&mut self) {
+        let Some(snapshot) = &mut self.snapshot else { return };
+        for (key, value) in snapshot.saved.try_iter() {
+            assert_eq!(snapshot.owed.remove(&key), Some(value), "saved once, as it was at the cut");
+        }
+        if !self.dict.is_in_snapshot() {
+            assert!(snapshot.owed.is_empty(), "the snapshot lacks {} keys", snapshot.owed.len());
+            self.snapshot = None;
         }
     }
 
@@ -277,13 +256,6 @@ impl Model {
     }
 }
 
-/// A walk over hashes that meets every group of every segment in these tests: 64 groups under each of 256 prefixes.
-const WALK_LEN: u64 = 256 * 64;
-
-fn walk_hash(index: u64) -> u64 {
-    (index / 64) << 56 | (index % 64) << 34
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -298,7 +270,7 @@ proptest! {
             model.scan(100);
         }
         while model.snapshot.is_some() {
-            model.run(&Step::Save { groups: 4_000 });
+            model.run(&Step::Save { entries: 4_000 });
         }
     }
 }

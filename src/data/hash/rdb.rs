@@ -17,7 +17,7 @@ use super::super::dict::Dict;
 use super::super::listpack::{Element, Listpack};
 use super::super::ziplist;
 use super::{FIELD_TIME_MS_MAX, FieldTime, Hash, LISTPACK_BYTES_MAX, NEVER, Repr, Table, Timed, push};
-use crate::codec::rdb::{self, Reader, rdb_type as types};
+use crate::codec::rdb::{self, Output, Reader, rdb_type as types};
 
 /// Bytes that a field and its value take at least, each its length.
 const PAIR_BYTES_MIN: usize = 2;
@@ -32,14 +32,14 @@ pub(super) fn rdb_type(hash: &Hash) -> u8 {
     }
 }
 
-pub(super) fn save(hash: &Hash, out: &mut Vec<u8>) {
+pub(super) fn save(hash: &Hash, out: &mut Output) {
     let has_times = hash.has_times();
     let earliest_ms = hash.rows().filter_map(|(_, _, time)| time).min().unwrap_or(0);
     if has_times {
         out.extend_from_slice(&earliest_ms.to_le_bytes());
     }
     match &hash.repr {
-        Repr::Pairs(listpack) => write_block(listpack, out),
+        Repr::Pairs(listpack) => rdb::write_string(listpack.bytes(), out),
         Repr::Timed(_) => {
             let mut rows: Vec<_> = hash.rows().collect();
             rows.sort_by_key(|&(_, _, time)| time.unwrap_or(NEVER));
@@ -51,7 +51,7 @@ pub(super) fn save(hash: &Hash, out: &mut Vec<u8>) {
                     listpack.push_integer(time.unwrap_or(0));
                 }
             }
-            write_block(&listpack, out);
+            rdb::write_string(listpack.bytes(), out);
         }
         Repr::Table(table) => {
             rdb::write_len(table.dict.len() as u64, out);
@@ -64,11 +64,6 @@ pub(super) fn save(hash: &Hash, out: &mut Vec<u8>) {
             }
         }
     }
-}
-
-fn write_block(listpack: &Listpack, out: &mut Vec<u8>) {
-    rdb::write_len(listpack.bytes().len() as u64, out);
-    out.extend_from_slice(listpack.bytes());
 }
 
 pub(super) fn load(rdb_type: u8, reader: &mut Reader<'_>, env: &mut Env<'_>) -> Option<Hash> {

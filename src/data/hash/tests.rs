@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::codec::rdb::rdb_type;
+use crate::codec::rdb::{Form, Output, rdb_type};
 use crate::config::Config;
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
@@ -36,9 +36,9 @@ impl Bench {
     }
 
     fn saved(&self) -> (u8, Vec<u8>) {
-        let mut body = Vec::new();
+        let mut body = Output::new(Form::Payload);
         self.hash.save(&mut body);
-        (self.hash.rdb_type(), body)
+        (self.hash.rdb_type(Form::Payload), body.bytes)
     }
 
     fn loaded(&mut self, rdb_type: u8, body: &[u8]) -> Option<Hash> {
@@ -198,7 +198,7 @@ proptest! {
         for rdb_type in [rdb_type, HASH, HASH_ZIPMAP, HASH_ZIPLIST, HASH_LISTPACK, HASH_METADATA, HASH_LISTPACK_EX] {
             if let Some(mut hash) = bench.loaded(rdb_type, &body) {
                 let _ = (contents(&hash, 0), hash.reap(10, i64::MAX));
-                let mut again = Vec::new();
+                let mut again = Output::new(Form::Payload);
                 hash.save(&mut again);
             }
         }

@@ -122,10 +122,10 @@ fn apply(op: &Op, list: &mut List, model: &mut Vec<Vec<u8>>, env: &Env<'_>) {
 }
 
 fn reloaded(list: &List, env: &mut Env<'_>) -> Option<List> {
-    let mut saved = Vec::new();
+    let mut saved = Output::new(Form::Payload);
     list.save(&mut saved);
     let mut reader = Reader::new(&saved);
-    List::load(list.rdb_type(), &mut reader, env).filter(|_| reader.is_at_end())
+    List::load(list.rdb_type(Form::Payload), &mut reader, env).filter(|_| reader.is_at_end())
 }
 
 proptest! {
@@ -174,7 +174,7 @@ proptest! {
             list.push(End::Tail, &slices(&texts), env);
             list
         });
-        let mut saved = Vec::new();
+        let mut saved = Output::new(Form::Payload);
         list.save(&mut saved);
         let len = saved.len();
         saved[at % len] = to;

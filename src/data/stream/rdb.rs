@@ -1,4 +1,5 @@
-//! A stream as RDB files and DUMP payloads hold it, in Redis's third form; and all three, as they are read.
+//! A stream as RDB files hold it, in Redis's second form, and DUMP payloads, in the third; and all three, as they are
+//! read.
 //!
 //! ```text
 //! nodes, each: key (string of 16 bytes) | listpack (string)
@@ -18,13 +19,13 @@ use super::group::{Consumer, Group, Pending};
 use super::id::StreamId;
 use super::log::Log;
 use super::node::Node;
-use crate::codec::rdb::{Reader, rdb_type, write_len, write_string};
+use crate::codec::rdb::{Form, Output, Reader, rdb_type, write_len, write_string};
 use crate::data::listpack::Listpack;
 
 const ID_BYTES: usize = 16;
 const TIME_BYTES: usize = 8;
 
-pub fn save(log: &Log, groups: &Groups, out: &mut Vec<u8>) {
+pub fn save(log: &Log, groups: &Groups, out: &mut Output) {
     write_len(log.nodes.len() as u64, out);
     for (key, node) in &log.nodes {
         write_string(&key.to_bytes(), out);
@@ -42,7 +43,7 @@ pub fn save(log: &Log, groups: &Groups, out: &mut Vec<u8>) {
     }
 }
 
-fn save_group(group: &Group, out: &mut Vec<u8>) {
+fn save_group(group: &Group, out: &mut Output) {
     write_id(group.last_id, out);
     write_len(group.entries_read as u64, out);
     write_len(group.pending().len() as u64, out);
@@ -55,13 +56,15 @@ fn save_group(group: &Group, out: &mut Vec<u8>) {
     for consumer in group.consumers() {
         write_string(consumer.name(), out);
         out.extend_from_slice(&consumer.seen_at_ms.to_le_bytes());
-        out.extend_from_slice(&consumer.active_at_ms.to_le_bytes());
+        if out.form == Form::Payload {
+            out.extend_from_slice(&consumer.active_at_ms.to_le_bytes());
+        }
         write_len(consumer.pending().len() as u64, out);
         consumer.pending().iter().for_each(|id: &StreamId| out.extend_from_slice(&id.to_bytes()));
     }
 }
 
-fn write_id(id: StreamId, out: &mut Vec<u8>) {
+fn write_id(id: StreamId, out: &mut Output) {
     write_len(id.ms, out);
     write_len(id.seq, out);
 }

@@ -35,9 +35,9 @@ fn contents<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<(StreamId, Vec<
 }
 
 fn saved(stream: &Stream) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Output::new(Form::Payload);
     stream.save(&mut bytes);
-    bytes
+    bytes.bytes
 }
 
 fn loaded(of: u8, bytes: &[u8]) -> Option<Stream> {

@@ -182,13 +182,13 @@ proptest! {
         with_env(|env| {
             let (mut zset, mut model) = (Zset::default(), Model::default());
             run(&mut zset, &mut model, &steps, env);
-            let mut body = Vec::new();
+            let mut body = rdb::Output::new(rdb::Form::Payload);
             zset.save(&mut body);
             for (at, byte) in damage {
                 let at = at % body.len();
                 body[at] = byte;
             }
-            if let Some(mut loaded) = Zset::load(zset.rdb_type(), &mut Reader::new(&body), env) {
+            if let Some(mut loaded) = Zset::load(zset.rdb_type(rdb::Form::Payload), &mut Reader::new(&body), env) {
                 let mut model = Model(contents(&loaded));
                 assert_equal(&loaded, &model);
                 run(&mut loaded, &mut model, &steps, env);
@@ -208,7 +208,7 @@ proptest! {
 
 fn load_listpack(elements: &[&str]) -> Option<Zset> {
     let listpack: Listpack = elements.iter().collect();
-    let mut body = Vec::new();
+    let mut body = rdb::Output::new(rdb::Form::Payload);
     rdb::write_string(listpack.bytes(), &mut body);
     with_env(|env| Zset::load(rdb_type::ZSET_LISTPACK, &mut Reader::new(&body), env))
 }
@@ -233,7 +233,7 @@ fn a_listpack_that_is_no_sorted_set_is_refused() {
 #[test]
 fn an_integer_left_as_text_is_found() {
     let listpack = b"\x0e\0\0\0\x02\0\x8212\x03\x815\x02\xff";
-    let mut body = Vec::new();
+    let mut body = rdb::Output::new(rdb::Form::Payload);
     rdb::write_string(listpack, &mut body);
     let zset = with_env(|env| Zset::load(rdb_type::ZSET_LISTPACK, &mut Reader::new(&body), env)).unwrap();
     assert_eq!(zset.rank(b"12"), Some((0, 5.0)));

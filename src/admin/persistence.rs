@@ -1,0 +1,290 @@
+//! SAVE and its relatives: commands that write RDB files, and the parts of others that do (SHUTDOWN, DEBUG RELOAD).
+//!
+//! Every shard begins its share in a part of its own, between two transactions ([`Outcome::Cut`]). The parts of a command
+//! are published at once, so that the cut is causal: who has seen a reply from behind it writes behind it, on whatever
+//! shard.
+
+use std::fs::File;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, Then, downcast};
+use crate::base::limits::BACKGROUND_STEP_KEYS;
+use crate::command::args::Args;
+use crate::command::error::{Error, Result};
+use crate::command::spec::*;
+use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
+use crate::persist::save::Purpose;
+use crate::persist::status::{InProgress, Shutdown};
+use crate::resp::reply::Reply;
+
+/// What the rows of this family have in common.
+const SERVER: Spec = Spec { group: Group::Server, ..Spec::DEFAULT };
+
+pub const ROWS: &[AdminRow] = &[
+    Row {
+        run: bgsave as AdminFn,
+        spec: Spec {
+            name: "bgsave",
+            arity: AtLeast(1),
+            flags: NO_ASYNC_LOADING.and(ADMIN).and(NOSCRIPT),
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Saves the databases to disk while the server goes on.",
+            args: &[token("SCHEDULE").since("3.2.2").optional()],
+            history: &[("3.2.2", "Added the `SCHEDULE` option.")],
+            ..SERVER
+        },
+    },
+    Row {
+        run: lastsave,
+        spec: Spec {
+            name: "lastsave",
+            arity: Exactly(1),
+            flags: LOADING.and(STALE).and(FAST),
+            categories: category::ADMIN.and(category::DANGEROUS),
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Returns the Unix time of the last successful save.",
+            tips: &["nondeterministic_output"],
+            ..SERVER
+        },
+    },
+    Row {
+        run: save,
+        spec: Spec {
+            name: "save",
+            arity: Exactly(1),
+            flags: ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING).and(NO_MULTI),
+            since: "1.0.0",
+            complexity: "O(N) where N is the number of keys in all databases.",
+            summary: "Saves the databases to disk while everybody waits.",
+            ..SERVER
+        },
+    },
+];
+
+const IN_PROGRESS: Error = Error::Text("ERR Background save already in progress");
+
+/// Starts the save, once: the handler of an [`Outcome::Everywhere`] may run again.
+fn start(ctx: &mut AdminCtx, purpose: Purpose) -> Result {
+    if !ctx.is_first_in_line() {
+        return Ok(());
+    }
+    start_unasked(ctx, purpose)
+}
+
+fn start_unasked(ctx: &AdminCtx, purpose: Purpose) -> Result {
+    let config = ctx.server.config().clone();
+    ctx.server.persistence.start_save(ctx.now, &config, purpose).map_err(|InProgress| IN_PROGRESS)
+}
+
+fn cut(part: PartFn, args: &Args, merge: MergeFn) -> Outcome {
+    let words = args.words().iter().map(|word| word.to_vec()).collect();
+    Outcome::Cut(Everywhere { part, words, merge })
+}
+
+/// SAVE
+fn save(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outcome> {
+    start(ctx, Purpose::Save)?;
+    Ok(cut(save_here, args, |ctx, _, _, reply| {
+        if !ctx.server.persistence.wait_for_save() {
+            return Err(Error::Text("ERR"));
+        }
+        reply.ok();
+        Ok(())
+    }))
+}
+
+/// All of the shard's databases, at once: nobody is served meanwhile.
+fn save_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    let Some(saving) = ctx.server.persistence.running() else { return Box::new(()) };
+    let shard = &mut ctx.shard.ctx;
+    saving.begin(ctx.id, shard);
+    while shard.keyspace.snapshot_slice(BACKGROUND_STEP_KEYS) {
+        while !saving.has_room() && !saving.is_given_up() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if saving.is_given_up() {
+            shard.keyspace.abort_snapshot();
+        }
+    }
+    Box::new(())
+}
+
+/// BGSAVE [SCHEDULE | CANCEL]
+fn bgsave(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
+    match args.from(1) {
+        [] => {}
+        // As long as nothing but a save runs in the background, there is nothing to wait for.
+        [_] if args.is(1, "SCHEDULE") => {}
+        [_] if args.is(1, "CANCEL") => {
+            if !ctx.server.persistence.cancel() {
+                return Err(Error::Text("ERR Background saving is currently not in progress or scheduled"));
+            }
+            reply.simple("Background saving cancelled");
+            return Ok(Outcome::Done);
+        }
+        _ => return Err(Error::Syntax),
+    }
+    start(ctx, Purpose::Background)?;
+    Ok(cut(begin_here, args, |_, _, _, reply| {
+        reply.simple("Background saving started");
+        Ok(())
+    }))
+}
+
+/// The cut at this shard; its background work does the rest.
+fn begin_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    if let Some(saving) = ctx.server.persistence.running() {
+        saving.begin(ctx.id, &mut ctx.shard.ctx);
+    }
+    Box::new(())
+}
+
+/// A save in the background that nobody asked for: by the `save` rules.
+pub fn due_save(ctx: &AdminCtx) -> Option<Everywhere> {
+    start_unasked(ctx, Purpose::Background).ok()?;
+    Some(Everywhere { part: begin_here, words: vec![b"BGSAVE".to_vec()], merge: |_, _, _, _| Ok(()) })
+}
+
+/// LASTSAVE
+fn lastsave(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome> {
+    reply.integer(ctx.server.persistence.last_saves().saved_unix_s);
+    Ok(Outcome::Done)
+}
+
+/// The end of the server, its databases saved before if they are to be; `None`: at once.
+pub fn shutdown(ctx: &AdminCtx, how: Shutdown) -> Option<Everywhere> {
+    let persistence = &ctx.server.persistence;
+    if how.signal.is_some() {
+        tracing::warn!("User requested shutdown...");
+    }
+    if persistence.progress().in_background {
+        tracing::warn!("There is a child saving an .rdb. Killing it!");
+    }
+    persistence.cancel();
+    persistence.wait_for_save();
+    if !how.saves(&ctx.server.config()) {
+        return None;
+    }
+    tracing::info!("Saving the final RDB snapshot before exiting.");
+    // A save in the foreground would have kept this shard from running this.
+    start_unasked(ctx, Purpose::Shutdown).ok()?;
+    let words = [if how.force { "FORCE" } else { "" }, how.signal.unwrap_or("")].map(|word| word.as_bytes().to_vec());
+    Some(Everywhere { part: save_and_stop_here, words: words.to_vec(), merge: stop_or_not })
+}
+
+/// Saves, and lets nobody write behind that: the shard waits for the file, and stops if it is whole.
+fn save_and_stop_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    save_here(ctx, words);
+    if ctx.server.persistence.wait_for_save() {
+        ctx.server.stopping.store(true, Relaxed);
+    }
+    Box::new(())
+}
+
+fn stop_or_not(ctx: &mut AdminCtx, words: &[Vec<u8>], _parts: Vec<Part>, _reply: &mut Reply) -> Result {
+    if !ctx.server.stopping.load(Relaxed) {
+        if words[0].is_empty() {
+            tracing::warn!("Error trying to save the DB, can't exit.");
+            if !words[1].is_empty() {
+                tracing::warn!(
+                    "{} received but errors trying to shut down the server, check the logs for more information",
+                    String::from_utf8_lossy(&words[1])
+                );
+            }
+            return Err(Error::Text("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+        tracing::warn!("Error trying to save the DB. Exit anyway.");
+    }
+    ctx.then = Then::Shutdown;
+    Ok(())
+}
+
+/// What DEBUG RELOAD does not do by default.
+#[derive(Clone, Copy, Default)]
+struct Reload {
+    merges: bool,
+    keeps: bool,
+    loads_only: bool,
+}
+
+impl Reload {
+    fn parse(words: &[&[u8]]) -> Result<Reload> {
+        let mut reload = Reload::default();
+        for word in words {
+            match word.to_ascii_uppercase().as_slice() {
+                b"MERGE" => reload.merges = true,
+                b"NOFLUSH" => reload.keeps = true,
+                b"NOSAVE" => reload.loads_only = true,
+                _ => {
+                    return Err(Error::Text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
+                }
+            }
+        }
+        Ok(reload)
+    }
+}
+
+/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]: to the file and back.
+pub fn reload(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
+    let reload = Reload::parse(args.from(2))?;
+    let words: Vec<Vec<u8>> = args.from(2).iter().map(|word| word.to_vec()).collect();
+    if reload.loads_only {
+        return Ok(Outcome::Everywhere(Everywhere { part: load_here, words, merge: tell_reload }));
+    }
+    start(ctx, Purpose::Reload)?;
+    Ok(Outcome::Cut(Everywhere {
+        part: save_here,
+        words,
+        merge: |ctx, words, _, _| {
+            if !ctx.server.persistence.wait_for_save() {
+                return Err(Error::Text("ERR"));
+            }
+            ctx.then = Then::Everywhere(Everywhere { part: load_here, words: words.to_vec(), merge: tell_reload });
+            Ok(())
+        },
+    }))
+}
+
+fn load_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let reload = Reload::parse(&words).expect("`reload` looked at them");
+    let (shard, slots, id) = (&mut ctx.shard.ctx, ctx.slots.clone(), ctx.id);
+    if !reload.keeps {
+        shard.keyspace.abort_snapshot();
+        (0..shard.keyspace.databases()).for_each(|db| drop(shard.keyspace.take(db)));
+    }
+    let duplicates = if reload.merges { Duplicates::Replaced } else { Duplicates::Refused };
+    let loaded = File::open(&shard.config.dbfilename).map_err(|error| error.to_string()).and_then(|file| {
+        let load = || {
+            let mut loader = Loader::new(file, id, slots, duplicates, shard)?;
+            while !loader.slice(shard, u64::MAX / 2)? {}
+            Ok(loader.loaded)
+        };
+        load().map_err(|error: LoadError| error.to_string())
+    });
+    Box::new(loaded)
+}
+
+fn tell_reload(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let mut all = Loaded::default();
+    for part in downcast::<std::result::Result<Loaded, String>>(parts) {
+        match part {
+            Ok(loaded) => {
+                all.keys += loaded.keys;
+                all.expired += loaded.expired;
+                all.empty += loaded.empty;
+            }
+            Err(reason) => {
+                tracing::warn!("{reason}");
+                return Err(Error::Text("ERR Error trying to load the RDB dump, check server logs."));
+            }
+        }
+    }
+    ctx.server.persistence.tell_load(all);
+    tracing::warn!("DB reloaded by DEBUG RELOAD");
+    reply.ok();
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! A core's part in files: slices of loading and saving, what the clock asks for, and which commands run meanwhile.
+
+use std::fs::File;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Core;
+use crate::admin::persistence;
+use crate::base::ids::ConnKey;
+use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES};
+use crate::command::error::{self, Error};
+use crate::command::spec::{LOADING, Spec, WRITE};
+use crate::engine::mesh::Mesh;
+use crate::persist::load::{Duplicates, LoadError, Loader};
+
+impl Core {
+    /// From now on the shard loads its keys from this file, a slice a turn.
+    pub fn begin_load(&mut self, file: File) -> Result<(), LoadError> {
+        let (slots, ctx) = (self.slots.clone(), &self.shard.ctx);
+        self.loader = Some(Box::new(Loader::new(file, self.id, slots, Duplicates::Refused, ctx)?));
+        Ok(())
+    }
+
+    pub(super) fn load_slice(&mut self) {
+        let Some(loader) = &mut self.loader else { return };
+        let loading = &self.server.persistence.loading;
+        let step = self.shard.ctx.config.loading_process_events_interval_bytes.min(LOAD_STEP_BYTES);
+        let outcome = loader.slice(&mut self.shard.ctx, step);
+        if self.id == 0 {
+            loading.bytes_loaded.store(loader.offset(), Relaxed);
+        }
+        if !matches!(outcome, Ok(false)) {
+            let outcome = outcome.map(|_| loader.loaded);
+            self.loader = None;
+            self.server.persistence.load_ended(outcome);
+        }
+    }
+
+    /// A slice of the snapshot that is under way; true if another one can follow at once.
+    pub(super) fn save_slice(&mut self) -> bool {
+        self.waits_for_file = false;
+        let keyspace = &mut self.shard.ctx.keyspace;
+        if !keyspace.is_in_snapshot() {
+            return false;
+        }
+        match self.server.persistence.running() {
+            Some(saving) if saving.is_given_up() => keyspace.abort_snapshot(),
+            None => keyspace.abort_snapshot(),
+            Some(saving) if saving.has_room() => return keyspace.snapshot_slice(BACKGROUND_STEP_KEYS),
+            Some(_) => self.waits_for_file = true,
+        }
+        false
+    }
+
+    /// What the clock asks for: a save by the `save` rules, the end by a signal.
+    pub(super) fn tick_persistence(&mut self) {
+        let persistence = self.server.persistence.clone();
+        persistence.tell_changes(self.id, self.shard.ctx.journal.dirty);
+        if std::mem::take(&mut self.shard.ctx.journal.flushed) {
+            persistence.tell_flush();
+        }
+        if self.id != 0 {
+            return;
+        }
+        let asked = persistence.shutdown.lock().expect("nothing panics while it holds it").take();
+        if let Some(how) = asked {
+            match persistence::shutdown(&self.admin(ConnKey::NOBODY), how) {
+                Some(everywhere) => self.chores.push(everywhere),
+                None => self.stop_requested = true,
+            }
+        }
+        if persistence.is_save_due(self.shard.ctx.now, &self.shard.ctx.config) {
+            let due = persistence::due_save(&self.admin(ConnKey::NOBODY));
+            self.chores.extend(due);
+        }
+    }
+
+    /// Starts what no client asked for.
+    pub(super) fn start_chores<M: Mesh>(&mut self, mesh: &mut M) {
+        for everywhere in std::mem::take(&mut self.chores) {
+            self.start_own_job(everywhere, mesh);
+        }
+    }
+
+    /// Whether a command may run while a file is loaded, or after a save that failed.
+    #[cold]
+    pub(super) fn may_run(&self, spec: &Spec) -> error::Result {
+        let persistence = &self.server.persistence;
+        if persistence.loading.is_under_way() && !spec.flags.has(LOADING) {
+            return Err(Error::Text("LOADING Redis is loading the dataset in memory"));
+        }
+        let writes = spec.flags.has(WRITE) || spec.name == "ping";
+        if writes && persistence.refuses_writes(&self.shard.ctx.config) {
+            return Err(MISCONF);
+        }
+        Ok(())
+    }
+}
+
+const MISCONF: Error = Error::Text(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may \
+     modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+     snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+     error.",
+);

@@ -1,0 +1,6 @@
+//! Level 6: what is kept on disk: RDB files, written and loaded while the shards serve.
+
+pub mod load;
+pub mod rdb;
+pub mod save;
+pub mod status;

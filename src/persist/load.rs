@@ -1,0 +1,257 @@
+//! Loads an RDB file into one shard: all of the file is read, and the shard's own keys are taken.
+//!
+//! A stepper: who drives it says how much to do in a slice, so that the shard answers its clients meanwhile. Every shard
+//! reads the file by itself: passing over what belongs to others costs little beside taking a key in, and nothing has to
+//! be handed from one shard to another. The checksum is one shard's to compute.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+use super::rdb::read::{Checksum, Item, RdbError, RdbReader, Record, What};
+use crate::base::ids::ShardId;
+use crate::codec::rdb::{Reader, rdb_type};
+use crate::command::ctx::ShardCtx;
+use crate::data::dump::{self, NoValue, Restored};
+use crate::data::entry::{Entry, Value};
+use crate::engine::route::SlotMap;
+use crate::keyspace::access;
+
+/// Empty collections that are told of one by one; more are only counted.
+const EMPTY_KEYS_TOLD: u64 = 10;
+
+/// How the keys of the file and those of the shard go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// A key must not be there yet, be it from the file or not.
+    Refused,
+    /// The file's value replaces the one that is there.
+    Replaced,
+}
+
+/// What was loaded so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub keys: u64,
+    /// Keys whose time had come.
+    pub expired: u64,
+    /// Collections without elements.
+    pub empty: u64,
+}
+
+#[derive(Debug)]
+pub enum LoadError {
+    File(RdbError),
+    /// The value of this key is malformed.
+    Value {
+        offset: u64,
+        rdb_type: u8,
+        key: Vec<u8>,
+    },
+    Duplicate {
+        db: u64,
+        key: Vec<u8>,
+    },
+    /// A database beyond those there are.
+    Databases(usize),
+    /// A value of a module, which there is not.
+    Module {
+        key: Vec<u8>,
+    },
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::File(error @ RdbError { what: What::Truncated, .. }) => {
+                write!(f, "Short read or OOM loading DB. Unrecoverable error, aborting now. {error}")
+            }
+            LoadError::File(error @ RdbError { what: What::Checksum { .. }, .. }) => {
+                write!(f, "RDB CRC error. {error}")
+            }
+            LoadError::File(error) => write!(f, "{error}"),
+            LoadError::Value { offset, rdb_type, key } => {
+                let key = key.escape_ascii();
+                write!(f, "Internal error in RDB reading offset {offset}: bad value of type {rdb_type} for key '{key}'")
+            }
+            LoadError::Duplicate { db, key } => {
+                write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
+            }
+            LoadError::Databases(databases) => write!(
+                f,
+                "FATAL: Data file was created with a server configured to handle more than {databases} databases. \
+                 Exiting"
+            ),
+            LoadError::Module { key } => {
+                write!(f, "The RDB file contains module data I can't load: key '{}'", key.escape_ascii())
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<RdbError> for LoadError {
+    fn from(error: RdbError) -> LoadError {
+        LoadError::File(error)
+    }
+}
+
+pub struct Loader<R> {
+    reader: RdbReader<R>,
+    slots: SlotMap,
+    shard: ShardId,
+    duplicates: Duplicates,
+    /// What had expired before the load began is not taken in.
+    began_ms: i64,
+    /// This shard tells what concerns the file as a whole.
+    tells: bool,
+    pub loaded: Loaded,
+    /// Sources of libraries.
+    pub functions: Vec<Vec<u8>>,
+}
+
+impl<R: Read> Loader<R> {
+    pub fn new(
+        input: R,
+        shard: ShardId,
+        slots: SlotMap,
+        duplicates: Duplicates,
+        ctx: &ShardCtx,
+    ) -> Result<Loader<R>, LoadError> {
+        let tells = shard == 0;
+        let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum)?;
+        let (began_ms, loaded) = (ctx.now_ms(), Loaded::default());
+        Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded, functions: Vec::new() })
+    }
+
+    /// How far the file was read.
+    pub fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// Reads at least up to so many bytes further, if there are; true at the end of the file.
+    pub fn slice(&mut self, ctx: &mut ShardCtx, bytes: u64) -> Result<bool, LoadError> {
+        let until = self.reader.offset() + bytes;
+        while self.reader.offset() < until {
+            match self.reader.next_item()? {
+                Item::Aux(name, value) if self.tells => tell_aux(&name, &value, self.began_ms),
+                Item::ModuleAux(name) if self.tells => {
+                    tracing::warn!("The RDB file contains AUX module data I can't load: no matching module '{name}'");
+                }
+                Item::Function(source) => self.functions.push(source.into_owned()),
+                Item::SelectDb(db) if db >= ctx.keyspace.databases() as u64 => {
+                    return Err(LoadError::Databases(ctx.keyspace.databases()));
+                }
+                Item::Entry(record) if self.slots.shard_of(&record.key) == self.shard => {
+                    take(record, ctx, self.duplicates, self.began_ms, &mut self.loaded)?;
+                }
+                Item::End(checksum) => {
+                    if self.tells
+                        && checksum == Checksum::Unchecked
+                        && ctx.config.rdbchecksum
+                        && self.reader.version() >= 5
+                    {
+                        tracing::info!("RDB file was saved with checksum disabled: no check performed.");
+                    }
+                    return Ok(true);
+                }
+                Item::Aux(..) | Item::ModuleAux(_) | Item::Entry(_) => {}
+                Item::SelectDb(_) | Item::ResizeDb { .. } | Item::SlotInfo => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn tell_aux(name: &[u8], value: &[u8], now_ms: i64) {
+    let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+    match name {
+        b"redis-ver" | b"valkey-ver" => tracing::info!("Loading RDB produced by version {}", value.escape_ascii()),
+        b"ctime" => {
+            let age_s = number().map_or(0, |unix_s| (now_ms / 1000).saturating_sub(unix_s).max(0));
+            tracing::info!("RDB age {age_s} seconds");
+        }
+        b"used-mem" => {
+            let megabytes = number().unwrap_or(0) as f64 / 1_048_576.0;
+            tracing::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        _ => {}
+    }
+}
+
+/// Puts a key of this shard's into its place.
+fn take(
+    record: Record<'_>,
+    ctx: &mut ShardCtx,
+    duplicates: Duplicates,
+    began_ms: i64,
+    loaded: &mut Loaded,
+) -> Result<(), LoadError> {
+    let malformed = |record: &Record<'_>| LoadError::Value {
+        offset: record.offset,
+        rdb_type: record.rdb_type,
+        key: record.key.to_vec(),
+    };
+    if record.rdb_type == rdb_type::MODULE_2 {
+        return Err(LoadError::Module { key: record.key.into_owned() });
+    }
+    if record.expire_at_ms.is_some_and(|at_ms| at_ms < began_ms) {
+        loaded.expired += 1;
+        return Ok(());
+    }
+    ctx.db = record.db as usize;
+    let mut reader = Reader::new(record.value);
+    let restored = match dump::load(record.rdb_type, &mut reader, &mut ctx.env()) {
+        Ok(restored) if reader.is_at_end() => restored,
+        Err(NoValue::Empty) => {
+            loaded.empty += 1;
+            if loaded.empty <= EMPTY_KEYS_TOLD {
+                tracing::info!("rdbLoadObject loading skipping empty key: {}", record.key.escape_ascii());
+            }
+            return Ok(());
+        }
+        Ok(_) | Err(NoValue::Malformed) => return Err(malformed(&record)),
+    };
+    let value = match restored {
+        Restored::Text(Cow::Borrowed(text)) => Value::Text(text),
+        Restored::Text(Cow::Owned(ref text)) => Value::Text(text),
+        Restored::Collection(collection) => Value::Collection(collection),
+    };
+    let access = used(&record, ctx);
+    let entry = Entry::new(&record.key, value, record.expire_at_ms, access);
+    if duplicates == Duplicates::Replaced {
+        ctx.delete(&record.key);
+    } else if ctx.keyspace.db(ctx.db).get(ctx.keyspace.hash(&record.key), &record.key).is_some() {
+        return Err(LoadError::Duplicate { db: record.db, key: record.key.into_owned() });
+    }
+    // Nobody is told of it: the key is not new.
+    ctx.put_again(&record.key, entry);
+    loaded.keys += 1;
+    if ctx.config.key_load_delay != 0 {
+        delay(ctx);
+    }
+    Ok(())
+}
+
+/// `key-load-delay`: so many microseconds a key, or one in so many keys; for tests that need a slow load.
+#[cold]
+fn delay(ctx: &mut ShardCtx) {
+    let delay = ctx.config.key_load_delay;
+    if delay > 0 || ctx.rng.below(u64::from(delay.unsigned_abs())) == 0 {
+        std::thread::sleep(Duration::from_micros(delay.max(1) as u64));
+    }
+}
+
+/// The access bits of a key, as the file has them where they suit the eviction policy.
+fn used(record: &Record<'_>, ctx: &ShardCtx) -> u32 {
+    let policy = ctx.config.maxmemory_policy;
+    match *record {
+        Record { frequency: Some(frequency), .. } if policy.is_lfu() => access::of_frequency(frequency, ctx.now),
+        Record { idle_s: Some(idle_s), .. } if !policy.is_lfu() => {
+            access::of_idle(i64::try_from(idle_s).unwrap_or(i64::MAX), ctx.now)
+        }
+        _ => access::initial(ctx.now, &ctx.config),
+    }
+}

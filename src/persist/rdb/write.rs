@@ -1,0 +1,149 @@
+//! The pieces of an RDB file, as Redis 7.0 loads it: a header, chunks of entries, and the end.
+//!
+//! The version stands in the header, and whether an entry needs a newer one than `RDB_VERSION_OF_FILES` shows only when
+//! all are written: so a header is made for either, of equal length, and checksums are combined.
+
+use super::MAGIC;
+use crate::base::clock::Now;
+use crate::base::crc::{crc64, crc64_combine};
+use crate::codec::rdb::{
+    Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, opcode, rdb_type, write_len, write_string,
+};
+use crate::config::Config;
+use crate::data::dump;
+use crate::data::entry::EntryRef;
+use crate::keyspace::access;
+
+/// What a file says of itself before its first key.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// The Redis whose behaviour the server has.
+    pub redis_version: &'static str,
+    pub unix_s: i64,
+    pub used_memory: u64,
+    /// By database: keys, and those with an expiry; a hint to readers. Empty databases may be left out.
+    pub sizes: Vec<(u64, u64)>,
+    /// The sources of all libraries.
+    pub functions: Vec<Vec<u8>>,
+    pub form: Form,
+}
+
+impl Header {
+    /// The header of a file in which fields of hashes expire, or not. Both are of the same length.
+    pub fn write(&self, has_field_times: bool) -> Vec<u8> {
+        let version = if has_field_times { RDB_VERSION_OF_FIELD_TIMES } else { RDB_VERSION_OF_FILES };
+        let mut out = Output::new(self.form);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(format!("{version:04}").as_bytes());
+        let aux = [
+            ("redis-ver", self.redis_version.to_owned()),
+            ("redis-bits", usize::BITS.to_string()),
+            ("ctime", self.unix_s.to_string()),
+            ("used-mem", self.used_memory.to_string()),
+            ("aof-base", "0".to_owned()),
+        ];
+        for (name, value) in aux {
+            out.push(opcode::AUX);
+            write_string(name.as_bytes(), &mut out);
+            write_string(value.as_bytes(), &mut out);
+        }
+        for source in &self.functions {
+            out.push(opcode::FUNCTION2);
+            write_string(source, &mut out);
+        }
+        for (db, &(keys, expires)) in self.sizes.iter().enumerate().filter(|(_, sizes)| sizes.0 > 0) {
+            out.push(opcode::SELECTDB);
+            write_len(db as u64, &mut out);
+            out.push(opcode::RESIZEDB);
+            write_len(keys, &mut out);
+            write_len(expires, &mut out);
+        }
+        out.bytes
+    }
+}
+
+/// Entries of one database, to stand anywhere behind the header.
+#[derive(Debug)]
+pub struct Chunk {
+    pub output: Output,
+    pub keys: u64,
+    /// Some hash has fields that expire.
+    pub has_field_times: bool,
+}
+
+/// What is kept of a key's last use, by the eviction policy.
+#[derive(Clone, Copy, Debug)]
+pub enum Usage {
+    None,
+    Idle(Now),
+    Frequency(Now),
+}
+
+impl Usage {
+    pub fn of(config: &Config, now: Now) -> Usage {
+        match config.maxmemory_policy {
+            policy if policy.is_lfu() => Usage::Frequency(now),
+            policy if policy.is_lru() => Usage::Idle(now),
+            _ => Usage::None,
+        }
+    }
+}
+
+impl Chunk {
+    pub fn new(db: usize, form: Form) -> Chunk {
+        let mut output = Output::new(form);
+        output.push(opcode::SELECTDB);
+        write_len(db as u64, &mut output);
+        Chunk { output, keys: 0, has_field_times: false }
+    }
+
+    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
+        let out = &mut self.output;
+        if let Some(at_ms) = entry.expire_at_ms() {
+            out.push(opcode::EXPIRETIME_MS);
+            out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        match usage {
+            Usage::None => {}
+            Usage::Idle(now) => {
+                out.push(opcode::IDLE);
+                write_len(u64::from(access::idle_s(entry.access(), now)), out);
+            }
+            Usage::Frequency(now) => {
+                out.push(opcode::FREQ);
+                out.push(access::decayed(entry.access(), now, config));
+            }
+        }
+        let rdb_type = dump::type_of(entry, out.form);
+        self.has_field_times |= matches!(rdb_type, rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX);
+        out.push(rdb_type);
+        write_string(entry.key(), out);
+        dump::save(entry, out);
+        self.keys += 1;
+    }
+}
+
+/// Checksum and length of what was written so far, for the end of the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum {
+    crc: u64,
+    pub len: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.crc = crc64(self.crc, bytes);
+        self.len += bytes.len() as u64;
+    }
+
+    /// The end of a file of this header, behind what was summed up; without a checksum it is zero.
+    pub fn end(self, header: &[u8], has_checksum: bool) -> [u8; 9] {
+        let mut end = [0; 9];
+        end[0] = opcode::EOF;
+        if has_checksum {
+            let crc = crc64_combine(crc64(0, header), self.crc, self.len);
+            end[1..].copy_from_slice(&crc64(crc, &[opcode::EOF]).to_le_bytes());
+        }
+        end
+    }
+}

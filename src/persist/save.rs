@@ -1,0 +1,330 @@
+//! Writes what shards have at one moment into one RDB file, while they go on.
+//!
+//! ```text
+//! shard 0: sizes at the cut, chunks of entries ... \
+//! shard 1: sizes at the cut, chunks of entries ...  > channel -> the saver's thread -> temp file -> fsync -> rename
+//! ```
+//!
+//! Each shard begins its snapshot (`keyspace/snapshot.rs`) and from then on fills chunks: a walk in slices, and writes
+//! that save before they change. A chunk is whole in itself, so that chunks of all shards may follow each other in any
+//! order. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
+//! What writes save ahead of the walk is not held back; it comes to no more than the keys there were at the cut.
+//!
+//! A save is complete when as many keys have been written as there were at the cut, counted on both sides: so nothing
+//! that ends a snapshot early can be taken for its end.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::rdb::write::{Chunk, Header, Sum, Usage};
+use crate::base::clock::Now;
+use crate::base::ids::ShardId;
+use crate::codec::rdb::Form;
+use crate::command::ctx::ShardCtx;
+use crate::config::Config;
+use crate::data::entry::EntryRef;
+
+/// A chunk leaves its shard when it is so large.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The walks pause while so much of their chunks is on its way to the file.
+const IN_FLIGHT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// `rdb-save-incremental-fsync`, as often as Redis does it.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// How long the saver sleeps before it looks whether the save was given up.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// What a save is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// SAVE.
+    Save,
+    /// BGSAVE, and the `save` rules: the shards go on meanwhile.
+    Background,
+    /// DEBUG RELOAD.
+    Reload,
+    Shutdown,
+}
+
+/// A save under way: what the shards and the saver's thread share.
+pub struct Saving {
+    pub started: Instant,
+    pub started_unix_s: i64,
+    /// Nobody waits for it, and the shards go on.
+    pub in_background: bool,
+    config: Arc<Config>,
+    form: Form,
+    /// By shard, until it begins.
+    senders: Mutex<Vec<Option<Sender<FromShard>>>>,
+    in_flight_bytes: AtomicU64,
+    given_up: AtomicBool,
+    pub keys_total: AtomicU64,
+    pub keys_saved: AtomicU64,
+    /// Changes that the file contains: all shards' counters at the cut.
+    pub changes: AtomicU64,
+}
+
+#[derive(Debug)]
+enum FromShard {
+    /// By database: keys, and those with an expiry.
+    Begun(Vec<(u64, u64)>),
+    Chunk(Chunk),
+}
+
+/// Where and what to write.
+#[derive(Debug)]
+pub struct Target {
+    pub directory: PathBuf,
+    pub file_name: String,
+    pub temp_name: String,
+    /// But for its sizes, which the shards tell.
+    pub header: Header,
+}
+
+impl Saving {
+    /// A save that no shard has begun yet; and what its thread listens to.
+    pub(super) fn new(shards: usize, in_background: bool, now: Now, config: Arc<Config>) -> (Arc<Saving>, Feed) {
+        let (sender, receiver) = channel();
+        let saving = Arc::new(Saving {
+            started: Instant::now(),
+            started_unix_s: now.unix_s(),
+            in_background,
+            form: Form::File { compresses: config.rdbcompression },
+            config,
+            senders: Mutex::new(vec![Some(sender); shards]),
+            in_flight_bytes: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            keys_total: AtomicU64::new(0),
+            keys_saved: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+        });
+        let feed = Feed { saving: saving.clone(), receiver, shards };
+        (saving, feed)
+    }
+
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The cut at one shard: from now on its databases are saved as they are.
+    pub fn begin(self: &Arc<Saving>, shard: ShardId, ctx: &mut ShardCtx) {
+        let sender = self.senders.lock().expect("nothing panics while it holds the senders")[shard].take();
+        let sender = sender.expect("a shard begins once");
+        let size = |db: usize| (ctx.keyspace.db(db).len() as u64, ctx.keyspace.db(db).expires_len() as u64);
+        let sizes: Vec<_> = (0..ctx.keyspace.databases()).map(size).collect();
+        self.keys_total.fetch_add(sizes.iter().map(|size| size.0).sum(), Relaxed);
+        self.changes.fetch_add(ctx.journal.dirty, Relaxed);
+        // The thread is gone if the file could not be written; it has told why.
+        let _ = sender.send(FromShard::Begun(sizes));
+        let usage = Usage::of(&self.config, ctx.now);
+        ctx.keyspace.begin_snapshot(|db| {
+            let chunk = Chunk::new(db, self.form);
+            let mut sink = Sink { saving: self.clone(), sender: sender.clone(), db, usage, chunk };
+            Box::new(move |entry| sink.push(entry))
+        });
+    }
+
+    /// The walk may go on: the file keeps up.
+    pub fn has_room(&self) -> bool {
+        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// The file will not be finished; snapshots for it are to be aborted.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Relaxed);
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
+    }
+}
+
+/// Turns entries of one database into chunks.
+struct Sink {
+    saving: Arc<Saving>,
+    sender: Sender<FromShard>,
+    db: usize,
+    usage: Usage,
+    chunk: Chunk,
+}
+
+impl Sink {
+    fn push(&mut self, entry: EntryRef<'_>) {
+        self.chunk.push(entry, self.usage, &self.saving.config);
+        if self.chunk.output.len() >= CHUNK_BYTES {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let chunk = std::mem::replace(&mut self.chunk, Chunk::new(self.db, self.saving.form));
+        self.saving.in_flight_bytes.fetch_add(chunk.output.len() as u64, Relaxed);
+        let _ = self.sender.send(FromShard::Chunk(chunk));
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if self.chunk.keys > 0 {
+            self.send();
+        }
+    }
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Somebody wanted it so, or a flush made it pointless.
+    GivenUp,
+    /// With what Redis says of it.
+    Io(String),
+}
+
+/// The saver's end of the channel.
+pub(super) struct Feed {
+    saving: Arc<Saving>,
+    receiver: Receiver<FromShard>,
+    shards: usize,
+}
+
+impl Feed {
+    /// Writes the file and puts it in its place.
+    pub(super) fn write(self, target: Target) -> Result<(), Failure> {
+        let temp = target.directory.join(&target.temp_name);
+        let shown_dir = target.directory.display();
+        let mut file = File::create(&temp).map_err(|error| {
+            let name = &target.temp_name;
+            let error = os_text(&error);
+            Failure::Io(format!(
+                "Failed opening the temp RDB file {name} (in server root dir {shown_dir}) for saving: {error}"
+            ))
+        })?;
+        let written = self.fill(&mut file, target.header).and_then(|()| {
+            std::fs::rename(&temp, target.directory.join(&target.file_name)).map_err(|error| {
+                let (from, to, error) = (&target.temp_name, &target.file_name, os_text(&error));
+                Failure::Io(format!(
+                    "Error moving temp DB file {from} on the final destination {to} (in server root dir {shown_dir}): \
+                     {error}"
+                ))
+            })?;
+            sync_directory(&target.directory)
+                .map_err(|error| Failure::Io(format!("Failed to fsync directory while saving DB: {}", os_text(&error))))
+        });
+        written.inspect_err(|_| drop(std::fs::remove_file(&temp)))
+    }
+
+    fn fill(self, file: &mut File, mut header: Header) -> Result<(), Failure> {
+        let failed = |error: io::Error| {
+            Failure::Io(format!("Write error while saving DB to the disk({}): {error}", os_text(&error)))
+        };
+        let (mut begun, mut waiting) = (0, Vec::new());
+        while begun < self.shards {
+            match self.next()? {
+                Some(FromShard::Begun(sizes)) => {
+                    begun += 1;
+                    header.sizes.resize(header.sizes.len().max(sizes.len()), (0, 0));
+                    for (sum, size) in header.sizes.iter_mut().zip(sizes) {
+                        *sum = (sum.0 + size.0, sum.1 + size.1);
+                    }
+                }
+                Some(FromShard::Chunk(chunk)) => waiting.push(chunk),
+                None => return Err(Failure::GivenUp),
+            }
+        }
+        let (old, new) = (header.write(false), header.write(true));
+        file.write_all(&old).map_err(failed)?;
+        let mut body = Body { saving: &self.saving, file, sum: Sum::default(), unsynced: 0, has_field_times: false };
+        for chunk in waiting {
+            body.write(&chunk).map_err(failed)?;
+        }
+        while let Some(message) = self.next()? {
+            if let FromShard::Chunk(chunk) = message {
+                body.write(&chunk).map_err(failed)?;
+            }
+        }
+        let Body { sum, has_field_times, .. } = body;
+        if self.saving.keys_saved.load(Relaxed) != self.saving.keys_total.load(Relaxed) {
+            return Err(Failure::GivenUp);
+        }
+        let header = if has_field_times { new } else { old };
+        let mut finish = || {
+            file.write_all(&sum.end(&header, self.saving.config.rdbchecksum))?;
+            if has_field_times {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(&header)?;
+            }
+            file.sync_all()
+        };
+        finish().map_err(failed)
+    }
+
+    /// The next message; nothing at the end.
+    fn next(&self) -> Result<Option<FromShard>, Failure> {
+        loop {
+            if self.saving.is_given_up() {
+                return Err(Failure::GivenUp);
+            }
+            match self.receiver.recv_timeout(PATIENCE) {
+                Ok(message) => return Ok(Some(message)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+/// The file behind its header.
+struct Body<'a> {
+    saving: &'a Saving,
+    file: &'a mut File,
+    sum: Sum,
+    unsynced: u64,
+    has_field_times: bool,
+}
+
+impl Body<'_> {
+    fn write(&mut self, chunk: &Chunk) -> io::Result<()> {
+        let config = &self.saving.config;
+        let bytes = &chunk.output.bytes;
+        delay(self.saving, chunk.keys, config.rdb_key_save_delay);
+        self.file.write_all(bytes)?;
+        if config.rdbchecksum {
+            self.sum.add(bytes);
+        }
+        self.has_field_times |= chunk.has_field_times;
+        self.unsynced += bytes.len() as u64;
+        if config.rdb_save_incremental_fsync && self.unsynced >= SYNC_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        self.saving.keys_saved.fetch_add(chunk.keys, Relaxed);
+        self.saving.in_flight_bytes.fetch_sub(bytes.len() as u64, Relaxed);
+        Ok(())
+    }
+}
+
+/// `rdb-key-save-delay`: so many microseconds a key, for tests that need a slow save.
+fn delay(saving: &Saving, keys: u64, microseconds: i32) {
+    let until = Instant::now() + Duration::from_micros(keys * u64::try_from(microseconds).unwrap_or(0));
+    while !saving.is_given_up() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(PATIENCE));
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// The operating system's text of an error, as C programs print it.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

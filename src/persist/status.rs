@@ -1,0 +1,396 @@
+//! What the process knows of its files: the save under way and the last ones, and how far loading has come.
+//!
+//! Shards share it. What commands look at is atomic; the rest is behind a lock that only saves and questions about them
+//! take.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::load::{LoadError, Loaded};
+use super::rdb::write::Header;
+use super::save::{Failure, Purpose, Saving, Target};
+use crate::base::clock::Now;
+use crate::base::ids::ShardId;
+use crate::config::Config;
+use crate::config::parse::REDIS_VERSION;
+use crate::sys::memory;
+
+/// After a save that failed the next one by the `save` rules waits so long, as in Redis.
+const RETRY_S: i64 = 5;
+
+/// One for the process.
+pub struct Persistence {
+    shards: usize,
+    saves: Mutex<Saves>,
+    /// A save has ended.
+    ended: Condvar,
+    /// The last save in the background failed: `stop-writes-on-bgsave-error`.
+    save_failed: AtomicBool,
+    pub loading: Loading,
+    /// By shard, as of its last tick: changes since the start.
+    changes: Vec<AtomicU64>,
+    /// A flush of everything wants to be seen in the file.
+    flushed: AtomicBool,
+    /// There is a disk, and a clock that belongs to it: `save` rules count.
+    pub is_real: AtomicBool,
+    /// What a signal asked for: a shutdown, how.
+    pub shutdown: Mutex<Option<Shutdown>>,
+}
+
+/// How the server is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    pub save: bool,
+    pub nosave: bool,
+    pub force: bool,
+    /// The signal that asked for it.
+    pub signal: Option<&'static str>,
+}
+
+impl Shutdown {
+    /// Whether the databases are saved before.
+    pub fn saves(self, config: &Config) -> bool {
+        self.save || !self.nosave && !config.save.is_empty()
+    }
+}
+
+struct Saves {
+    running: Option<Arc<Saving>>,
+    /// Begin one in the background when none is running.
+    scheduled: bool,
+    last: LastSaves,
+}
+
+/// What INFO tells.
+#[derive(Clone, Debug)]
+pub struct LastSaves {
+    /// Unix time of the last success, or of the start.
+    pub saved_unix_s: i64,
+    /// How many were begun for their own sake.
+    pub saves: u64,
+    pub background_ok: bool,
+    /// How long the last one in the background took.
+    pub background_s: Option<i64>,
+    /// Whether the last one of all succeeded.
+    pub ok: bool,
+    /// Unix time of the last attempt in the background.
+    tried_unix_s: i64,
+    /// Changes that are in the file.
+    pub changes: u64,
+    pub loaded: Loaded,
+}
+
+/// The save under way, as INFO shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub in_background: bool,
+    pub seconds: i64,
+    pub keys_saved: u64,
+    pub keys_total: u64,
+}
+
+impl Progress {
+    pub fn percent(self) -> f64 {
+        if self.keys_total == 0 { 0.0 } else { 100.0 * self.keys_saved as f64 / self.keys_total as f64 }
+    }
+}
+
+/// Loading of the file that there was at the start.
+#[derive(Debug, Default)]
+pub struct Loading {
+    /// Shards that are not done.
+    shards: AtomicUsize,
+    pub started_unix_s: AtomicI64,
+    pub bytes_total: AtomicU64,
+    /// By the shard that tells.
+    pub bytes_loaded: AtomicU64,
+    /// Taken before the lock of the saves, never behind it.
+    outcome: Mutex<LoadOutcome>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LoadOutcome {
+    started: Option<Instant>,
+    loaded: Loaded,
+    error: Option<String>,
+}
+
+/// There is a save already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InProgress;
+
+impl Persistence {
+    pub fn new(shards: usize, started_unix_s: i64) -> Persistence {
+        let last = LastSaves {
+            saved_unix_s: started_unix_s,
+            saves: 0,
+            background_ok: true,
+            background_s: None,
+            ok: true,
+            tried_unix_s: 0,
+            changes: 0,
+            loaded: Loaded::default(),
+        };
+        Persistence {
+            shards,
+            saves: Mutex::new(Saves { running: None, scheduled: false, last }),
+            ended: Condvar::new(),
+            save_failed: AtomicBool::new(false),
+            loading: Loading::default(),
+            changes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            flushed: AtomicBool::new(false),
+            is_real: AtomicBool::new(false),
+            shutdown: Mutex::new(None),
+        }
+    }
+
+    fn saves(&self) -> MutexGuard<'_, Saves> {
+        self.saves.lock().expect("nothing panics while it holds the saves")
+    }
+
+    /// Some commands may not run: the file is being loaded, or the last save failed.
+    #[inline]
+    pub fn restricts(&self) -> bool {
+        self.loading.is_under_way() || self.save_failed.load(Relaxed)
+    }
+
+    /// Writes are refused: MISCONF.
+    pub fn refuses_writes(&self, config: &Config) -> bool {
+        self.save_failed.load(Relaxed) && config.stop_writes_on_bgsave_error && !config.save.is_empty()
+    }
+
+    /// Starts the thread of a new save, which waits for all shards to begin theirs.
+    pub fn start_save(self: &Arc<Self>, now: Now, config: &Arc<Config>, purpose: Purpose) -> Result<(), InProgress> {
+        let in_background = purpose == Purpose::Background;
+        let mut saves = self.saves();
+        if saves.running.is_some() {
+            return Err(InProgress);
+        }
+        saves.last.saves += u64::from(matches!(purpose, Purpose::Save | Purpose::Background));
+        if in_background {
+            saves.scheduled = false;
+            saves.last.tried_unix_s = now.unix_s();
+        }
+        let (saving, feed) = Saving::new(self.shards, in_background, now, config.clone());
+        let header = Header {
+            redis_version: REDIS_VERSION,
+            unix_s: now.unix_s(),
+            used_memory: memory::used_bytes() as u64,
+            sizes: Vec::new(),
+            functions: Vec::new(),
+            form: saving.form(),
+        };
+        let pid = std::process::id();
+        let target = Target {
+            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
+            file_name: config.dbfilename.clone(),
+            // One in the background may still be at its end while another begins.
+            temp_name: if in_background { format!("temp-{pid}-bg.rdb") } else { format!("temp-{pid}.rdb") },
+            header,
+        };
+        if in_background {
+            tracing::info!("Background saving started by pid {pid}");
+        }
+        saves.running = Some(saving.clone());
+        drop(saves);
+        let this = self.clone();
+        let thread = std::thread::Builder::new().name("save".to_owned());
+        let spawned = thread.spawn(move || {
+            let outcome = feed.write(target);
+            this.save_ended(&saving, outcome);
+        });
+        if let Err(error) = spawned {
+            let saving = self.saves().running.clone().expect("it was put there");
+            self.save_ended(&saving, Err(Failure::Io(format!("Can't save in background: {error}"))));
+        }
+        Ok(())
+    }
+
+    fn save_ended(&self, saving: &Arc<Saving>, outcome: Result<(), Failure>) {
+        // Before anybody learns of the end: shards stop walking for nothing.
+        saving.give_up();
+        let mut saves = self.saves();
+        let took_s = saving.started.elapsed().as_secs() as i64;
+        let last = &mut saves.last;
+        last.ok = outcome.is_ok();
+        match &outcome {
+            Ok(()) => {
+                tracing::info!("DB saved on disk");
+                last.saved_unix_s = saving.started_unix_s + took_s;
+                last.changes = saving.changes.load(Relaxed);
+            }
+            Err(Failure::Io(reason)) => tracing::warn!("{reason}"),
+            Err(Failure::GivenUp) => {}
+        }
+        if saving.in_background {
+            last.background_s = Some(took_s);
+        }
+        match outcome {
+            Ok(()) => {
+                // A save in the foreground shows as well that it works again.
+                last.background_ok = true;
+                self.save_failed.store(false, Relaxed);
+                if saving.in_background {
+                    tracing::info!("Background saving terminated with success");
+                }
+            }
+            Err(Failure::Io(_)) if saving.in_background => {
+                last.background_ok = false;
+                self.save_failed.store(true, Relaxed);
+                tracing::warn!("Background saving error");
+            }
+            Err(Failure::GivenUp) if saving.in_background => tracing::warn!("Background saving terminated"),
+            Err(_) => {}
+        }
+        saves.running = None;
+        self.ended.notify_all();
+    }
+
+    /// The save under way.
+    pub fn running(&self) -> Option<Arc<Saving>> {
+        self.saves().running.clone()
+    }
+
+    /// Waits for the end of a save; whether it succeeded. Only who may keep a shard waiting calls this.
+    pub fn wait_for_save(&self) -> bool {
+        let mut saves = self.saves();
+        while saves.running.is_some() {
+            saves = self.ended.wait(saves).expect("nothing panics while it holds the saves");
+        }
+        saves.last.ok
+    }
+
+    /// What the last load brought, for INFO.
+    pub fn tell_load(&self, loaded: Loaded) {
+        tell_loaded(loaded);
+        self.saves().last.loaded = loaded;
+    }
+
+    /// Gives up a save in the background, running or scheduled; whether there was one.
+    pub fn cancel(&self) -> bool {
+        let mut saves = self.saves();
+        let was_scheduled = std::mem::take(&mut saves.scheduled);
+        let running = saves.running.as_ref().filter(|saving| saving.in_background);
+        running.inspect(|saving| saving.give_up()).is_some() || was_scheduled
+    }
+
+    pub fn last_saves(&self) -> LastSaves {
+        self.saves().last.clone()
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.saves().running.as_ref().map_or(Progress::default(), |saving| Progress {
+            in_background: saving.in_background,
+            seconds: saving.started.elapsed().as_secs() as i64,
+            keys_saved: saving.keys_saved.load(Relaxed),
+            keys_total: saving.keys_total.load(Relaxed),
+        })
+    }
+
+    /// A shard's counter of changes, now and then.
+    pub fn tell_changes(&self, shard: ShardId, changes: u64) {
+        self.changes[shard].store(changes, Relaxed);
+    }
+
+    /// All databases were emptied: with `save` rules the file is to follow, as in Redis, lest a restart brings them back.
+    pub fn tell_flush(&self) {
+        self.flushed.store(true, Relaxed);
+    }
+
+    /// Whether it is time for a save in the background: one is scheduled, or a rule of `save` is met.
+    pub fn is_save_due(&self, now: Now, config: &Config) -> bool {
+        let mut saves = self.saves();
+        if self.flushed.swap(false, Relaxed) && !config.save.is_empty() {
+            saves.scheduled = true;
+        }
+        if saves.running.is_some() || self.loading.is_under_way() || !self.is_real.load(Relaxed) {
+            return false;
+        }
+        if saves.scheduled {
+            return true;
+        }
+        let total: u64 = self.changes.iter().map(|changes| changes.load(Relaxed)).sum();
+        let (changes, elapsed_s) = (total.saturating_sub(saves.last.changes), now.unix_s() - saves.last.saved_unix_s);
+        let may_try = saves.last.background_ok || now.unix_s() - saves.last.tried_unix_s > RETRY_S;
+        let met = config.save.iter().find(|point| changes >= point.changes as u64 && elapsed_s > point.seconds);
+        let Some(point) = met.filter(|_| may_try) else { return false };
+        tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
+        true
+    }
+
+    /// All shards load a file of this length from now on.
+    pub fn start_load(&self, bytes: u64, now: Now) {
+        let loading = &self.loading;
+        loading.bytes_total.store(bytes, Relaxed);
+        loading.started_unix_s.store(now.unix_s(), Relaxed);
+        loading.outcome().started = Some(Instant::now());
+        loading.shards.store(self.shards, Relaxed);
+    }
+
+    /// A shard has loaded its part, or could not.
+    pub fn load_ended(&self, outcome: Result<Loaded, LoadError>) {
+        let mut all = self.loading.outcome();
+        match outcome {
+            Ok(loaded) => {
+                all.loaded.keys += loaded.keys;
+                all.loaded.expired += loaded.expired;
+                all.loaded.empty += loaded.empty;
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                all.error.get_or_insert_with(|| error.to_string());
+            }
+        }
+        let is_last = self.loading.shards.load(Relaxed) == 1;
+        if is_last && all.error.is_none() {
+            self.tell_load(all.loaded);
+            let seconds = all.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+            tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+        }
+        // Before the next one asks whether it is the last.
+        self.loading.shards.fetch_sub(1, Relaxed);
+        drop(all);
+        self.loading.ended.notify_all();
+    }
+
+    /// Waits until all is loaded, or the server stops before.
+    pub fn wait_for_load(&self, stopping: &AtomicBool) -> Result<(), String> {
+        let mut outcome = self.loading.outcome();
+        loop {
+            if let Some(error) = outcome.error.take() {
+                return Err(error);
+            }
+            if !self.loading.is_under_way() || stopping.load(Relaxed) {
+                return Ok(());
+            }
+            let waited = self.loading.ended.wait_timeout(outcome, Duration::from_millis(100));
+            outcome = waited.expect("nothing panics while it holds the outcome").0;
+        }
+    }
+}
+
+/// How much was loaded, in the log.
+fn tell_loaded(loaded: Loaded) {
+    let Loaded { keys, expired, empty } = loaded;
+    match empty {
+        0 => tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}."),
+        _ => {
+            tracing::info!(
+                "Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."
+            );
+        }
+    }
+}
+
+impl Loading {
+    #[inline]
+    pub fn is_under_way(&self) -> bool {
+        self.shards.load(Relaxed) > 0
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, LoadOutcome> {
+        self.outcome.lock().expect("nothing panics while it holds the outcome")
+    }
+}

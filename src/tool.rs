@@ -1,0 +1,38 @@
+//! What the binary does besides being the server: `peristyle check` looks at files.
+
+pub mod check;
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A file that shows on a terminal how far it was read.
+struct Shown {
+    file: File,
+    bar: ProgressBar,
+}
+
+impl Shown {
+    fn open(path: &std::path::Path) -> io::Result<Shown> {
+        let file = File::open(path)?;
+        let bar = ProgressBar::new(file.metadata()?.len());
+        let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+        bar.set_style(style.expect("a template that is right"));
+        Ok(Shown { file, bar })
+    }
+}
+
+impl Read for Shown {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
