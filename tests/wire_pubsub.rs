@@ -394,6 +394,26 @@ fn an_event_comes_behind_the_reply_to_its_command() {
 }
 
 #[test]
+fn a_client_that_waits_for_data_hears() {
+    with_shards(|server| {
+        let (mut other, mut listener) = (server.client(), subscriber(server, true, "psubscribe", &["__keyevent@*"]));
+        other.check(request(&["CONFIG", "SET", "notify-keyspace-events", "Elg"]), "+OK\r\n");
+        for key in ["a", "b", "c", "d"] {
+            let mut client = subscriber(server, true, "subscribe", &["news"]);
+            client.send(request(&["BLPOP", key, "0"]));
+            eventually("it waits", || server.info("blocked_clients") == 1);
+            assert_eq!(publish(&mut other, "PUBLISH", "news", "hi"), 1);
+            client.expect(push('>', &["message", "news", "hi"]));
+            other.check(request(&["RPUSH", key, "x"]), ":1\r\n");
+            client.expect(request(&[key, "x"]));
+            for event in ["rpush", "lpop", "del"] {
+                assert_eq!(message(&mut listener)[2..], [format!("__keyevent@0__:{event}"), key.to_owned()]);
+            }
+        }
+    });
+}
+
+#[test]
 fn subscribers_are_listed_and_killed_as_such() {
     with_shards(|server| {
         let mut subscribers: Vec<Client> =

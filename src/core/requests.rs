@@ -579,6 +579,7 @@ impl Core {
         self.shard.ctx.forget_hash();
         self.shard.after_commands();
         self.send_served();
+        self.send_events();
         batch.own.clear();
         batch.words.clear();
         self.settle(mesh);
