@@ -153,10 +153,13 @@ fn every_receiver_is_counted_once() {
         let counts: Vec<(String, usize)> = redis::from_redis_value(pubsub(&["NUMSUB", "a", "x"])).unwrap();
         assert_eq!(counts, [("a".to_owned(), 12), ("x".to_owned(), 0)]);
         assert_eq!(pubsub(&["NUMPAT"]), redis::Value::Int(2));
+        let mut resp3 = subscriber(server, true, "ssubscribe", &["s"]);
+        resp3.check(request(&["PUBSUB", "SHARDNUMSUB", "s"]), "*2\r\n$1\r\ns\r\n:1\r\n");
+        resp3.check(request(&["PUBSUB", "SHARDCHANNELS", "[r-t]"]), "*1\r\n$1\r\ns\r\n");
         assert_eq!(
             ["pubsub_clients", "pubsub_channels", "pubsub_patterns", "pubsubshard_channels"]
                 .map(|field| server.info(field)),
-            [21, 3, 2, 0]
+            [22, 3, 2, 1]
         );
         plain.truncate(5);
         by_pattern.clear();
