@@ -12,6 +12,7 @@ units=(
   unit/type/stream-cgroups unit/bitops unit/bitfield unit/hyperloglog unit/geo unit/sort
   unit/keyspace unit/scan unit/expire unit/dump unit/other
   unit/slowlog unit/latency-monitor unit/introspection unit/introspection-2
+  unit/pubsub unit/pubsubshard
 )
 
 step_tools() { ci/conformance/get_suite.sh "$suite"; }
@@ -39,10 +40,11 @@ step_clients() {
 }
 step_fuzz() { ci/fuzz.sh; }
 step_types() { python3 ci/fuzz_types.py --server-bin "$binary" --commands 60000; }
+step_events() { python3 ci/compare_events.py --server-bin "$binary" --commands 10000; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance commands clients types fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance commands clients types events fuzz bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

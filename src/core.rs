@@ -225,7 +225,8 @@ impl Core {
                 .sessions
                 .iter()
                 .filter(|session| {
-                    session.pause.is_none() && now_ms - session.last_active_ms > config.timeout as i64 * 1000
+                    let is_idle = session.pause.is_none() && !session.is_subscribed();
+                    is_idle && now_ms - session.last_active_ms > config.timeout as i64 * 1000
                 })
                 .map(|session| session.key)
                 .collect();

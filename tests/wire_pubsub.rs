@@ -153,10 +153,13 @@ fn every_receiver_is_counted_once() {
         let counts: Vec<(String, usize)> = redis::from_redis_value(pubsub(&["NUMSUB", "a", "x"])).unwrap();
         assert_eq!(counts, [("a".to_owned(), 12), ("x".to_owned(), 0)]);
         assert_eq!(pubsub(&["NUMPAT"]), redis::Value::Int(2));
+        let mut resp3 = subscriber(server, true, "ssubscribe", &["s"]);
+        resp3.check(request(&["PUBSUB", "SHARDNUMSUB", "s"]), "*2\r\n$1\r\ns\r\n:1\r\n");
+        resp3.check(request(&["PUBSUB", "SHARDCHANNELS", "[r-t]"]), "*1\r\n$1\r\ns\r\n");
         assert_eq!(
             ["pubsub_clients", "pubsub_channels", "pubsub_patterns", "pubsubshard_channels"]
                 .map(|field| server.info(field)),
-            [21, 3, 2, 0]
+            [22, 3, 2, 1]
         );
         plain.truncate(5);
         by_pattern.clear();
@@ -389,6 +392,26 @@ fn an_event_comes_behind_the_reply_to_its_command() {
         for key in ["a", "b", "c", "d"] {
             client.check(request(&["SET", key, "v"]), [b"+OK\r\n".to_vec(), event("set", key)].concat());
             client.check(request(&["DEL", key]), [b":1\r\n".to_vec(), event("del", key)].concat());
+        }
+    });
+}
+
+#[test]
+fn a_client_that_waits_for_data_hears() {
+    with_shards(|server| {
+        let (mut other, mut listener) = (server.client(), subscriber(server, true, "psubscribe", &["__keyevent@*"]));
+        other.check(request(&["CONFIG", "SET", "notify-keyspace-events", "Elg"]), "+OK\r\n");
+        for key in ["a", "b", "c", "d"] {
+            let mut client = subscriber(server, true, "subscribe", &["news"]);
+            client.send(request(&["BLPOP", key, "0"]));
+            eventually("it waits", || server.info("blocked_clients") == 1);
+            assert_eq!(publish(&mut other, "PUBLISH", "news", "hi"), 1);
+            client.expect(push('>', &["message", "news", "hi"]));
+            other.check(request(&["RPUSH", key, "x"]), ":1\r\n");
+            client.expect(request(&[key, "x"]));
+            for event in ["rpush", "lpop", "del"] {
+                assert_eq!(message(&mut listener)[2..], [format!("__keyevent@0__:{event}"), key.to_owned()]);
+            }
         }
     });
 }

@@ -46,6 +46,37 @@ def sync(protocol):
     client.close()
 
 
+def publish(protocol):
+    """Subscribers on any shards, of a channel and by pattern; then what happens to a key."""
+    client = redis.Redis(port=PORT, protocol=protocol, decode_responses=True)
+    listeners = [redis.Redis(port=PORT, protocol=protocol, decode_responses=True).pubsub() for _ in range(8)]
+    for listener in listeners:
+        listener.subscribe("news")
+        listener.psubscribe("weather:*")
+        expect("SUBSCRIBE", listener.get_message(timeout=5)["type"], "subscribe")
+        expect("PSUBSCRIBE", listener.get_message(timeout=5)["type"], "psubscribe")
+    expect("PUBLISH", [client.publish("news", "hi"), client.publish("weather:here", "rain")], [8, 8])
+    expect("PUBSUB NUMSUB", client.pubsub_numsub("news"), [("news", 8)])
+    for listener in listeners:
+        got = [listener.get_message(timeout=5) for _ in range(2)]
+        expect("messages", [(one["type"], one["channel"], one["data"]) for one in got], MESSAGES)
+    listeners[0].unsubscribe()
+    expect("UNSUBSCRIBE", listeners[0].get_message(timeout=5)["type"], "unsubscribe")
+    expect("PUBLISH", client.publish("news", "ho"), 7)
+    client.config_set("notify-keyspace-events", "KEA")
+    listeners[0].psubscribe("__keyspace@0__:told*")
+    expect("PSUBSCRIBE", listeners[0].get_message(timeout=5)["type"], "psubscribe")
+    client.set("told:1", "v", ex=100)
+    client.delete("told:1")
+    expect("events", [listeners[0].get_message(timeout=5)["data"] for _ in range(3)], ["set", "expire", "del"])
+    client.config_set("notify-keyspace-events", "")
+    for listener in listeners:
+        listener.close()
+
+
+MESSAGES = [("message", "news", "hi"), ("pmessage", "weather:here", "rain")]
+
+
 async def concurrent(protocol):
     client = redis.asyncio.Redis(port=PORT, protocol=protocol)
     await client.delete("counter")
@@ -56,5 +87,6 @@ async def concurrent(protocol):
 
 for protocol in (2, 3):
     sync(protocol)
+    publish(protocol)
     asyncio.run(concurrent(protocol))
 print("redis-py", redis.__version__, "works")

@@ -336,7 +336,8 @@ fn write_subscribers(_ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, r
     for part in downcast::<Vec<usize>>(parts) {
         counts.iter_mut().zip(part).for_each(|(count, here)| *count += here);
     }
-    reply.map(counts.len());
+    // Flat in RESP3 too.
+    reply.array(2 * counts.len());
     for (name, count) in words[2..].iter().zip(counts) {
         reply.bulk(name);
         reply.integer(count as i64);

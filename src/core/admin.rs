@@ -154,7 +154,7 @@ impl Core {
         }
         if let Ok(Outcome::Publish(kind)) = result {
             self.scratch = scratch;
-            return self.publish_command(conn, kind, spec, id, words, mesh);
+            return self.publish_command(conn, kind, spec, id, words);
         }
         if let Err(error) = &result {
             reply.truncate(0);

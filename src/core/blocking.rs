@@ -119,6 +119,8 @@ impl Core {
             // Nobody is there any more.
             self.sessions.close(conn, Close::Now);
         }
+        // The reply may be long in coming.
+        self.release_pushes(conn);
     }
 
     /// A command that could have waited did not have to.
@@ -166,6 +168,7 @@ impl Core {
         if !discard {
             self.sessions.reply_buffer(conn).extend_from_slice(reply);
         }
+        self.release_pushes(conn);
     }
 
     /// There may be something for a client, which takes more than one shard to get: its command runs again.

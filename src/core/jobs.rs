@@ -145,7 +145,6 @@ impl Core {
             self.answer(from, job, ordinal, outcome);
         }
         let transaction = TxId { shard: from, job };
-        self.send_events();
         if !self.shard.locks.holds(transaction) {
             self.shard.after_commands();
         } else if releases {
@@ -154,6 +153,7 @@ impl Core {
             self.release(transaction);
         }
         self.send_served();
+        self.send_events();
     }
 
     /// Tells clients that have been served, or woken, so.

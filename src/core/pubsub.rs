@@ -10,7 +10,6 @@ use smallvec::SmallVec;
 
 use super::{Batch, Core, Fate};
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
-use crate::base::limits::BATCH_COMMANDS_MAX;
 use crate::command::error::Error;
 use crate::command::events::{Class, Event};
 use crate::command::spec::Spec;
@@ -18,7 +17,7 @@ use crate::config::value::PipelineOrder;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, StepOutcome};
 use crate::engine::pubsub::publication::{Encoded, Notices, Publication, Publisher};
-use crate::engine::pubsub::{Kind, Post};
+use crate::engine::pubsub::{Kind, Letter, Post};
 use crate::resp::parse::{self, Parsed};
 use crate::session::{Pause, Sessions};
 
@@ -32,14 +31,13 @@ pub(super) fn not_while_subscribed(spec: &Spec) -> Error {
 
 impl Core {
     /// PUBLISH and SPUBLISH: the channel is the first argument, the message the second.
-    pub(super) fn publish_command<M: Mesh>(
+    pub(super) fn publish_command(
         &mut self,
         conn: ConnKey,
         kind: Kind,
         spec: &'static Spec,
         id: CommandId,
         words: &[&[u8]],
-        mesh: &mut M,
     ) -> Fate {
         let (channel, message) = (words[1], words[2]);
         let stays_here = self.publishes_here(kind, channel);
@@ -57,14 +55,7 @@ impl Core {
         let fate = match sequence {
             Some(sequence) if !stays_here => {
                 self.publish_afar(Publisher::Client { conn, sequence }, kind, channel, message);
-                if self.outgoing.len() >= BATCH_COMMANDS_MAX {
-                    self.settle(mesh);
-                }
-                if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
-                    Fate::TakenThenPause(Pause::Barrier)
-                } else {
-                    Fate::Published(self.slots.shard_of(channel))
-                }
+                Fate::Published(self.slots.shard_of(channel))
             }
             Some(sequence) => {
                 let receivers = self.publish_here(kind, channel, message);
@@ -119,7 +110,7 @@ impl Core {
         if home == self.id {
             self.distribute(publication);
         } else {
-            self.outgoing.push((home, Message::PubSub(Post::Publish(publication))));
+            self.send_letter(home, Letter::Publish(publication));
         }
     }
 
@@ -142,14 +133,28 @@ impl Core {
     pub(super) fn pubsub_message(&mut self, from: ShardId, post: Post) {
         match post {
             Post::News(news) => self.shard.pubsub.hear(from, &news, &self.slots),
-            Post::Publish(publication) => self.distribute(publication),
-            Post::Deliver(publication) => self.deliver(publication),
-            Post::Delivered(publication) => self.delivered(&publication),
+            Post::Letters(letters) => {
+                for letter in *letters {
+                    match letter {
+                        Letter::Publish(publication) => self.distribute(publication),
+                        Letter::Deliver(publication) => self.deliver(publication),
+                        Letter::Delivered(publication) => self.delivered(&publication),
+                    }
+                }
+            }
             Post::Notices(notices) => {
                 for (channel, message) in notices.iter() {
                     self.publish_here(Kind::Channel, channel, message);
                 }
             }
+        }
+    }
+
+    /// Puts a letter with the others for that shard, unless something else was put behind them.
+    fn send_letter(&mut self, to: ShardId, letter: Letter) {
+        match self.outgoing.iter_mut().rev().find(|(shard, _)| *shard == to) {
+            Some((_, Message::PubSub(Post::Letters(letters)))) => letters.push(letter),
+            _ => self.outgoing.push((to, Message::PubSub(Post::Letters(Box::new(vec![letter]))))),
         }
     }
 
@@ -160,8 +165,9 @@ impl Core {
             return self.send_back(publication);
         }
         publication.expect(targets.len());
-        for &shard in targets.iter().filter(|&&shard| shard != self.id) {
-            self.outgoing.push((shard, Message::PubSub(Post::Deliver(publication.clone()))));
+        let own = self.id;
+        for &shard in targets.iter().filter(|shard| **shard != own) {
+            self.send_letter(shard, Letter::Deliver(publication.clone()));
         }
         if targets.contains(&self.id) {
             self.deliver(publication);
@@ -179,7 +185,7 @@ impl Core {
         if publication.from == self.id {
             self.delivered(&publication);
         } else {
-            self.outgoing.push((publication.from, Message::PubSub(Post::Delivered(publication))));
+            self.send_letter(publication.from, Letter::Delivered(publication));
         }
     }
 
@@ -203,6 +209,9 @@ impl Core {
         bytes: &'t [u8],
         batch: &mut Batch<'t>,
     ) -> bool {
+        if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+            return false;
+        }
         let first = batch.words.len();
         let parsed = parse::parse(bytes, self.limits_of(conn), &mut batch.words);
         let found = match (parsed, &batch.words[first..]) {

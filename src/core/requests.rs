@@ -252,6 +252,7 @@ impl Core {
                         return true;
                     }
                     Fate::Published(_) => {
+                        self.settle(mesh);
                         self.keep(conn, bytes, Pause::Barrier);
                         return true;
                     }
@@ -290,6 +291,7 @@ impl Core {
                         Fate::Taken => bytes = rest,
                         Fate::Published(home) if self.is_published_to(home, conn, rest, batch) => bytes = rest,
                         Fate::Published(_) => {
+                            self.settle(mesh);
                             self.keep(conn, rest, Pause::Barrier);
                             break;
                         }
@@ -517,6 +519,9 @@ impl Core {
     /// Publishes what is for other shards, then runs the shard's own.
     pub(super) fn flush<M: Mesh>(&mut self, batch: &mut Batch<'_>, mesh: &mut M) {
         self.publish_shown(mesh);
+        if batch.departing == 0 && batch.own.is_empty() {
+            return;
+        }
         if batch.departing > 0 {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
                 self.outgoing.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
@@ -574,6 +579,7 @@ impl Core {
         self.shard.ctx.forget_hash();
         self.shard.after_commands();
         self.send_served();
+        self.send_events();
         batch.own.clear();
         batch.words.clear();
         self.settle(mesh);

@@ -44,14 +44,21 @@ pub const KINDS: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::ShardChannel];
 pub enum Post {
     /// To the home of a name.
     News(Box<News>),
-    /// To the home of a channel: a message that is to take its place in the channel's order.
+    /// Publications on their ways: all of a turn together.
+    Letters(Box<Vec<Letter>>),
+    /// To a shard that has registered: keyspace events of the sender's keys.
+    Notices(Box<Notices>),
+}
+
+/// A publication on its way.
+#[derive(Debug)]
+pub enum Letter {
+    /// To the home of its channel: it is to take its place in the channel's order.
     Publish(Arc<Publication>),
     /// From there to the shards that have registered.
     Deliver(Arc<Publication>),
     /// Back to the publisher, with the number of receivers.
     Delivered(Arc<Publication>),
-    /// To a shard that has registered: keyspace events of the sender's keys.
-    Notices(Box<Notices>),
 }
 
 /// A shard has its first subscribers of these names, or no subscribers any more.
