@@ -133,6 +133,9 @@ class Grammar:
         if group == "sorted-set" and (rng.random() < 0.1 or "lex" in name or "bylex" in [word.lower() for word in words]):
             words = self.of_equal_scores(rng, name, words)
         words = settled(name, words)
+        if words[0] == "ZADD":
+            # What gives a set equal scores stays as it is.
+            return words
         damage = rng.random()
         if damage < 0.02 and len(words) > 1:
             words.pop(rng.randrange(1, len(words)))
@@ -663,8 +666,37 @@ def report(servers, protocol, difference, history, seed):
     sys.stdout.flush()
 
 
+def lag_after_trim(difference, history):
+    """A group behind entries that were trimmed counts on as if it had read none of them in valkey-server up to 8.0; here
+    it is as in 8.1, whose suite says so (stream-cgroups.tcl, "Consumer group lag with XTRIM")."""
+    if difference.words[0].lower() != "xinfo" or is_error(difference.ours) or is_error(difference.theirs):
+        return False
+    words = {word.lower() for sent in history[1:] for word in sent}
+    moved = words & {"xtrim", "maxlen", "minid", "xdel", "xsetid", "entriesread"}
+    return bool(moved) and without_lag(timeless(difference.ours)) == without_lag(timeless(difference.theirs))
+
+
+def without_lag(reply):
+    """XINFO without the counters of groups."""
+    if isinstance(reply, tuple) and reply[0] == "%":
+        return ("%", [(name, without_lag(value)) for name, value in reply[1] if name not in LAG])
+    if isinstance(reply, list):
+        return [without_lag(value) for at, value in enumerate(reply) if not {value_or_empty(reply, at), value_or_empty(reply, at - 1)} & LAG]
+    return reply
+
+
+def value_or_empty(reply, at):
+    return reply[at] if at >= 0 and isinstance(reply[at], str) else ""
+
+
+LAG = {"entries-read", "lag"}
+# Differences that are meant, each with its source; how often each was met is printed.
+EXPLAINED = [lag_after_trim]
+
+
 def fuzz(servers, grammar, arguments):
     sent, differences, number = 0, 0, 0
+    explained = {known: 0 for known in EXPLAINED}
     while sent < arguments.commands and differences < SHOWN_MAX:
         seed = f"{arguments.seed}:{number}"
         number += 1
@@ -674,10 +706,14 @@ def fuzz(servers, grammar, arguments):
         try:
             sent += run_round(servers, grammar, protocol, rng, ROUND_COMMANDS, history)
         except Difference as difference:
-            differences += 1
             sent += len(history)
+            known = next((known for known in EXPLAINED if known(difference, history)), None)
+            if known:
+                explained[known] += 1
+                continue
+            differences += 1
             report(servers, protocol, difference, history, seed)
-    return sent, differences
+    return sent, differences, explained
 
 
 def free_port():
@@ -722,12 +758,15 @@ def main():
                 ours[f"{shards} shards"] = port
             servers = Servers(theirs, ours, arguments.protocols)
             grammar = common_grammar(theirs, ours, arguments.only)
-            sent, differences = fuzz(servers, grammar, arguments)
+            sent, differences, explained = fuzz(servers, grammar, arguments)
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
     print(f"{sent} commands of {len(grammar.names)} kinds, {differences} rounds differ (seed {arguments.seed})")
+    for known, count in explained.items():
+        if count:
+            print(f"{count} rounds ended at a difference that is meant: {known.__name__}")
     sys.exit(1 if differences else 0)
 
 

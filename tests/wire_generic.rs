@@ -199,6 +199,49 @@ fn sort_reaches_keys_wherever_they_lie() {
     });
 }
 
+/// What the public suite's tests of lists and tables turn on and off.
+#[test]
+fn debug_sets_what_tests_of_encodings_need() {
+    let server = Server::start_with(2, &["--enable-debug-command", "yes"]);
+    let mut client = server.redis();
+    let mut debug =
+        |words: &[&str]| cmd("DEBUG").arg(words).query::<String>(&mut client).map_err(|error| error.to_string());
+    for (size, wanted) in [("1b", true), ("4293918720", true), ("4293918721", false), ("x", false), ("-5", false)] {
+        let reply = debug(&["QUICKLIST-PACKED-THRESHOLD", size]);
+        assert_eq!(reply.is_ok(), wanted, "{size}: {reply:?}");
+    }
+    assert_eq!(debug(&["QUICKLIST-PACKED-THRESHOLD", "1b"]).unwrap(), "OK");
+    assert!(debug(&["SDSLEN", "text"]).unwrap_err().contains("no such key"));
+    let () = client.rpush("list", &["x".repeat(9000).as_str(), "a", "b"]).unwrap();
+    // Else the two small ones would share a node.
+    let about: String = cmd("DEBUG").arg("OBJECT").arg("list").query(&mut client).unwrap();
+    assert!(about.contains("ql_nodes:3"), "{about}");
+    let () = client.set("text", "hello").unwrap();
+    let () = client.append("text", "world").unwrap();
+    let about: String = cmd("DEBUG").arg("SDSLEN").arg("text").query(&mut client).unwrap();
+    assert!(about.starts_with("key_sds_len:4, key_sds_avail:0, key_zmalloc: "), "{about}");
+    assert!(about.contains("val_sds_len:10, val_sds_avail:"), "{about}");
+    for key in ["list", "number"] {
+        let () = client.incr("number", 1).unwrap();
+        let error = cmd("DEBUG").arg("SDSLEN").arg(key).query::<String>(&mut client).unwrap_err().to_string();
+        assert!(error.contains("Not an sds encoded string."), "{error}");
+    }
+    let () = cmd("DEBUG").arg("QUICKLIST-PACKED-THRESHOLD").arg("0").query(&mut client).unwrap();
+    let places = |client: &mut redis::Connection| {
+        let stats: String = cmd("DEBUG").arg("HTSTATS").arg(0).query(client).unwrap();
+        let size = stats.split(" table size: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+        size.parse::<usize>().unwrap()
+    };
+    let () = cmd("DEBUG").arg("POPULATE").arg(10_000).query(&mut client).unwrap();
+    let full = places(&mut client);
+    let () = cmd("DEBUG").arg("DICT-RESIZING").arg(0).query(&mut client).unwrap();
+    let keys: Vec<String> = (10..10_000).map(|n| format!("key:{n}")).collect();
+    let () = client.del(keys).unwrap();
+    assert_eq!(places(&mut client), full);
+    let () = cmd("DEBUG").arg("DICT-RESIZING").arg(1).query(&mut client).unwrap();
+    assert!(places(&mut client) < full / 10);
+}
+
 /// The digest knows neither shards nor the order in which keys came.
 #[test]
 fn digests_are_equal_on_any_number_of_shards() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stock clients against the server: redis-cli, redis-py, ioredis, node-redis. Needs python3 with venv, node with npm, and
-# network or caches for their packages: ci/clients/run.sh [BINARY [PORT]]
+# network or caches for their packages, and valkey-server (VALKEY_SERVER names another binary): what clients make of its
+# replies is compared with. ci/clients/run.sh [BINARY [PORT]] takes PORT and the next one.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$(realpath "${1:-$here/../../target/release/peristyle}")
@@ -15,10 +16,18 @@ mkdir -p "$cache"
 log=$(mktemp)
 "$binary" --port "$port" --shards 4 --save '' > "$log" 2>&1 &
 server=$!
-trap 'kill "$server" 2> /dev/null || true; wait "$server" 2> /dev/null || true; rm -f "$log"' EXIT
+oracle_port=$((port + 1))
+"${VALKEY_SERVER:-valkey-server}" --port "$oracle_port" --save '' --loglevel warning > /dev/null &
+oracle=$!
+trap 'kill "$server" "$oracle" 2> /dev/null || true; wait 2> /dev/null || true; rm -f "$log"' EXIT
 for _ in $(seq 100); do
   grep -q 'Ready to accept connections' "$log" && break
   kill -0 "$server" 2> /dev/null || { cat "$log"; exit 1; }
+  sleep 0.1
+done
+
+until redis-cli -p "$oracle_port" PING > /dev/null 2>&1; do
+  kill -0 "$oracle"
   sleep 0.1
 done
 
@@ -28,3 +37,5 @@ done
 echo "redis-cli works"
 "$cache/venv/bin/python" "$here/round_trip.py" "$port"
 NODE_PATH=$cache/node_modules node "$here/round_trip.mjs" "$port"
+"$cache/venv/bin/python" "$here/commands.py" "$port" "$oracle_port"
+NODE_PATH=$cache/node_modules node "$here/commands.mjs" "$port" "$oracle_port"

@@ -6,10 +6,11 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::value::parse_bytes;
 use crate::data::collection::Collection;
 use crate::data::digest::{self, Digest};
 use crate::data::dump;
-use crate::data::entry::{EntryRef, Value, ValueRef};
+use crate::data::entry::{EntryRef, Kind, Value, ValueRef};
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
 
@@ -36,6 +37,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         return Err(NOT_ALLOWED);
     }
     match (args.get(1).to_ascii_lowercase().as_slice(), args.from(2)) {
+        (b"dict-resizing", [_]) => return Ok(Everywhere::outcome(set_shrinking, args, ok)),
         (b"digest", []) => return Ok(Everywhere::outcome(digests_here, args, write_digest)),
         (b"digest-value", keys) => {
             let mut words = vec![ctx.session().db.to_string().into_bytes()];
@@ -75,15 +77,21 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             return Ok(Outcome::Everywhere(Everywhere { part: populate_here, words, merge: ok }));
         }
         (b"protocol", [kind]) => write_example(kind, reply)?,
+        (b"quicklist-packed-threshold", [size]) => {
+            const WANTED: Error = Error::Text("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
+            let bytes = parse_bytes(size).filter(|&bytes| bytes <= PACKED_THRESHOLD_MAX).ok_or(WANTED)?;
+            let words = vec![bytes.to_string().into_bytes()];
+            return Ok(Outcome::Everywhere(Everywhere { part: set_packed_threshold, words, merge: ok }));
+        }
+        (b"sdslen", [key]) => {
+            let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
+            return Ok(Outcome::Everywhere(Everywhere { part: text_here, words, merge: write_text }));
+        }
         (b"reload", _) => return super::persistence::reload(ctx, args),
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
         (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
         _ => {
-            let text = format!(
-                "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-                String::from_utf8_lossy(&args.get(1)[..args.get(1).len().min(128)])
-            );
-            return Err(Error::dynamic(text));
+            return Err(Error::subcommand_syntax("DEBUG", args.get(1)));
         }
     }
     Ok(Outcome::Done)
@@ -102,6 +110,45 @@ fn ok(_ctx: &mut AdminCtx, _words: &[Vec<u8>], _parts: Vec<Part>, reply: &mut Re
 fn set_active_expire(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     ctx.shard.ctx.active_expire.enabled = parse_i64(&words[2]) == Some(1);
     Box::new(())
+}
+
+fn set_shrinking(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let keyspace = &mut ctx.shard.ctx.keyspace;
+    let shrinks = parse_i64(&words[2]).is_some_and(|number| number != 0);
+    (0..keyspace.databases()).for_each(|db| keyspace.db_mut(db).set_shrinking(shrinks));
+    Box::new(())
+}
+
+/// A little below 4 GiB, as in Redis.
+const PACKED_THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
+
+fn set_packed_threshold(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.ctx.packed_threshold = parse_i64(&words[0]).expect("written by `debug`") as usize;
+    Box::new(())
+}
+
+/// What DEBUG SDSLEN says of a key, if it is here: an error if it holds no text. Key and a short value share a block.
+fn text_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let ctx = &mut ctx.shard.ctx;
+    ctx.db = parse_i64(&words[1]).expect("written by `debug`") as usize;
+    let text: Option<Result<String>> = ctx.peek(&words[0]).map(|entry| match entry.value() {
+        ValueRef::Text(text) if entry.kind() != Kind::StringInt => Ok(format!(
+            "key_sds_len:{}, key_sds_avail:0, key_zmalloc: {}, val_sds_len:{}, val_sds_avail:{}, val_zmalloc: {}",
+            entry.key().len(),
+            entry.allocated(),
+            text.len(),
+            entry.text_slack(),
+            entry.usable_bytes(0) - entry.allocated(),
+        )),
+        _ => Err(Error::Text("ERR Not an sds encoded string.")),
+    });
+    Box::new(text)
+}
+
+fn write_text(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    let text = downcast::<Option<Result<String>>>(parts).flatten().next().ok_or(Error::NoSuchKey)??;
+    reply.simple(&text);
+    Ok(())
 }
 
 /// Stops the shard, and with it all of its clients: that is what it is for.
@@ -323,6 +370,8 @@ fn write_example(kind: &[u8], reply: &mut Reply) -> Result {
 }
 
 const HELP: &[&str] = &[
+    "DICT-RESIZING <0|1>",
+    "    Enable or disable the shrinking of the main dict. (It grows in any case.)",
     "DIGEST",
     "    Output a hex signature representing the current DB content.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -350,6 +399,11 @@ const HELP: &[&str] = &[
     "    Reply with a test value of the specified type. <type> can be: string,",
     "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
     "    true, false.",
+    "QUICKLIST-PACKED-THRESHOLD <size>",
+    "    Sets the threshold for elements to be inserted as plain vs packed nodes",
+    "    Allows values up to 4GB. 0 restores the default.",
+    "SDSLEN <key>",
+    "    Show low level string info representing `key` and value.",
     "RELOAD [option ...]",
     "    Save the RDB on disk and reload it back to memory. Valid <option> values:",
     "    * MERGE: conflicting keys will be loaded from RDB.",

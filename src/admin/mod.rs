@@ -62,13 +62,6 @@ pub fn write_help(command: &str, lines: &[&str], reply: &mut Reply) {
 
 /// A subcommand takes fewer arguments than its arity lets through.
 pub fn subcommand_syntax(args: &Args) -> Error {
-    let (command, subcommand) = (args.get(0).to_ascii_uppercase(), args.get(1));
-    let words: [&[u8]; 5] = [
-        b"ERR unknown subcommand or wrong number of arguments for '",
-        &subcommand[..subcommand.len().min(128)],
-        b"'. Try ",
-        &command,
-        b" HELP.",
-    ];
-    Error::dynamic(words.concat())
+    let container = String::from_utf8_lossy(args.get(0)).to_uppercase();
+    Error::subcommand_syntax(&container, args.get(1))
 }

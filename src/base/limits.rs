@@ -4,6 +4,9 @@
 /// batches in a turn; the bound keeps the batch's arguments and table lines in the first-level cache.
 pub const BATCH_COMMANDS_MAX: usize = 64;
 
+/// Arguments of a batch whose room is kept for the next one. A command may have a million of them; that room is freed.
+pub const BATCH_WORDS_KEPT_MAX: usize = 16 * 1024;
+
 /// Commands one connection may run in a turn before the others get theirs; the rest waits for the next turn.
 pub const TURN_COMMANDS_MAX: usize = 1024;
 

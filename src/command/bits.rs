@@ -440,6 +440,8 @@ impl FieldOperation {
             Change::None => return None,
             // An unsigned field takes a negative number for a large one.
             Change::Set(value) if !self.field.is_signed() => i128::from(value as u64),
+            // Redis takes what is too far below such a field for what is above (`far_below_saturates_upwards`).
+            Change::Set(value) if self.overflow == Overflow::Saturate && self.field.is_far_below(value) => i128::MAX,
             Change::Set(value) => i128::from(value),
             Change::Increment(by) => i128::from(before) + i128::from(by),
         };

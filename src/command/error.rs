@@ -51,9 +51,44 @@ impl Error {
         Error::dynamic(format!("ERR invalid expire time in '{name}' command"))
     }
 
+    /// `ERR unknown command 'name', with args beginning with: 'a' 'b' `, as much of each as Redis quotes.
+    pub fn unknown_command(words: &[&[u8]]) -> Error {
+        let mut args = Vec::new();
+        for word in &words[1..] {
+            if args.len() >= QUOTED_BYTES_MAX {
+                break;
+            }
+            let shown = quoted(word);
+            let room = QUOTED_BYTES_MAX - args.len();
+            args.extend([b"'", &shown[..shown.len().min(room)], b"' "].concat());
+        }
+        Error::dynamic([b"ERR unknown command '", name(words[0]), b"', with args beginning with: ", &args].concat())
+    }
+
+    /// `ERR unknown subcommand 'name'. Try CONTAINER HELP.`
+    pub fn unknown_subcommand(word: &[u8], container: &str) -> Error {
+        let container = container.to_uppercase();
+        Error::dynamic([b"ERR unknown subcommand '", name(word), b"'. Try ", container.as_bytes(), b" HELP."].concat())
+    }
+
+    /// `ERR unknown subcommand or wrong number of arguments for 'name'. Try CONTAINER HELP.`
+    pub fn subcommand_syntax(container: &str, word: &[u8]) -> Error {
+        let begin = b"ERR unknown subcommand or wrong number of arguments for '";
+        Error::dynamic([begin, name(word), b"'. Try ", container.as_bytes(), b" HELP."].concat())
+    }
+
     pub fn dynamic(text: impl Into<Vec<u8>>) -> Error {
         Error::Dynamic(text.into().into_boxed_slice())
     }
+}
+
+/// How much Redis quotes of a name, or of all arguments together.
+const QUOTED_BYTES_MAX: usize = 128;
+
+/// A name as Redis quotes it.
+fn name(word: &[u8]) -> &[u8] {
+    let shown = quoted(word);
+    &shown[..shown.len().min(QUOTED_BYTES_MAX)]
 }
 
 /// A client's word as Redis quotes it in an error: a C string, so that it ends at the first zero byte.
@@ -70,6 +105,22 @@ pub fn code_of(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unknown_names_are_quoted_up_to_a_zero_byte() {
+        let text = |error: Error| error.text().escape_ascii().to_string();
+        assert_eq!(
+            text(Error::unknown_command(&[b"fo\0o", b"\xff\0", b"x", &[b'y'; 200], b"z"])),
+            format!(
+                "ERR unknown command \\'fo\\', with args beginning with: \\'\\xff\\' \\'x\\' \\'{}\\' ",
+                "y".repeat(120)
+            )
+        );
+        assert_eq!(
+            text(Error::unknown_subcommand(b"\xff\0", "xinfo")),
+            "ERR unknown subcommand \\'\\xff\\'. Try XINFO HELP."
+        );
+    }
 
     #[test]
     fn a_quoted_word_ends_at_a_zero_byte() {

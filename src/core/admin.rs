@@ -26,18 +26,13 @@ impl Core {
         mesh: &mut M,
     ) -> Fate {
         let Some(command) = found else {
-            return self.reject(conn, None, &unknown_command(words));
+            return self.reject(conn, None, &Error::unknown_command(words));
         };
         let mut spec = command.spec;
         let mut id = command.id;
         if !spec.subcommands.is_empty() && words.len() > 1 {
             let Some(subcommand) = spec.subcommand(words[1]) else {
-                let text = format!(
-                    "ERR unknown subcommand '{}'. Try {} HELP.",
-                    String::from_utf8_lossy(&words[1][..words[1].len().min(128)]),
-                    spec.name.to_uppercase()
-                );
-                return self.reject(conn, Some(id), &Error::dynamic(text));
+                return self.reject(conn, Some(id), &Error::unknown_subcommand(words[1], spec.name));
             };
             spec = subcommand;
             id = self.registry.subcommand_id(subcommand.name);
@@ -211,23 +206,4 @@ impl Core {
 /// What does not wait for EXEC.
 pub(super) fn is_run_in_multi(spec: &Spec) -> bool {
     matches!(spec.name, "exec" | "discard" | "quit" | "reset")
-}
-
-/// As Redis words it: the name and the first arguments, 128 bytes of each.
-fn unknown_command(words: &[&[u8]]) -> Error {
-    let name = &words[0][..words[0].len().min(128)];
-    let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(name);
-    text.extend_from_slice(b"', with args beginning with: ");
-    let from = text.len();
-    for word in &words[1..] {
-        let room = 128usize.saturating_sub(text.len() - from);
-        if room == 0 {
-            break;
-        }
-        text.push(b'\'');
-        text.extend_from_slice(&word[..word.len().min(room)]);
-        text.extend_from_slice(b"' ");
-    }
-    Error::dynamic(text)
 }

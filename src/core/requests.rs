@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 
 use super::{Core, Fate, Input};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
-use crate::base::limits::{BATCH_COMMANDS_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX};
+use crate::base::limits::{
+    BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX,
+};
 use crate::base::slowlog::{SlowCommand, SlowEntry};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -53,6 +55,9 @@ impl Batch<'_> {
     fn recycled<'t>(mut self) -> Batch<'t> {
         self.words.clear();
         self.own.clear();
+        if self.words.capacity() > BATCH_WORDS_KEPT_MAX {
+            self.words = Vec::new();
+        }
         Batch {
             words: self.words.into_iter().map(|_| unreachable!("cleared")).collect(),
             own: self.own.into_iter().map(|_| unreachable!("cleared")).collect(),

@@ -164,6 +164,11 @@ impl FieldType {
         (1 << (self.bits - u32::from(self.signed))) - 1
     }
 
+    /// Is a value so small that 64 bits cannot hold its distance from the largest? Nothing is for a field of 64 bits.
+    pub fn is_far_below(self, value: i64) -> bool {
+        self.bits < i64::BITS && i64::try_from(self.max() - i128::from(value)).is_err()
+    }
+
     /// The value that the field takes on when it is to hold this one.
     pub fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
         let fitting = (self.min()..=self.max()).contains(&value);

@@ -63,6 +63,8 @@ pub struct Dict {
     snapshot: Snapshot,
     /// Where `clear_slice` goes on.
     clear_prefix: u32,
+    /// It gives no memory back before it is empty.
+    keeps_places: bool,
     not_sync: PhantomData<*mut Entry>,
 }
 
@@ -111,6 +113,7 @@ impl Dict {
             expiry: ExpiryState::new(now_ms),
             snapshot: Snapshot::idle(0),
             clear_prefix: 0,
+            keeps_places: false,
             not_sync: PhantomData,
         }
     }
@@ -120,6 +123,7 @@ impl Dict {
         let mut empty = Dict::with_hasher(self.hasher.clone(), self.expiry.base_ms);
         // What comes in from now on is newer than the snapshot, which goes on in the detached table.
         empty.snapshot = Snapshot::idle(self.snapshot.number);
+        empty.keeps_places = self.keeps_places;
         std::mem::replace(self, empty)
     }
 
@@ -288,9 +292,21 @@ impl Dict {
             return;
         }
         let segment = self.directory.segment(hash).expect("the table is not empty");
-        if segment.should_shrink() || segment.should_refresh() {
+        if (segment.should_shrink() || segment.should_refresh()) && !self.keeps_places {
             self.shrink(hash);
         }
+    }
+
+    /// Whether the table gives memory back as entries go, as it does unless a test wants it not to. What it has kept
+    /// until then, it gives back at once.
+    pub fn set_shrinking(&mut self, shrinks: bool) {
+        self.keeps_places = !shrinks;
+        if self.is_empty() || !shrinks {
+            return;
+        }
+        let prefixes: Vec<u32> = self.directory.segments().map(|segment| segment.prefix).collect();
+        // Of those that were merged on the way, the first stands for all.
+        prefixes.into_iter().for_each(|prefix| self.after_removal(hash_of(prefix)));
     }
 
     /// Merges, shrinks or rebuilds the segment of a hash.

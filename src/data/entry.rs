@@ -708,8 +708,17 @@ impl<'a> EntryRef<'a> {
         self.allocated() + heap
     }
 
+    /// How much the text that the entry holds may grow where it is.
+    pub fn text_slack(self) -> usize {
+        // SAFETY: the pointer came from Box::into_raw, and the entry is borrowed.
+        match self.heap_pointer().map(|pointer| unsafe { &*pointer }) {
+            Some(HeapValue::Text(text)) => text.capacity() - text.len(),
+            _ => 0,
+        }
+    }
+
     /// The size class of the entry's own allocation.
-    fn allocated(self) -> usize {
+    pub fn allocated(self) -> usize {
         allocation_size(self.value_at() + self.value_part_len())
     }
 

@@ -211,6 +211,18 @@ impl Listpack {
         self.splice(self.bytes.len() - 1, 0, 0, Some(Element::Int(n)));
     }
 
+    /// Pushes several elements in one step.
+    pub fn push_all(&mut self, elements: &[Element<'_>]) {
+        let added: usize = elements.iter().map(|&element| whole_size_of(element)).sum();
+        let mut place = self.bytes.len() - 1;
+        self.grow(self.bytes.len() + added);
+        for &element in elements {
+            place += write(element, &mut self.bytes[place..]);
+        }
+        self.bytes[place] = END;
+        self.write_header(0, elements.len());
+    }
+
     pub fn push_front(&mut self, text: &[u8]) {
         self.splice(HEADER_BYTES, 0, 0, Some(Element::of(text)));
     }
@@ -254,8 +266,7 @@ impl Listpack {
 
     /// The bytes that an element of this text adds.
     pub fn size_of_element(text: &[u8]) -> usize {
-        let size = encoded_size(Element::of(text));
-        size + back_len(size)
+        whole_size_of(Element::of(text))
     }
 
     /// Gives back memory beyond what the block needs.
@@ -290,30 +301,45 @@ impl Listpack {
 
     /// Puts `element`, or nothing, in the place of `removed_bytes` from `place` on, which are `removed` elements.
     fn splice(&mut self, place: usize, removed_bytes: usize, removed: usize, element: Option<Element<'_>>) {
-        let size = element.map_or(0, encoded_size);
-        let whole = if size == 0 { 0 } else { size + back_len(size) };
-        let (old, new) = (self.bytes.len(), self.bytes.len() - removed_bytes + whole);
-        assert!(new <= ELEMENT_BYTES_MAX, "the owner of a listpack bounds its size");
-        if new > old {
-            if new > self.bytes.capacity() {
-                // Exactly a size class: what RDB and memory figures see is what is used.
-                self.bytes.reserve_exact(allocation_size(new) - old);
+        let whole = element.map_or(0, whole_size_of);
+        if whole == removed_bytes {
+            // A counter that counts on, mostly: all else stays where it is.
+            if let Some(element) = element {
+                write(element, &mut self.bytes[place..]);
             }
-            self.bytes.resize(new, 0);
+            return self.write_header(removed, usize::from(element.is_some()));
+        }
+        let (old, new) = (self.bytes.len(), self.bytes.len() - removed_bytes + whole);
+        if new > old {
+            self.grow(new);
         }
         self.bytes.copy_within(place + removed_bytes..old, place + whole);
         self.bytes.truncate(new);
         if let Some(element) = element {
-            encode(element, &mut self.bytes[place..place + size]);
-            write_back(size, &mut self.bytes[place + size..place + whole]);
+            write(element, &mut self.bytes[place..]);
         }
         if new < old {
             self.shrink_to_fit();
         }
-        self.bytes[..4].copy_from_slice(&(new as u32).to_le_bytes());
-        let (count, added) = (self.stated_count(), usize::from(element.is_some()));
-        let count = match count {
-            COUNT_UNKNOWN if new == HEADER_BYTES + 1 => 0,
+        self.write_header(removed, usize::from(element.is_some()));
+    }
+
+    /// Makes the block so many bytes long; what they are and the header is the caller's affair.
+    fn grow(&mut self, len: usize) {
+        assert!(len <= ELEMENT_BYTES_MAX, "the owner of a listpack bounds its size");
+        if len > self.bytes.capacity() {
+            // Exactly a size class: what RDB and memory figures see is what is used.
+            self.bytes.reserve_exact(allocation_size(len) - self.bytes.len());
+        }
+        self.bytes.resize(len, 0);
+    }
+
+    /// The block's length as it is, and how many elements it has after so many were removed and added.
+    fn write_header(&mut self, removed: usize, added: usize) {
+        let len = self.bytes.len();
+        self.bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
+        let count = match self.stated_count() {
+            COUNT_UNKNOWN if len == HEADER_BYTES + 1 => 0,
             COUNT_UNKNOWN => COUNT_UNKNOWN,
             count => u16::try_from(usize::from(count) - removed + added).unwrap_or(COUNT_UNKNOWN),
         };
@@ -383,6 +409,21 @@ fn encoded_size(element: Element<'_>) -> usize {
         Element::Text(text) if text.len() < 4096 => 2 + text.len(),
         Element::Text(text) => 5 + text.len(),
     }
+}
+
+/// Encoding, data and backward length.
+fn whole_size_of(element: Element<'_>) -> usize {
+    let size = encoded_size(element);
+    size + back_len(size)
+}
+
+/// Writes all of an element to the beginning of a place that is large enough; how many bytes that took.
+fn write(element: Element<'_>, out: &mut [u8]) -> usize {
+    let size = encoded_size(element);
+    let whole = size + back_len(size);
+    encode(element, &mut out[..size]);
+    write_back(size, &mut out[size..whole]);
+    whole
 }
 
 /// Writes encoding and data into a place of their size.
@@ -535,6 +576,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Push(Vec<u8>),
+        PushAll(Vec<Vec<u8>>),
         PushFront(Vec<u8>),
         Insert(usize, Vec<u8>),
         Replace(usize, Vec<u8>),
@@ -544,6 +586,7 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             text().prop_map(Op::Push),
+            prop::collection::vec(text(), 0..5).prop_map(Op::PushAll),
             text().prop_map(Op::PushFront),
             (any::<usize>(), text()).prop_map(|(at, text)| Op::Insert(at, text)),
             (any::<usize>(), text()).prop_map(|(at, text)| Op::Replace(at, text)),
@@ -564,6 +607,11 @@ mod tests {
                     Op::Push(text) => {
                         listpack.push(&text);
                         model.push(text);
+                    }
+                    Op::PushAll(texts) => {
+                        let elements: Vec<_> = texts.iter().map(|text| Element::of(text)).collect();
+                        listpack.push_all(&elements);
+                        model.extend(texts);
                     }
                     Op::PushFront(text) => {
                         listpack.push_front(&text);

@@ -152,3 +152,14 @@ fn what_is_recorded() {
     effects("SET c x | BITOP OR c a b", "DEL c");
     effects("BITOP OR c a b", "");
 }
+
+#[test]
+fn far_below_saturates_upwards() {
+    check(
+        "BITFIELD k OVERFLOW SAT SET i5 0 -9223372036854775808 GET i5 0 SET i5 0 -9223372036854775793 GET i5 0 \
+         SET i5 0 -9223372036854775792 GET i5 0",
+        "[:0 :15 :15 :15 :15 :-16]",
+    );
+    check("BITFIELD k OVERFLOW SAT SET i64 0 -9223372036854775808 GET i64 0", "[:0 :-9223372036854775808]");
+    check("BITFIELD k OVERFLOW FAIL SET i5 0 -9223372036854775808", "[nil]");
+}

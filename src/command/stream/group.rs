@@ -3,32 +3,22 @@
 use super::parse;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, Result, quoted};
 use crate::command::events::Class;
 use crate::data::collection::CollectionType;
 use crate::data::entry::Value;
 use crate::data::stream::{ENTRIES_READ_UNKNOWN, Group, Stream, StreamId};
 use crate::resp::reply::Reply;
 
-/// `container` names XGROUP or XINFO.
-pub fn subcommand_error(container: &str, subcommand: &[u8]) -> Error {
-    /// Of what the client wrote.
-    const SHOWN_MAX: usize = 128;
-    let subcommand = parse::until_zero(subcommand);
-    let shown = &subcommand[..subcommand.len().min(SHOWN_MAX)];
-    let begin = b"ERR unknown subcommand or wrong number of arguments for '";
-    Error::dynamic([begin, shown, b"'. Try ", container.as_bytes(), b" HELP."].concat())
-}
-
 /// `NOGROUP No such consumer group 'group' for key name 'key'`
 pub fn no_group_of_key(key: &[u8], group: &[u8]) -> Error {
-    let (key, group) = (parse::until_zero(key), parse::until_zero(group));
+    let (key, group) = (quoted(key), quoted(group));
     Error::dynamic([b"NOGROUP No such consumer group '", group, b"' for key name '", key, b"'"].concat())
 }
 
 /// `NOGROUP No such key 'key' or consumer group 'group'`
 pub fn no_key_or_group(key: &[u8], group: &[u8]) -> Error {
-    let (key, group) = (parse::until_zero(key), parse::until_zero(group));
+    let (key, group) = (quoted(key), quoted(group));
     Error::dynamic([b"NOGROUP No such key '", key, b"' or consumer group '", group, b"'"].concat())
 }
 
@@ -52,7 +42,7 @@ fn parse_options(args: &Args, may_make: bool) -> Result<Options> {
             }
             at += 2;
         } else {
-            return Err(subcommand_error("XGROUP", args.get(1)));
+            return Err(Error::subcommand_syntax("XGROUP", args.get(1)));
         }
     }
     Ok(options)
@@ -76,7 +66,7 @@ pub fn xgroup(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             HELP.iter().for_each(|line| reply.simple(line));
             Ok(())
         }
-        _ => Err(subcommand_error("XGROUP", args.get(1))),
+        _ => Err(Error::subcommand_syntax("XGROUP", args.get(1))),
     }
 }
 
@@ -90,7 +80,7 @@ fn create(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     }
     // The words left: MKSTREAM and ENTRIESREAD once each.
     if args.len() > 8 {
-        return Err(subcommand_error("XGROUP", args.get(1)));
+        return Err(Error::subcommand_syntax("XGROUP", args.get(1)));
     }
     let last_id = stream.map_or(StreamId::ZERO, |stream| stream.log().last_id());
     let is_there = stream.is_some_and(|stream| stream.group(name).is_some());
@@ -125,7 +115,7 @@ fn set_id(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let options = parse_options(args, false)?;
     require_group(ctx, key, name)?;
     if args.len() != 5 && args.len() != 7 {
-        return Err(subcommand_error("XGROUP", args.get(1)));
+        return Err(Error::subcommand_syntax("XGROUP", args.get(1)));
     }
     let id = if id == b"$" { None } else { Some(parse::id_or_end(id, 0)?) };
     ctx.change::<Stream, _>(key, |stream, _| {

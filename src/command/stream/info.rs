@@ -1,6 +1,6 @@
 //! XINFO: what a stream, its groups and their consumers are like.
 
-use super::group::{no_group_of_key, subcommand_error};
+use super::group::no_group_of_key;
 use super::reply;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
@@ -19,7 +19,7 @@ pub fn xinfo(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         return Ok(());
     }
     let now_ms = ctx.now_ms();
-    let key = *args.from(2).first().ok_or_else(|| subcommand_error("XINFO", args.get(1)))?;
+    let key = *args.from(2).first().ok_or_else(|| Error::subcommand_syntax("XINFO", args.get(1)))?;
     let stream = ctx.read_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     match (args.get(1).to_ascii_uppercase().as_slice(), args.from(3)) {
         (b"CONSUMERS", &[name]) => {
@@ -36,7 +36,7 @@ pub fn xinfo(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             let mut count = FULL_COUNT;
             if options.len() == 3 {
                 if !options[1].eq_ignore_ascii_case(b"COUNT") {
-                    return Err(subcommand_error("XINFO", args.get(1)));
+                    return Err(Error::subcommand_syntax("XINFO", args.get(1)));
                 }
                 count = usize::try_from(args.integer(5)?).unwrap_or(FULL_COUNT);
             }
@@ -44,7 +44,7 @@ pub fn xinfo(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             common(stream, reply);
             full(stream, count, reply);
         }
-        _ => return Err(subcommand_error("XINFO", args.get(1))),
+        _ => return Err(Error::subcommand_syntax("XINFO", args.get(1))),
     }
     Ok(())
 }

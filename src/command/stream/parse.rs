@@ -1,7 +1,7 @@
 //! IDs and intervals as clients write them: `ms`, `ms-seq`, `-` and `+` for the ends, `(` before what is excluded.
 
 use crate::base::number::parse_i64;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, Result, quoted};
 use crate::data::stream::{NewId, StreamId};
 
 const INVALID_ID: Error = Error::Text("ERR Invalid stream ID specified as stream command argument");
@@ -62,17 +62,13 @@ fn split(text: &[u8]) -> Result<(&[u8], Option<&[u8]>)> {
     if text.len() > ID_LEN_MAX {
         return Err(INVALID_ID);
     }
-    let text = until_zero(text);
+    let text = quoted(text);
     Ok(match text.iter().position(|&byte| byte == b'-') {
         // Alone it is the end of an interval.
         Some(0) if text.len() == 1 => (text, None),
         Some(dash) => (&text[..dash], Some(&text[dash + 1..])),
         None => (text, None),
     })
-}
-
-pub fn until_zero(text: &[u8]) -> &[u8] {
-    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// A number of 64 bits. What is no plain integer is read as C's `strtoull` does, which clients may rely on: leading

@@ -8,7 +8,7 @@ use super::reply;
 use crate::base::number::parse_i64;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, Result, quoted};
 use crate::data::stream::{ConsumerNumber, Group, Log, Pending, Stream, StreamId};
 use crate::resp::reply::Reply;
 
@@ -198,7 +198,7 @@ pub fn xclaim(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             at += 1;
             last_id = parse::id(args.get(at), 0)?;
         } else {
-            let option = parse::until_zero(args.get(at));
+            let option = quoted(args.get(at));
             return Err(Error::dynamic([b"ERR Unrecognized XCLAIM option '", option, b"'"].concat()));
         }
         at += 1;

@@ -5,7 +5,7 @@ use super::parse;
 use super::reply;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, Result, quoted};
 use crate::command::keys::keys_of_xread;
 use crate::command::wait::{Wait, timeout_milliseconds};
 use crate::data::stream::{ConsumerNumber, ENTRIES_READ_UNKNOWN, Group, Log, Pending, Stream, StreamId};
@@ -196,7 +196,7 @@ pub fn xreadgroup(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result 
 }
 
 fn no_group_to_read(key: &[u8], group: &[u8]) -> Error {
-    let (key, group) = (parse::until_zero(key), parse::until_zero(group));
+    let (key, group) = (quoted(key), quoted(group));
     let parts = [b"NOGROUP No such key '", key, b"' or consumer group '", group, b"' in XREADGROUP with GROUP option"];
     Error::dynamic(parts.concat())
 }

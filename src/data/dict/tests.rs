@@ -46,6 +46,23 @@ fn random(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
+#[test]
+fn a_table_that_must_not_shrink_does_so_afterwards() {
+    let mut dict = dict();
+    (0..10_000).for_each(|n| put(&mut dict, &key(n), n.into(), None));
+    let places = dict.places();
+    dict.set_shrinking(false);
+    (10..10_000).for_each(|n| drop(remove(&mut dict, &key(n))));
+    assert_eq!((dict.len(), dict.places()), (10, places));
+    dict.set_shrinking(true);
+    assert!(dict.places() < places / 100, "{} of {places}", dict.places());
+    assert!((0..10).all(|n| dict.get(dict.hash(&key(n)), &key(n)).is_some()));
+    dict.set_shrinking(false);
+    (0..10).for_each(|n| drop(remove(&mut dict, &key(n))));
+    dict.set_shrinking(true);
+    assert_eq!((dict.len(), dict.places()), (0, 0));
+}
+
 /// Steps on ranges of keys, so that a short sequence grows, splits, shrinks and merges segments.
 #[derive(Clone, Debug)]
 enum Step {

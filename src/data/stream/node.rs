@@ -13,6 +13,8 @@
 //!
 //! Whatever comes in from outside passes `from_listpack`, which checks all that is relied on here.
 
+use smallvec::SmallVec;
+
 use super::id::StreamId;
 use crate::data::listpack::{At, Element, Listpack};
 
@@ -123,18 +125,17 @@ impl Node {
     }
 
     fn push_entry(&mut self, distance: StreamId, words: &[&[u8]], same_fields: bool) {
-        let listpack = &mut self.listpack;
-        listpack.push_integer(if same_fields { SAME_FIELDS } else { 0 });
-        listpack.push_integer(distance.ms as i64);
-        listpack.push_integer(distance.seq as i64);
+        let flags = if same_fields { SAME_FIELDS } else { 0 };
+        let mut elements: SmallVec<[Element<'_>; 16]> =
+            [flags, distance.ms as i64, distance.seq as i64].into_iter().map(Element::Int).collect();
         if same_fields {
-            words.iter().skip(1).step_by(2).for_each(|value| listpack.push(value));
-            listpack.push_integer((ENTRY_HEAD + words.len() / 2) as i64);
+            elements.extend(words.iter().skip(1).step_by(2).map(|value| Element::of(value)));
         } else {
-            listpack.push_integer((words.len() / 2) as i64);
-            words.iter().for_each(|word| listpack.push(word));
-            listpack.push_integer((ENTRY_HEAD + 1 + words.len()) as i64);
+            elements.push(Element::Int((words.len() / 2) as i64));
+            elements.extend(words.iter().map(|word| Element::of(word)));
         }
+        elements.push(Element::Int(elements.len() as i64));
+        self.listpack.push_all(&elements);
     }
 
     /// Entries that are not deleted.
