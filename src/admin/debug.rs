@@ -64,6 +64,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: object_here, words, merge: write_object }));
         }
+        (b"pause-cron", [_]) => return Ok(Everywhere::outcome(pause_cron, args, ok)),
         (b"panic", []) => panic!("called by DEBUG PANIC"),
         (b"populate", [count, options @ ..]) if options.len() <= 2 => {
             let size = options.get(1).copied().unwrap_or(b"0");
@@ -101,6 +102,11 @@ fn ok(_ctx: &mut AdminCtx, _words: &[Vec<u8>], _parts: Vec<Part>, reply: &mut Re
 
 fn set_active_expire(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     ctx.shard.ctx.active_expire.enabled = parse_i64(&words[2]) == Some(1);
+    Box::new(())
+}
+
+fn pause_cron(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.cron_paused = parse_i64(&words[2]).is_some_and(|word| word != 0);
     Box::new(())
 }
 
@@ -340,6 +346,8 @@ const HELP: &[&str] = &[
     "    Show low level info about the listpack encoding of <key>.",
     "OBJECT <key> [fast]",
     "    Show low level info about `key` and associated value.",
+    "PAUSE-CRON <0|1>",
+    "    Stop periodic cron job processing.",
     "PANIC",
     "    Crash the server simulating a panic.",
     "POPULATE <count> [<prefix>] [<size>]",

@@ -42,6 +42,7 @@ pub(super) struct Own<'t> {
     words: u32,
     protocol: Protocol,
     no_touch: bool,
+    tracks: bool,
     /// Its place among replies, where earlier commands of the connection are not answered yet, or it may have to wait itself.
     sequence: Option<Sequence>,
     discard: bool,
@@ -392,7 +393,7 @@ impl Core {
                 return self.dispatch_other(conn, found, &words, mesh);
             }
         };
-        if command.keys == KeyPlan::Several && spec.waits.is_some_and(|waits| waits(words)) {
+        if command.keys != KeyPlan::First && spec.waits.is_some_and(|waits| waits(words)) {
             let home = self.place_of(command, spec, words);
             let words: Words = batch.words.drain(first..).collect();
             self.flush(batch, mesh);
@@ -417,6 +418,7 @@ impl Core {
                     words: words.len() as u32,
                     protocol: session.protocol,
                     no_touch: session.no_touch,
+                    tracks: session.tracks(),
                     sequence,
                     discard,
                     shared,
@@ -503,6 +505,7 @@ impl Core {
             arguments: words.len() as u32,
             protocol: session.protocol,
             no_touch: session.no_touch,
+            tracks: session.tracks(),
             deferred: false,
         };
         let idle = &mut self.idle_batches;
@@ -563,6 +566,9 @@ impl Core {
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
+            if own.tracks | self.shard.tracking.is_on() {
+                self.shard.track((self.id, own.conn), own.tracks, &own.row.spec, words);
+            }
             if guarded {
                 self.shard.after_commands();
             }
@@ -576,6 +582,7 @@ impl Core {
         self.send_served();
         batch.own.clear();
         batch.words.clear();
+        self.send_invalidations();
         self.settle(mesh);
     }
 
@@ -595,6 +602,7 @@ impl Core {
             arguments: own.words,
             protocol: own.protocol,
             no_touch: own.no_touch,
+            tracks: own.tracks,
             deferred: false,
         };
         self.shard.defer(self.id, item, words, own.shared);
