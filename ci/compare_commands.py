@@ -48,19 +48,14 @@ LATER = {
     "acl|log": "users",
     "bgrewriteaof": "persistence",
     "bgsave": "persistence",
-    "client|pause": "transactions",
-    "client|unpause": "transactions",
     "failover": "replication",
     "lastsave": "persistence",
     "migrate": "cluster",
     "module|load": "modules, which we do not load",
     "module|loadex": "modules, which we do not load",
     "module|unload": "modules, which we do not load",
-    "monitor": "messages",
     "restore-asking": "cluster",
     "save": "persistence",
-    "wait": "replication",
-    "waitaof": "replication",
 }
 
 # What Valkey 8.1 has added to commands, and we with it, is left out if the valkey-server at hand is older.

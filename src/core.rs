@@ -19,6 +19,7 @@ mod observe;
 mod persistence;
 mod pubsub;
 mod requests;
+mod tracking;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -103,6 +104,8 @@ pub struct Core {
     restricted: bool,
     rates: Rates,
     observing: Observing,
+    /// Keys in the tracking table when the process was last told.
+    tracked_keys: u64,
 }
 
 /// What becomes of a parsed command.
@@ -154,6 +157,7 @@ impl Core {
             restricted: false,
             rates: Rates::default(),
             observing: Observing::default(),
+            tracked_keys: 0,
             server,
         }
     }
@@ -170,6 +174,7 @@ impl Core {
         self.end_transaction(conn);
         self.disconnect_blocked(conn);
         self.unsubscribe_all(conn);
+        self.end_tracking(conn);
         self.sessions.remove(conn);
         self.count_monitors();
     }
@@ -219,6 +224,11 @@ impl Core {
     /// Background work and everything that happens by the clock; until when nothing more has to.
     pub fn tick(&mut self) -> Duration {
         let config = self.shard.ctx.config.clone();
+        let until_next = Duration::from_millis(1000 / config.hz.max(1) as u64);
+        self.resume_postponed();
+        if self.shard.cron_paused {
+            return until_next;
+        }
         let now_ms = self.shard.ctx.now_ms();
         if config.timeout > 0 {
             let idle: Vec<ConnKey> = self
@@ -235,12 +245,12 @@ impl Core {
             }
         }
         self.sessions.trim();
-        self.resume_postponed();
+        self.send_invalidations();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
         self.tick_persistence();
-        Duration::from_millis(1000 / config.hz.max(1) as u64)
+        until_next
     }
 
     /// There is work that waits for no event: do not sleep.
@@ -279,6 +289,7 @@ impl Core {
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
                 self.shard.after_commands();
                 self.send_served();
+                self.send_invalidations();
                 self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;
             }
@@ -327,6 +338,7 @@ impl Core {
             Message::Unblock(conn) => self.unblock(from, conn),
             // What follows from it leaves with all else of the turn.
             Message::PubSub(post) => return self.pubsub_message(from, post),
+            Message::Tracking(post) => self.tracking_message(from, *post),
             Message::Shown(lines) => self.receive_shown(&lines),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
@@ -357,6 +369,7 @@ impl Core {
                 Some(Message::Wake(conn)) => self.wake(conn),
                 Some(Message::Unblock(conn)) => self.unblock(self.id, conn),
                 Some(Message::PubSub(post)) => self.pubsub_message(self.id, post),
+                Some(Message::Tracking(post)) => self.tracking_message(self.id, *post),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }
@@ -377,5 +390,6 @@ impl Core {
         self.shard.run_batch(from, &mut batch);
         self.tell(from, Message::Ran(batch));
         self.send_events();
+        self.send_invalidations();
     }
 }

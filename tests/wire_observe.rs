@@ -147,6 +147,23 @@ fn paused_writes_wait_for_the_end_of_the_pause() {
 }
 
 #[test]
+fn who_waits_for_replicas_waits_in_vain() {
+    with_shards(|server| {
+        let (mut admin, mut client) = (server.redis(), server.client());
+        client.check("SET k v\r\nWAIT 0 0\r\nWAITAOF 0 0 0\r\n", "+OK\r\n:0\r\n*2\r\n:0\r\n:0\r\n");
+        let start = Instant::now();
+        client.check("WAIT 1 120\r\nWAITAOF 0 1 120\r\n", ":0\r\n*2\r\n:0\r\n:0\r\n");
+        assert!(start.elapsed() >= Duration::from_millis(240));
+        client.check("MULTI\r\nWAIT 1 0\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n:0\r\n");
+        client.send("CLIENT ID\r\nWAIT 1 0\r\nPING\r\n");
+        let id = client.line()[1..].to_owned();
+        eventually("it waits", || server.info("blocked_clients") == 1);
+        assert_eq!(cmd("CLIENT").arg("UNBLOCK").arg(&id).query(&mut admin), Ok(1));
+        client.expect(":0\r\n+PONG\r\n");
+    });
+}
+
+#[test]
 fn a_pause_of_all_ends_by_itself() {
     with_shards(|server| {
         let mut admin = server.redis();

@@ -6,7 +6,7 @@
 use super::connection::{DEFAULT_USER, checked_name, is_plain};
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, downcast};
 use super::pause::{pause, unpause};
-use super::{subcommand_syntax, write_help};
+use super::{subcommand_syntax, tracking, write_help};
 use crate::base::number;
 use crate::command::args::Args;
 use crate::command::error::{self, Error, Result};
@@ -366,9 +366,6 @@ const HELP: &[&str] = &[
 ];
 
 const NO_SUCH_CLIENT: Error = Error::Text("ERR No such client");
-const NOT_TRACKING: Error = Error::Text(
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-);
 
 fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     match args.get(1).to_ascii_lowercase().as_slice() {
@@ -376,7 +373,7 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
         b"kill" => return kill(ctx, args),
         b"pause" => return pause(ctx, args),
         b"unpause" => return Ok(unpause(args)),
-        b"caching" => return Err(NOT_TRACKING),
+        b"caching" => tracking::caching(ctx, args.get(2), reply)?,
         b"capa" => {
             ctx.session().redirect_capable |= args.from(2).iter().any(|word| word.eq_ignore_ascii_case(b"REDIRECT"));
             reply.ok();
@@ -385,8 +382,7 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
             Some(names) if !names.name.is_empty() => reply.bulk(&names.name),
             _ => reply.null(),
         },
-        // Nobody tracks keys.
-        b"getredir" => reply.integer(-1),
+        b"getredir" => reply.integer(tracking::redirection(ctx.session().tracking())),
         b"help" => write_help("CLIENT", HELP, reply),
         b"id" => reply.integer(ctx.session().id as i64),
         b"info" => {
@@ -409,17 +405,8 @@ fn client(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
             ctx.session().names_mut().name = name;
             reply.ok();
         }
-        b"tracking" => tracking(args, reply)?,
-        b"trackinginfo" => {
-            reply.map(3);
-            reply.bulk(b"flags");
-            reply.set(1);
-            reply.bulk(b"off");
-            reply.bulk(b"redirect");
-            reply.integer(-1);
-            reply.bulk(b"prefixes");
-            reply.array(0);
-        }
+        b"tracking" => return tracking::tracking(ctx, args, reply),
+        b"trackinginfo" => tracking::info(ctx.session().tracking(), reply),
         b"unblock" => return unblock(ctx, args),
         other => unreachable!("no such subcommand is declared: {other:?}"),
     }
@@ -461,23 +448,6 @@ fn setinfo(session: &mut Session, args: &Args, reply: &mut Reply) -> Result {
     } else {
         let option = String::from_utf8_lossy(args.get(2));
         return Err(Error::dynamic(format!("ERR Unrecognized option '{option}'")));
-    }
-    reply.ok();
-    Ok(())
-}
-
-/// OFF is how it is. ON is refused, but only if there is nothing else wrong with it.
-fn tracking(args: &Args, reply: &mut Reply) -> Result {
-    let mut options = args.from(3);
-    while let [option, rest @ ..] = options {
-        options = match option.to_ascii_lowercase().as_slice() {
-            b"redirect" | b"prefix" if !rest.is_empty() => &rest[1..],
-            b"bcast" | b"optin" | b"optout" | b"noloop" => rest,
-            _ => return Err(Error::Syntax),
-        };
-    }
-    if on_or_off(args.get(2))? {
-        return Err(Error::Text("ERR This version of the server does not track keys"));
     }
     reply.ok();
     Ok(())
@@ -739,7 +709,7 @@ impl Facts<'_> {
         format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={} psub={} ssub={} multi={} \
              watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} \
-             events={} cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
+             events={} cmd={} user=default redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} \
              tot-cmds={}\n",
             session.id,
             session.peer.address(&self.unix_path),
@@ -768,6 +738,7 @@ impl Facts<'_> {
             memory,
             if output.is_sending() { "rw" } else { "r" },
             session.last_command.map_or("NULL", |id| self.names[usize::from(id)]),
+            tracking::redirection(session.tracking()),
             if session.protocol == Protocol::Resp3 { 3 } else { 2 },
             text(library_name),
             text(library_version),
@@ -785,6 +756,9 @@ fn flags_of(session: &Session) -> String {
         (session.is_subscribed(), 'P'),
         (session.queue().is_some(), 'x'),
         (session.is_blocked(), 'b'),
+        (session.tracking().is_some(), 't'),
+        (session.tracking().is_some_and(|tracking| tracking.is_broken), 'R'),
+        (session.tracking().is_some_and(|tracking| tracking.broadcast.is_some()), 'B'),
         (session.close == Some(Close::AfterReplies), 'c'),
         (session.close == Some(Close::Now), 'A'),
         (session.peer == Peer::Unix, 'U'),

@@ -2,6 +2,7 @@
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Outcome};
 use super::monitor::set_monitoring;
+use super::tracking::disable;
 use crate::base::number;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
@@ -309,6 +310,7 @@ fn reset(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome>
     if let Some(names) = &mut session.names {
         names.name = Vec::new();
     }
+    disable(ctx);
     if monitors {
         set_monitoring(ctx, false);
     }

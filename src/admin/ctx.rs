@@ -158,6 +158,8 @@ pub struct Server {
     /// All of them.
     pub monitors_all: AtomicU32,
     pub persistence: Arc<Persistence>,
+    /// Keys in the tracking tables of all shards.
+    pub tracked_keys: AtomicU64,
 }
 
 impl Server {
@@ -184,6 +186,7 @@ impl Server {
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
+            tracked_keys: AtomicU64::new(0),
         }
     }
 

@@ -66,6 +66,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: object_here, words, merge: write_object }));
         }
+        (b"pause-cron", [_]) => return Ok(Everywhere::outcome(pause_cron, args, ok)),
         (b"panic", []) => panic!("called by DEBUG PANIC"),
         (b"populate", [count, options @ ..]) if options.len() <= 2 => {
             let size = options.get(1).copied().unwrap_or(b"0");
@@ -149,6 +150,11 @@ fn write_text(_ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: 
     let text = downcast::<Option<Result<String>>>(parts).flatten().next().ok_or(Error::NoSuchKey)??;
     reply.simple(&text);
     Ok(())
+}
+
+fn pause_cron(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.cron_paused = parse_i64(&words[2]).is_some_and(|word| word != 0);
+    Box::new(())
 }
 
 /// Stops the shard, and with it all of its clients: that is what it is for.
@@ -389,6 +395,8 @@ const HELP: &[&str] = &[
     "    Show low level info about the listpack encoding of <key>.",
     "OBJECT <key> [fast]",
     "    Show low level info about `key` and associated value.",
+    "PAUSE-CRON <0|1>",
+    "    Stop periodic cron job processing.",
     "PANIC",
     "    Crash the server simulating a panic.",
     "POPULATE <count> [<prefix>] [<size>]",

@@ -126,7 +126,7 @@ const CLIENTS: &[Field] = &[
     ("client_recent_max_input_buffer", |t| t.max(|shard| shard.clients.query_bytes_max)),
     ("client_recent_max_output_buffer", |t| t.max(|shard| shard.clients.output_bytes_max)),
     ("blocked_clients", |t| t.sum(|shard| shard.clients.blocked)),
-    ("tracking_clients", |_| "0".into()),
+    ("tracking_clients", |t| t.sum(|shard| shard.tracking.clients)),
     ("pubsub_clients", |t| t.sum(|shard| shard.clients.subscribed)),
     ("watching_clients", |t| t.sum(|shard| shard.clients.watching)),
     ("clients_in_timeout_table", |t| t.sum(|shard| shard.clients.in_timeout_table)),
@@ -286,9 +286,10 @@ const STATS: &[Field] = &[
     ("active_defrag_misses", |_| "0".into()),
     ("active_defrag_key_hits", |_| "0".into()),
     ("active_defrag_key_misses", |_| "0".into()),
-    ("tracking_total_keys", |_| "0".into()),
-    ("tracking_total_items", |_| "0".into()),
-    ("tracking_total_prefixes", |_| "0".into()),
+    ("tracking_total_keys", |t| t.sum(|shard| shard.tracking.keys)),
+    ("tracking_total_items", |t| t.sum(|shard| shard.tracking.items)),
+    // Each shard knows all of them.
+    ("tracking_total_prefixes", |t| t.max(|shard| shard.tracking.prefixes)),
     ("unexpected_error_replies", |_| "0".into()),
     ("total_error_replies", |t| t.commands.errors.values().sum::<u64>().to_string()),
     ("dump_payload_sanitizations", |_| "0".into()),
@@ -337,6 +338,7 @@ pub struct Figures {
     traffic: Traffic,
     rate: Rate,
     clients: ClientFigures,
+    tracking: TrackingFigures,
     cpu: CpuTime,
     changes: u64,
     lazyfreed: u64,
@@ -365,6 +367,13 @@ struct DbFigures {
     average_ttl_ms: i64,
     /// Of the table, without its entries.
     table_bytes: u64,
+}
+
+struct TrackingFigures {
+    clients: u64,
+    keys: u64,
+    items: u64,
+    prefixes: u64,
 }
 
 #[derive(Default)]
@@ -489,6 +498,12 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         dbs: (0..keyspace.databases()).map(db_figures).collect(),
         keys: shard.ctx.stats,
         commands,
+        tracking: TrackingFigures {
+            clients: shard.tracking.clients as u64,
+            keys: shard.tracking.len() as u64,
+            items: shard.tracking.items() as u64,
+            prefixes: shard.tracking.prefixes() as u64,
+        },
         traffic: ctx.sessions.traffic,
         rate: ctx.rate,
         clients,

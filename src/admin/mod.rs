@@ -21,6 +21,7 @@ pub mod pubsub;
 pub mod replication;
 pub mod server;
 pub mod slowlog;
+pub mod tracking;
 
 use crate::command::args::Args;
 use crate::command::error::Error;

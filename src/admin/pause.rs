@@ -2,9 +2,9 @@
 
 use super::ctx::{AdminCtx, Everywhere, Outcome, Part};
 use super::subcommand_syntax;
-use crate::base::number;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
+use crate::command::wait::timeout_milliseconds;
 use crate::engine::pause::Paused;
 use crate::resp::reply::Reply;
 
@@ -15,7 +15,7 @@ pub fn pause(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
     }
     read_mode(args.words())?;
     let now = ctx.now;
-    let timeout_ms = timeout_ms(args.get(2), now.unix_ms)?;
+    let timeout_ms = timeout_milliseconds(args.get(2), now.unix_ms)?.unwrap_or(0) as u64;
     let until_ns = now.mono_ns.saturating_add(timeout_ms.saturating_mul(1_000_000));
     let mut words: Vec<Vec<u8>> = args.words().iter().map(|word| word.to_vec()).collect();
     words[2] = until_ns.to_string().into_bytes();
@@ -33,16 +33,6 @@ fn read_mode(words: &[impl AsRef<[u8]>]) -> Result<Paused> {
         Some(b"write") => Ok(Paused::Writes),
         Some(_) => Err(Error::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     }
-}
-
-/// A timeout as commands take it in whole milliseconds: its end must be a time, too.
-pub fn timeout_ms(word: &[u8], now_unix_ms: i64) -> Result<u64> {
-    let ms = number::parse_i64(word).ok_or(Error::Text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Error::Text("ERR timeout is negative"))?;
-    if ms > (i64::MAX - now_unix_ms) as u64 {
-        return Err(Error::Text("ERR timeout is out of range"));
-    }
-    Ok(ms)
 }
 
 fn pause_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
@@ -63,25 +53,4 @@ fn unpause_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
 fn ok(_ctx: &mut AdminCtx, _words: &[Vec<u8>], _parts: Vec<Part>, reply: &mut Reply) -> Result {
     reply.ok();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_valkey_does() {
-        let read = |word: &str| {
-            timeout_ms(word.as_bytes(), 1_000).map_err(|error| String::from_utf8_lossy(&error.text()).into_owned())
-        };
-        assert_eq!(read("100"), Ok(100));
-        for (word, error) in [
-            ("abc", "ERR timeout is not an integer or out of range"),
-            ("9999999999999999999", "ERR timeout is not an integer or out of range"),
-            ("-1", "ERR timeout is negative"),
-            ("9223372036854775807", "ERR timeout is out of range"),
-        ] {
-            assert_eq!(read(word), Err(error.to_owned()));
-        }
-    }
 }

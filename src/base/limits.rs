@@ -70,5 +70,8 @@ pub const LOAD_STEP_BYTES: u64 = 64 * 1024;
 /// of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
 
+/// Keys that a shard gives up at one go, where `tracking-table-max-keys` is exceeded; the next follow with its next turn.
+pub const TRACKED_KEYS_EVICTED_MAX: usize = 1000;
+
 /// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
 pub const FETCH_KEYS_MAX: usize = 1024;

@@ -15,6 +15,8 @@ pub struct Journal {
     pub flushed: bool,
     recorder: Option<Vec<Effect>>,
     changed: Option<Vec<Change>>,
+    /// Of the changed keys, those that no command has changed.
+    expired: Vec<Vec<u8>>,
 }
 
 /// One recorded effect.
@@ -77,19 +79,34 @@ impl Journal {
         self.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Of the changes since the last call, the keys that time has changed.
+    pub fn take_expired(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.expired)
+    }
+
     /// One change. Costs a counter and a branch while nobody records.
     #[inline]
     pub fn effect(&mut self, db: usize, words: &[&[u8]]) {
         self.dirty += 1;
-        self.uncounted(db, words);
+        if self.listens {
+            self.note(db, words);
+        }
     }
 
     /// What Redis does not count as a change: a key that expired.
     #[inline]
     pub fn uncounted(&mut self, db: usize, words: &[&[u8]]) {
         if self.listens {
-            self.note(db, words);
+            self.note_expired(db, words);
         }
+    }
+
+    #[cold]
+    fn note_expired(&mut self, db: usize, words: &[&[u8]]) {
+        if self.changed.is_some() {
+            self.expired.extend(keys_changed(words).iter().map(|key| key.to_vec()));
+        }
+        self.note(db, words);
     }
 
     #[cold]
@@ -151,6 +168,10 @@ mod tests {
         journal.observe(true);
         journal.effect(3, &[b"SET", b"k", b"v"]);
         assert_eq!(journal.take_changes(), [Change::Key { db: 3, key: b"k".to_vec() }]);
+        journal.uncounted(3, &[b"DEL", b"l"]);
+        journal.effect(3, &[b"DEL", b"m"]);
+        assert_eq!(journal.take_expired(), [b"l"]);
+        assert_eq!(journal.take_changes().len(), 2);
         journal.observe(false);
         journal.effect(3, &[b"SET", b"k", b"v"]);
         assert!(journal.take_changes().is_empty() && !journal.is_recording());

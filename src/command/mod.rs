@@ -1,5 +1,6 @@
 //! Level 4: commands: what each is (`spec`, `keys`) and, by family, what it does to the keys of one shard.
 
+pub mod acks;
 pub mod args;
 pub mod bits;
 pub mod ctx;

@@ -62,7 +62,6 @@ pub enum Topic {
     Replication,
     Scripting,
     Tls,
-    Tracking,
 }
 
 impl Topic {
@@ -77,7 +76,6 @@ impl Topic {
             Topic::Replication => "replication",
             Topic::Scripting => "scripting",
             Topic::Tls => "TLS",
-            Topic::Tracking => "client-side caching",
         }
     }
 
@@ -147,7 +145,7 @@ directives! {
     client_query_buffer_limit: u64 = 1 << 30, "client-query-buffer-limit", Mutable, bytes_from(1 << 20), Honoured;
     client_output_buffer_limit: OutputLimits = OutputLimits::DEFAULT, "client-output-buffer-limit", Mutable, WORDS, Honoured;
     maxmemory_clients: MemoryShare = MemoryShare::Bytes(0), "maxmemory-clients", Mutable, BYTES_OR_PERCENT, Refused(Eviction);
-    tracking_table_max_keys: u64 = 1_000_000, "tracking-table-max-keys", Mutable, long_from(0), Awaits(Tracking);
+    tracking_table_max_keys: u64 = 1_000_000, "tracking-table-max-keys", Mutable, long_from(0), Honoured;
     max_new_connections_per_cycle: u32 = 10, "max-new-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     max_new_tls_connections_per_cycle: u32 = 1, "max-new-tls-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     io_threads: u32 = 1, "io-threads", Immutable, integer(1, 128), NO_IO_THREADS;

@@ -161,6 +161,7 @@ impl Core {
             self.was_slow(conn, spec, elapsed, words);
         }
         self.refresh_observing();
+        self.send_invalidations();
         let discard = self.sessions.at(conn).leave_command() && !spec.flags.has(PUSH_REPLY);
         if !discard && !scratch.is_empty() {
             self.sessions.reply_buffer(conn).extend_from_slice(&scratch);

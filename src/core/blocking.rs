@@ -34,6 +34,8 @@ struct Client {
     /// The shard of all keys, if it is one.
     home: Option<ShardId>,
     discard: bool,
+    /// What it reads is tracked.
+    tracks: bool,
     /// Since it waits: until when, where, and what it gets when it has waited in vain.
     waiting: Option<Waiting>,
 }
@@ -74,6 +76,7 @@ impl Core {
             words: words.iter().map(|word| word.to_vec()).collect(),
             home,
             discard: false,
+            tracks: session.tracks(),
             waiting: None,
         };
         let work = Work::Keys(Box::new(self.blocking_job(conn, &client)));
@@ -82,8 +85,8 @@ impl Core {
     }
 
     fn blocking_job(&self, conn: ConnKey, client: &Client) -> Job {
-        let Client { row, db, protocol, ref words, home, ref ticket, .. } = *client;
-        let waiter = Waiter { shard: self.id, conn, ticket: ticket.clone() };
+        let Client { row, db, protocol, ref words, home, ref ticket, tracks, .. } = *client;
+        let waiter = Waiter { shard: self.id, conn, ticket: ticket.clone(), tracks };
         Job::new(row, db, protocol, words.clone()).waiting(waiter, home)
     }
 

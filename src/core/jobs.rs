@@ -16,7 +16,7 @@ use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::error::{self, Error};
-use crate::command::spec::Spec;
+use crate::command::spec::{READONLY, Spec};
 use crate::dispatch::registry::Run;
 use crate::engine::gather::{self, Job, Next, Part};
 use crate::engine::lock::{LockSet, Mode, TxId};
@@ -37,6 +37,8 @@ pub(super) struct Running {
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
     conn: ConnKey,
+    /// What it reads is tracked.
+    tracks: bool,
     protocol: Protocol,
     spec: &'static Spec,
     id: CommandId,
@@ -118,9 +120,9 @@ fn whole_shards(slots: &SlotMap) -> Vec<Part> {
 impl Core {
     /// What another shard, or this one, wants done for a job: now, or when its locks are granted.
     pub(super) fn take_step(&mut self, from: ShardId, request: StepRequest) {
-        let StepRequest { job, ordinal, lock, step, releases, answered } = request;
+        let StepRequest { job, ordinal, lock, step, releases, answered, conn, tracks } = request;
         let transaction = TxId { shard: from, job };
-        let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered };
+        let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
         match lock {
             Lock::Held => self.run_request(from, request(step)),
             Lock::Try(set) => match self.shard.locks.try_acquire(transaction, set) {
@@ -139,8 +141,10 @@ impl Core {
 
     /// Runs a step that has its locks.
     pub(super) fn run_request(&mut self, from: ShardId, request: StepRequest) {
-        let StepRequest { job, ordinal, step, releases, answered, .. } = request;
+        let StepRequest { job, ordinal, step, releases, answered, conn, tracks, .. } = request;
+        self.shard.caller = Some(((from, conn), tracks));
         let outcome = self.run_step(step);
+        self.shard.end_step();
         if answered {
             self.answer(from, job, ordinal, outcome);
         }
@@ -154,6 +158,7 @@ impl Core {
         }
         self.send_served();
         self.send_events();
+        self.send_invalidations();
     }
 
     /// Tells clients that have been served, or woken, so.
@@ -178,9 +183,10 @@ impl Core {
         match waiting {
             Waiting::Step(from, request) => self.run_request(from, *request),
             Waiting::Run(from, mut batch) => {
-                self.shard.run_granted(&mut batch);
+                self.shard.run_granted(from, &mut batch);
                 self.tell(from, Message::Ran(batch));
                 self.send_served();
+                self.send_invalidations();
                 self.send_events();
             }
         }
@@ -318,12 +324,14 @@ impl Core {
         self.next_job = self.next_job.wrapping_add(1);
         let session = self.sessions.at(conn);
         let protocol = session.protocol;
+        let tracks = session.tracks() && (spec.flags.has(READONLY) || matches!(work, Work::Exec(_)));
         let running = Running {
             generation: self.next_job,
             phase: Phase::Opening,
             held: Vec::new(),
             inner: None,
             conn,
+            tracks,
             protocol,
             spec,
             id,
@@ -432,7 +440,8 @@ impl Core {
         releases: bool,
         answered: bool,
     ) {
-        let request = StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered };
+        let Running { conn, tracks, .. } = self.jobs[job.index as usize];
+        let request = StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered, conn, tracks };
         self.tell(shard, Message::Step(Box::new(request)));
     }
 
@@ -646,6 +655,7 @@ impl Core {
             held: Vec::new(),
             inner: None,
             conn: ConnKey::NOBODY,
+            tracks: false,
             protocol: Protocol::Resp2,
             spec: command.spec,
             id: command.id,

@@ -1,4 +1,5 @@
-//! Commands that somebody looks at before they run: while clients monitor the server, or are paused.
+//! Commands that somebody looks at before they run: while clients monitor the server, or are paused, or have said by
+//! CLIENT CACHING what is to become of the next.
 //!
 //! While nobody does, a command costs one branch on a flag of the shard. Every command is shown where its client is, as
 //! it is taken, and its line is published before the turn's replies leave. So a monitor, whose shard reads its mailboxes
@@ -40,7 +41,8 @@ impl Core {
     #[inline]
     pub(super) fn refresh_observing(&mut self) {
         self.observing.monitored = self.server.is_monitored();
-        self.observing.is_on = self.observing.monitored || self.shard.pause.paused().is_some();
+        self.observing.is_on =
+            self.observing.monitored || self.shard.pause.paused().is_some() || !self.sessions.caching.is_empty();
     }
 
     /// Decides what becomes of the command whose words end the batch's.
@@ -70,7 +72,11 @@ impl Core {
     ) -> Fate {
         let words: Words = batch.words[first..].iter().copied().collect();
         // What is refused at once neither waits nor is shown.
-        let Some(spec) = self.admitted(conn, &words) else { return self.dispatch(conn, first, shared, batch, mesh) };
+        let Some(spec) = self.admitted(conn, &words) else {
+            let fate = self.dispatch(conn, first, shared, batch, mesh);
+            self.end_caching(conn);
+            return fate;
+        };
         let transaction = self.transaction_of(conn, spec);
         let holds = |spec: &Spec| self.shard.pause.holds(spec.flags);
         let is_held = holds(spec) || transaction.iter().any(|queued| self.called(&slices(queued)).is_some_and(holds));
@@ -85,6 +91,9 @@ impl Core {
         if matches!(fate, Fate::NotYet(_)) || is_queued {
             return fate;
         }
+        if !spec.name.starts_with("client|") {
+            self.end_caching(conn);
+        }
         for queued in &transaction {
             let queued = slices(queued);
             let Some(spec) = self.called(&queued) else { continue };
@@ -98,6 +107,17 @@ impl Core {
         }
         self.show(conn, db, spec, &words);
         fate
+    }
+
+    /// CLIENT CACHING was for the command, or the transaction, that is now on its way.
+    fn end_caching(&mut self, conn: ConnKey) {
+        let is_over = self.sessions.get(conn).is_none_or(|session| session.queue().is_none());
+        if is_over && self.sessions.caching.contains(&conn) {
+            self.sessions.caching.retain(|&other| other != conn);
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.change_tracking(|tracking| tracking.caching = false);
+            }
+        }
     }
 
     /// The command that these words call, if the client may call it.

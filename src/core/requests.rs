@@ -44,6 +44,7 @@ pub(super) struct Own<'t> {
     words: u32,
     protocol: Protocol,
     no_touch: bool,
+    tracks: bool,
     /// Its place among replies, where earlier commands of the connection are not answered yet, or it may have to wait itself.
     sequence: Option<Sequence>,
     discard: bool,
@@ -399,7 +400,7 @@ impl Core {
                 return self.dispatch_other(conn, found, &words, mesh);
             }
         };
-        if command.keys == KeyPlan::Several && spec.waits.is_some_and(|waits| waits(words)) {
+        if command.keys != KeyPlan::First && spec.waits.is_some_and(|waits| waits(words)) {
             let home = self.place_of(command, spec, words);
             let words: Words = batch.words.drain(first..).collect();
             self.flush(batch, mesh);
@@ -424,6 +425,7 @@ impl Core {
                     words: words.len() as u32,
                     protocol: session.protocol,
                     no_touch: session.no_touch,
+                    tracks: session.tracks(),
                     sequence,
                     discard,
                     shared,
@@ -510,6 +512,7 @@ impl Core {
             arguments: words.len() as u32,
             protocol: session.protocol,
             no_touch: session.no_touch,
+            tracks: session.tracks(),
             deferred: false,
         };
         let idle = &mut self.idle_batches;
@@ -573,6 +576,9 @@ impl Core {
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
+            if own.tracks | self.shard.tracking.is_on() {
+                self.shard.track((self.id, own.conn), own.tracks, &own.row.spec, words);
+            }
             if guarded {
                 self.shard.after_commands();
             }
@@ -587,6 +593,7 @@ impl Core {
         self.send_events();
         batch.own.clear();
         batch.words.clear();
+        self.send_invalidations();
         self.settle(mesh);
     }
 
@@ -606,6 +613,7 @@ impl Core {
             arguments: own.words,
             protocol: own.protocol,
             no_touch: own.no_touch,
+            tracks: own.tracks,
             deferred: false,
         };
         self.shard.defer(self.id, item, words, own.shared);

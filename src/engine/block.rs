@@ -22,6 +22,8 @@ pub struct Waiter {
     pub shard: ShardId,
     pub conn: ConnKey,
     pub ticket: Arc<Ticket>,
+    /// What its command reads is tracked.
+    pub tracks: bool,
 }
 
 /// What a client waits for at one shard.
@@ -196,7 +198,7 @@ mod tests {
 
     fn blocked(index: u32, keys: &[&str]) -> Blocked {
         Blocked {
-            waiter: Waiter { shard: 0, conn: conn(index), ticket: Arc::default() },
+            waiter: Waiter { shard: 0, conn: conn(index), ticket: Arc::default(), tracks: false },
             row: &list::blocking::ROWS[0],
             db: 0,
             words: Vec::new(),

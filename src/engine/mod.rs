@@ -11,4 +11,5 @@ pub mod pubsub;
 pub mod route;
 pub mod shard;
 pub mod table;
+pub mod tracking;
 pub mod watch;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::block::{Blocked, Waiter};
 use super::lock::LockSet;
 use super::pubsub::Post;
+use super::tracking;
 use super::watch::Watcher;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
@@ -54,6 +55,8 @@ pub enum Message {
     PubSub(Post),
     /// Commands that clients of the sender's gave, as lines for the monitors of yours.
     Shown(Arc<[u8]>),
+    /// What clients may have cached.
+    Tracking(Box<tracking::Post>),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -89,6 +92,8 @@ pub struct RunItem {
     pub arguments: u32,
     pub protocol: Protocol,
     pub no_touch: bool,
+    /// What it reads is tracked (CLIENT TRACKING).
+    pub tracks: bool,
     /// It waits for a lock: its reply comes later, in a batch of its own.
     pub deferred: bool,
 }
@@ -133,6 +138,9 @@ pub struct StepRequest {
     pub releases: bool,
     /// The job waits for the outcome.
     pub answered: bool,
+    /// Whose job it is, and whether what it reads is tracked.
+    pub conn: ConnKey,
+    pub tracks: bool,
 }
 
 /// What a step needs before it runs.

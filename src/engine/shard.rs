@@ -13,6 +13,7 @@ use super::lock::{LockSet, LockTable, TxId};
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::pause::ClientPause;
 use super::pubsub::PubSub;
+use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::base::metrics::CommandStats;
@@ -20,10 +21,11 @@ use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{KeyStats, ShardCtx};
+use crate::command::effect::Change;
 use crate::command::error::{Error, Result};
 use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
-use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
+use crate::command::spec::{FAST, READONLY, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
@@ -44,6 +46,9 @@ pub struct Shard {
     pub blocked: BlockTable,
     /// What serving clients that waited has for other shards, or for this one.
     pub outbox: Vec<(ShardId, Message)>,
+    pub tracking: TrackingTable,
+    /// Whose job the step that runs belongs to, and whether what it reads is tracked.
+    pub caller: Option<(Tracker, bool)>,
     pub commands: CommandStats,
     /// Nanoseconds that pass, for the time that commands take.
     ticks: fn() -> u64,
@@ -61,18 +66,23 @@ pub struct Shard {
     pub pubsub: PubSub,
     /// CLIENT PAUSE.
     pub pause: ClientPause,
+    /// DEBUG PAUSE-CRON: nothing happens by the clock alone.
+    pub cron_paused: bool,
 }
 
 impl Shard {
     pub fn new(ctx: ShardCtx, commands: usize, ticks: fn() -> u64) -> Shard {
         let config = ctx.config.clone();
         let pubsub = PubSub::new(ctx.shard, ctx.keyspace.seeds());
+        let tracking = TrackingTable::new(ctx.keyspace.seeds());
         let mut shard = Shard {
             ctx,
             locks: LockTable::default(),
             watching: WatchTable::default(),
             blocked: BlockTable::default(),
             outbox: Vec::new(),
+            tracking,
+            caller: None,
             commands: CommandStats::new(commands),
             ticks,
             ended: 0,
@@ -84,6 +94,7 @@ impl Shard {
             events: LatencyEvents::new(),
             pubsub,
             pause: ClientPause::default(),
+            cron_paused: false,
         };
         shard.configure(config);
         shard
@@ -233,16 +244,16 @@ impl Shard {
     /// is marked there, and comes back in a batch of its own.
     pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
         let guard = if self.is_guarded() { Some(from) } else { None };
-        self.run_items(batch, guard);
+        self.run_items(from, batch, guard);
     }
 
     /// Runs a command that was deferred.
-    pub fn run_granted(&mut self, batch: &mut RunBatch) {
-        self.run_items(batch, None);
+    pub fn run_granted(&mut self, from: ShardId, batch: &mut RunBatch) {
+        self.run_items(from, batch, None);
     }
 
     /// `guard`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
-    fn run_items(&mut self, batch: &mut RunBatch, guard: Option<ShardId>) {
+    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, guard: Option<ShardId>) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
@@ -296,6 +307,9 @@ impl Shard {
             let args = Args::with_shared(words, &own);
             self.execute(item.row, item.id, usize::from(item.db), &args, item.protocol, replies);
             reply_ends.push(replies.len());
+            if item.tracks | self.tracking.is_on() {
+                self.track((from, item.session), item.tracks, &item.row.spec, words);
+            }
             if guard.is_some() {
                 self.after_commands();
             }
@@ -319,10 +333,31 @@ impl Shard {
         }
     }
 
+    /// A step has run on behalf of `caller`. Those who wait for what it has brought are not served before its locks end.
+    pub fn end_step(&mut self) {
+        if self.ctx.journal.is_recording() {
+            self.note_changes();
+        }
+        self.caller = None;
+    }
+
     /// Something has to be looked at after every single command: locks are held, or clients wait.
     #[inline]
     pub fn is_guarded(&self) -> bool {
         !self.locks.is_empty() || !self.blocked.is_empty()
+    }
+
+    /// A command of this client's has run: tells of what it has changed, and notes what it has read if that is tracked.
+    #[cold]
+    pub fn track(&mut self, client: Tracker, tracks: bool, spec: &Spec, words: &[&[u8]]) {
+        self.note_changes_by(Some(client));
+        let called = words.get(1).and_then(|name| spec.subcommand(name)).unwrap_or(spec);
+        if tracks && called.flags.has(READONLY) {
+            for key in &keys_of(spec, words) {
+                self.tracking.remember(words[key.index as usize], client);
+            }
+            self.observe();
+        }
     }
 
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
@@ -334,6 +369,9 @@ impl Shard {
                 let mut reply = Vec::new();
                 // An error is in the reply; the job counts it.
                 let _ = self.run(row, db, &Args::new(&slices), protocol, &mut reply);
+                if let Some((caller, true)) = self.caller {
+                    self.track(caller, true, &row.spec, &slices);
+                }
                 let Some(wait) = self.ctx.waiting.take() else { return StepOutcome::Reply(reply) };
                 if let Some(waiter) = waiter {
                     let accessed = keys_of(&row.spec, &slices).into_iter().filter(|key| key.flags.has(ACCESS));
@@ -353,18 +391,24 @@ impl Shard {
                 self.block(*blocked);
                 StepOutcome::Done
             }
-            Step::Fetch { keys } => StepOutcome::Entries(
-                keys.iter()
-                    .map(|DbKey { db, key }| {
-                        // COPY may name a database that does not exist.
-                        if *db >= self.ctx.keyspace.databases() {
-                            return None;
-                        }
-                        self.ctx.db = *db;
-                        self.ctx.copy_entry(key)
-                    })
-                    .collect(),
-            ),
+            Step::Fetch { keys } => {
+                if let Some((caller, true)) = self.caller {
+                    keys.iter().for_each(|of| self.tracking.remember(&of.key, caller));
+                    self.observe();
+                }
+                StepOutcome::Entries(
+                    keys.iter()
+                        .map(|DbKey { db, key }| {
+                            // COPY may name a database that does not exist.
+                            if *db >= self.ctx.keyspace.databases() {
+                                return None;
+                            }
+                            self.ctx.db = *db;
+                            self.ctx.copy_entry(key)
+                        })
+                        .collect(),
+                )
+            }
             Step::Store { changes, events } => {
                 // What this means to the keys, the command has told where it ran.
                 let wanted = self.ctx.events.mute();
@@ -408,7 +452,10 @@ impl Shard {
         let mut reply = Vec::new();
         self.execute(row, id, db, &Args::new(&words), protocol, &mut reply);
         self.ctx.waiting = None;
-        self.note_changes();
+        match self.caller {
+            Some((caller, tracks)) if tracks || self.tracking.is_on() => self.track(caller, tracks, &row.spec, &words),
+            _ => self.note_changes(),
+        }
         reply
     }
 
@@ -441,8 +488,9 @@ impl Shard {
     }
 
     /// Somebody wants to know which keys change.
-    fn observe(&mut self) {
-        self.ctx.journal.observe(!self.watching.is_empty() || !self.blocked.is_empty());
+    pub fn observe(&mut self) {
+        let is_tracking = self.tracking.refresh();
+        self.ctx.journal.observe(is_tracking || !self.watching.is_empty() || !self.blocked.is_empty());
     }
 
     /// A client waits for keys here.
@@ -498,7 +546,7 @@ impl Shard {
             if !self.locks.admits_command_beside(holder, &blocked.row.spec, &words) {
                 return false;
             }
-            let Waiter { shard, conn, .. } = blocked.waiter;
+            let Waiter { shard, conn, tracks, .. } = blocked.waiter;
             if blocked.is_woken {
                 self.outbox.push((shard, Message::Wake(conn)));
                 self.blocked.wake(at);
@@ -516,14 +564,24 @@ impl Shard {
             let _ = self.run(row, db, &Args::new(&words), protocol, &mut reply);
             assert!(self.ctx.waiting.take().is_none(), "{} was ready to be served", row.spec.name);
             self.outbox.push((shard, Message::Served { conn, reply }));
-            self.note_changes();
+            self.track((shard, conn), tracks, &row.spec, &words);
             self.observe();
         }
     }
 
     /// Tells of what has changed since the last call to all whom it concerns.
     fn note_changes(&mut self) {
+        self.note_changes_by(self.caller.map(|(caller, _)| caller));
+    }
+
+    /// The same of what a client has changed.
+    fn note_changes_by(&mut self, by: Option<Tracker>) {
+        let expired = self.ctx.journal.take_expired();
         for change in self.ctx.journal.take_changes() {
+            if self.tracking.is_on() {
+                let is_expired = matches!(&change, Change::Key { key, .. } if expired.contains(key));
+                self.tracking.changed(&change, if is_expired { None } else { by });
+            }
             let ctx = &mut self.ctx;
             self.blocked.changed(&change);
             self.watching.changed(&change, |db, key| {

@@ -1,6 +1,6 @@
 //! All commands on keys, by family: what scripts, replicas and recovery need, and nothing above it.
 
-use crate::command::{KeyRow, bits, generic, geo, hash, hll, keyspace, list, set, sort, stream, string, zset};
+use crate::command::{KeyRow, acks, bits, generic, geo, hash, hll, keyspace, list, set, sort, stream, string, zset};
 
 pub const FAMILIES: &[&[KeyRow]] = &[
     string::ROWS,
@@ -18,4 +18,5 @@ pub const FAMILIES: &[&[KeyRow]] = &[
     generic::ROWS,
     sort::ROWS,
     keyspace::ROWS,
+    acks::ROWS,
 ];

@@ -5,6 +5,7 @@
 
 pub mod output;
 pub mod pipeline;
+pub mod tracking;
 pub mod transaction;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
 use output::{Output, OutputPool};
 use pipeline::Pipeline;
+use tracking::Tracking;
 use transaction::{Queue, Transaction};
 
 /// Where a client's socket comes from.
@@ -121,6 +123,9 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     pub no_evict: bool,
     pub no_touch: bool,
+    tracking: Option<Box<Tracking>>,
+    /// What the next command reads is tracked.
+    tracks: bool,
     /// MONITOR; listed in `Sessions::monitors`.
     pub monitors: bool,
     /// CLIENT CAPA redirect.
@@ -182,6 +187,8 @@ impl Session {
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
+            tracking: None,
+            tracks: false,
             monitors: false,
             redirect_capable: false,
             names: None,
@@ -243,6 +250,35 @@ impl Session {
         let Some(mut transaction) = self.transaction.take() else { return (None, Vec::new()) };
         self.update_direct();
         (transaction.take_queue(), transaction.take_watched())
+    }
+
+    /// CLIENT TRACKING, while it is on.
+    pub fn tracking(&self) -> Option<&Tracking> {
+        self.tracking.as_deref()
+    }
+
+    #[inline]
+    pub fn tracks(&self) -> bool {
+        self.tracks
+    }
+
+    /// Whether CLIENT CACHING waits for the command that it is about.
+    pub fn is_caching(&self) -> bool {
+        self.tracking.as_ref().is_some_and(|tracking| tracking.caching)
+    }
+
+    /// Lets `change` modify what is tracked.
+    pub fn change_tracking(&mut self, change: impl FnOnce(&mut Tracking)) {
+        if let Some(tracking) = &mut self.tracking {
+            change(tracking);
+            self.tracks = tracking.tracks_next();
+        }
+    }
+
+    /// Turns tracking on, with this instead of what was on before, or off; what was on.
+    pub fn set_tracking(&mut self, tracking: Option<Tracking>) -> Option<Box<Tracking>> {
+        self.tracks = tracking.as_ref().is_some_and(Tracking::tracks_next);
+        std::mem::replace(&mut self.tracking, tracking.map(Box::new))
     }
 
     #[inline]
@@ -349,6 +385,8 @@ pub struct Sessions {
     pub traffic: Traffic,
     /// Clients that see every command.
     pub monitors: Vec<ConnKey>,
+    /// Clients whose CLIENT CACHING waits for the command that it is about.
+    pub caching: Vec<ConnKey>,
     /// Sessions with something to send or to end, each once.
     dirty: Vec<u32>,
     /// Clients whose wait CLIENT UNBLOCK has ended.
@@ -369,6 +407,7 @@ impl Sessions {
             let mut session = self.slots.remove(key.index as usize);
             session.output.clear(&mut self.pool);
             self.monitors.retain(|&monitor| monitor != key);
+            self.caching.retain(|&client| client != key);
         }
     }
 
