@@ -606,7 +606,8 @@ pub(super) fn move_element(
         ctx.effect(&[b"LMOVE", source, source, end_word(from), end_word(to)]);
     } else {
         ctx.effect(&[pop_word(from), source]);
-        ctx.effect(&[push_word(to), destination, &element]);
+        // Redis counts the move as one change.
+        ctx.journal.uncounted(ctx.db, &[push_word(to), destination, &element]);
     }
     ctx.notify(Class::LIST, push_event(to), destination);
     notify_popped(ctx, source, from);
