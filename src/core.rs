@@ -289,6 +289,7 @@ impl Core {
             if !self.background || elapsed >= BACKGROUND_SLICE_NS {
                 self.shard.after_commands();
                 self.send_served();
+                self.send_events();
                 self.send_invalidations();
                 self.shard.ctx.active_expire.end_turn(elapsed, expiring);
                 return;

@@ -528,7 +528,8 @@ impl Core {
     pub(super) fn flush<M: Mesh>(&mut self, batch: &mut Batch<'_>, mesh: &mut M) {
         self.publish_shown(mesh);
         if batch.departing == 0 && batch.own.is_empty() {
-            return;
+            // What commands without keys have brought is told all the same.
+            return self.send_invalidations();
         }
         if batch.departing > 0 {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
