@@ -689,9 +689,19 @@ def value_or_empty(reply, at):
     return reply[at] if at >= 0 and isinstance(reply[at], str) else ""
 
 
+def encoding_by_order(difference, history):
+    """A union or difference that is stored begins as an intset and takes members in the order of its sources. Whether
+    a text comes before too many integers decides whether it becomes a listpack or a table (Redis, t_set.c,
+    sunionDiffGenericCommand and setTypeAddAux), and the order of a table is random."""
+    if [word.lower() for word in difference.words[:2]] != ["object", "encoding"]:
+        return False
+    stores = {sent[0].lower() for sent in history[1:]} & {"sunionstore", "sdiffstore"}
+    return bool(stores) and {difference.ours, difference.theirs} == {"listpack", "hashtable"}
+
+
 LAG = {"entries-read", "lag"}
 # Differences that are meant, each with its source; how often each was met is printed.
-EXPLAINED = [lag_after_trim]
+EXPLAINED = [lag_after_trim, encoding_by_order]
 
 
 def fuzz(servers, grammar, arguments):
