@@ -17,6 +17,7 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::memory::limit_of;
 use crate::engine::pause::{ClientPause, Paused};
 use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
@@ -174,8 +175,8 @@ const MEMORY: &[Field] = &[
     ("used_memory_functions", |_| "0".into()),
     ("used_memory_scripts", |_| "0".into()),
     ("used_memory_scripts_human", |_| "0B".into()),
-    ("maxmemory", |t| t.config.maxmemory.to_string()),
-    ("maxmemory_human", |t| human(t.config.maxmemory)),
+    ("maxmemory", |t| limit_of(&t.config).to_string()),
+    ("maxmemory_human", |t| human(limit_of(&t.config))),
     ("maxmemory_policy", |t| policy(&t.config)),
     ("allocator_frag_ratio", |t| ratio(t.memory.allocator.committed, t.memory.used)),
     ("allocator_frag_bytes", |t| difference(t.memory.allocator.committed, t.memory.used)),

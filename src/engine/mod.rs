@@ -3,6 +3,7 @@
 pub mod block;
 pub mod gather;
 pub mod lock;
+pub mod memory;
 pub mod mesh;
 pub mod msg;
 pub mod multi;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::block::{BlockTable, Blocked, Waiter};
 use super::lock::{LockSet, LockTable, TxId};
+use super::memory::MemoryLimit;
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::pause::ClientPause;
 use super::pubsub::PubSub;
@@ -23,10 +24,12 @@ use crate::command::ctx::{KeyStats, ShardCtx};
 use crate::command::error::{Error, Result};
 use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
-use crate::command::spec::{FAST, SKIP_SLOWLOG, Spec};
+use crate::command::spec::{DENYOOM, FAST, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
 use crate::resp::reply::{Protocol, Reply};
+
+pub const OUT_OF_MEMORY: Error = Error::Text("OOM command not allowed when used memory > 'maxmemory'.");
 
 /// What waits for locks.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ pub struct Shard {
     pub pubsub: PubSub,
     /// CLIENT PAUSE.
     pub pause: ClientPause,
+    pub memory: MemoryLimit,
 }
 
 impl Shard {
@@ -84,6 +88,7 @@ impl Shard {
             events: LatencyEvents::new(),
             pubsub,
             pause: ClientPause::default(),
+            memory: MemoryLimit::default(),
         };
         shard.configure(config);
         shard
@@ -105,6 +110,7 @@ impl Shard {
         }
         self.commands.tracks_latency = config.latency_tracking;
         self.ctx.events.configure(&config);
+        self.memory.configure(&config);
         self.ctx.config = config;
     }
 
@@ -151,6 +157,12 @@ impl Shard {
         protocol: Protocol,
         output: &mut Vec<u8>,
     ) {
+        if self.memory.is_set()
+            && let Err(error) = self.afford(row.spec.called(args.words()))
+        {
+            self.commands.rejected(Some(id), error.code());
+            return Reply::new(output, protocol).error(&error.text());
+        }
         if let Err(error) = self.run(row, db, args, protocol, output) {
             self.failed(id, &error);
         }
@@ -170,6 +182,17 @@ impl Shard {
             reply.truncate(from);
             reply.error(&error.text());
         })
+    }
+
+    /// Whether there is memory for a command that may take some.
+    #[cold]
+    fn afford(&mut self, spec: &Spec) -> Result {
+        if spec.flags.has(DENYOOM) && self.is_out_of_memory() { Err(OUT_OF_MEMORY) } else { Ok(()) }
+    }
+
+    /// More memory is in use than `maxmemory` allows.
+    pub fn is_out_of_memory(&mut self) -> bool {
+        self.memory.excess() > 0
     }
 
     /// Counts a command that ran since the one before; how long it took, in nanoseconds.
@@ -266,6 +289,7 @@ impl Shard {
             self.prefetch_entry(usize::from(item.db), hash);
         }
         let (mut first, mut first_shared) = (0, 0);
+        self.memory.refresh();
         self.start_clock();
         for (index, (item, &hash)) in items.iter_mut().zip(&hashes).enumerate() {
             let range = first..first + item.arguments as usize;
