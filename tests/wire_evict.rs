@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Server, request, with_shards};
+use common::{Client, Server, eventually, request, with_shards};
 
 const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
 
@@ -107,4 +107,132 @@ fn a_share_of_the_memory_is_a_limit_in_bytes() {
     set(&mut client, "maxmemory", "100%");
     assert!((server.info("maxmemory") - 2 * limit).abs() <= 200);
     client.check("set a 1\r\n", "+OK\r\n");
+}
+
+const KEYS: usize = 4000;
+
+/// Sets keys of 1 KB in pipelines; how many were refused.
+fn fill(client: &mut Client, prefix: &str, expires: bool) -> usize {
+    let value = "v".repeat(1000);
+    let mut refused = 0;
+    for first in (0..KEYS).step_by(100) {
+        for n in first..first + 100 {
+            let key = format!("{prefix}{n}");
+            let mut words = vec!["SET", &key, &value];
+            words.extend_from_slice(if expires { &["EX", "1000"] } else { &[] });
+            client.send(request(&words));
+        }
+        for _ in 0..100 {
+            let line = client.line();
+            assert!(line == "+OK" || line == OOM.trim_end(), "{line}");
+            refused += usize::from(line != "+OK");
+        }
+    }
+    refused
+}
+
+/// From now on there is room for about half of the keys of a `fill`; the limit.
+fn limit(server: &Server, client: &mut Client, policy: &str) -> i64 {
+    let limit = server.info("used_memory") + 2 * 1024 * 1024;
+    set(client, "maxmemory-policy", policy);
+    set(client, "maxmemory", &limit.to_string());
+    limit
+}
+
+fn keys(server: &Server) -> usize {
+    redis::cmd("DBSIZE").query(&mut server.redis()).unwrap()
+}
+
+/// Keys of a `fill` that are still there.
+fn left(server: &Server, prefix: &str) -> usize {
+    let keys: Vec<String> = (0..KEYS).map(|n| format!("{prefix}{n}")).collect();
+    redis::cmd("EXISTS").arg(keys).query(&mut server.redis()).unwrap()
+}
+
+fn check_limit(server: &Server, limit: i64) {
+    // INFO itself takes some memory, and what several shards do at once a little more for a moment.
+    let allowed = limit + limit / 100 + 128 * 1024;
+    eventually("within the limit", || server.info("used_memory") <= allowed);
+}
+
+#[test]
+fn every_policy_keeps_memory_within_the_limit() {
+    with_shards(|server| {
+        let mut client = server.client();
+        for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+            let limit = limit(server, &mut client, policy);
+            assert_eq!(fill(&mut client, "a", false), 0, "{policy}");
+            check_limit(server, limit);
+            let evicted = server.info("evicted_keys") as usize;
+            assert!(keys(server) > KEYS / 5 && keys(server) + evicted == KEYS, "{policy}: {} {evicted}", keys(server));
+            client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
+        }
+        for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
+            set(&mut client, "maxmemory", "0");
+            fill(&mut client, "kept", false);
+            let limit = limit(server, &mut client, policy);
+            assert_eq!(fill(&mut client, "a", true), 0, "{policy}");
+            check_limit(server, limit);
+            assert_eq!(left(server, "kept"), KEYS, "{policy}");
+            assert!(server.info("evicted_keys") > KEYS as i64 / 4, "{policy}");
+            // When none is left that may go, writes are refused.
+            assert!(fill(&mut client, "b", false) > KEYS / 4, "{policy}");
+            assert_eq!((left(server, "kept"), left(server, "a")), (KEYS, 0), "{policy}");
+            client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
+        }
+    });
+}
+
+#[test]
+fn what_is_used_often_stays() {
+    with_shards(|server| {
+        let mut client = server.client();
+        limit(server, &mut client, "allkeys-lfu");
+        for n in 0..200 {
+            let key = format!("hot{n}");
+            client.check(request(&["SET", &key, "v"]), "+OK\r\n");
+            client.check(request(&["GET", &key]).repeat(50), "$1\r\nv\r\n".repeat(50));
+        }
+        fill(&mut client, "a", false);
+        fill(&mut client, "b", false);
+        assert!(server.info("evicted_keys") > KEYS as i64);
+        let hot = left(server, "hot");
+        assert!(hot >= 195, "{hot} of 200");
+    });
+}
+
+#[test]
+fn a_lower_limit_is_kept_without_any_command() {
+    with_shards(|server| {
+        let mut client = server.client();
+        let before = server.info("used_memory");
+        fill(&mut client, "a", false);
+        set(&mut client, "maxmemory-policy", "allkeys-random");
+        let limit = before + 1024 * 1024;
+        set(&mut client, "maxmemory", &limit.to_string());
+        check_limit(server, limit);
+        assert!(keys(server) > 100);
+    });
+}
+
+#[test]
+fn evicted_keys_are_told_and_fail_transactions_that_watch_them() {
+    with_shards(|server| {
+        let (mut client, mut subscriber) = (server.client(), server.client());
+        set(&mut client, "notify-keyspace-events", "Ee");
+        subscriber.check(
+            "subscribe __keyevent@0__:evicted\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$22\r\n__keyevent@0__:evicted\r\n:1\r\n",
+        );
+        client.check("setex gone 100 v\r\nset stays v\r\nwatch gone\r\n", "+OK\r\n+OK\r\n+OK\r\n");
+        let mut other = server.client();
+        set(&mut other, "maxmemory-policy", "volatile-ttl");
+        set(&mut other, "maxmemory", "1");
+        eventually("evicted", || server.info("evicted_keys") == 1);
+        subscriber.expect("*3\r\n$7\r\nmessage\r\n$22\r\n__keyevent@0__:evicted\r\n$4\r\ngone\r\n");
+        client.check("multi\r\n", "+OK\r\n");
+        set(&mut other, "maxmemory", "0");
+        client.check("get stays\r\nexec\r\n", "+QUEUED\r\n*-1\r\n");
+        client.check("mget gone stays\r\n", "*2\r\n$-1\r\n$1\r\nv\r\n");
+    });
 }

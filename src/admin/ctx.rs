@@ -16,6 +16,7 @@ use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::{Config, SetError};
+use crate::engine::memory::EvictableKeys;
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
@@ -158,6 +159,7 @@ pub struct Server {
     /// All of them.
     pub monitors_all: AtomicU32,
     pub persistence: Arc<Persistence>,
+    pub evictable: EvictableKeys,
 }
 
 impl Server {
@@ -184,6 +186,7 @@ impl Server {
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
+            evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 

@@ -202,12 +202,12 @@ directives! {
     // Memory, expiry, freeing.
     maxmemory: MemoryShare = MemoryShare::Bytes(0), "maxmemory", Mutable, BYTES_OR_PERCENT, Honoured;
     maxmemory_policy: Policy = Policy::NoEviction, "maxmemory-policy", Mutable, TYPE, Honoured;
-    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Awaits(Eviction);
-    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Awaits(Eviction);
+    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Honoured;
+    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Honoured;
     lfu_log_factor: u32 = 10, "lfu-log-factor", Mutable, int_from(0), Honoured;
     lfu_decay_time: u32 = 1, "lfu-decay-time", Mutable, int_from(0), Honoured;
     active_expire_effort: u32 = 1, "active-expire-effort", Mutable, integer(1, 10), Inert("active expiry always catches up, in slices between requests");
-    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Awaits(Eviction);
+    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Honoured;
     lazyfree_lazy_expire: bool = false, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
     lazyfree_lazy_server_del: bool = false, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
     lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;

@@ -74,7 +74,12 @@ impl Core {
     /// Whether a command cannot run, or be queued, for want of memory. Commands on the keys of one shard are not asked
     /// here, but where they run.
     pub(super) fn lacks_memory(&mut self, conn: ConnKey, spec: &Spec) -> bool {
-        self.shard.memory.is_set() && self.may_take_memory(conn, spec) && self.shard.is_out_of_memory()
+        if !self.shard.memory.is_set() || !self.may_take_memory(conn, spec) {
+            return false;
+        }
+        let lacks = self.shard.is_out_of_memory();
+        self.tell_of_evicted();
+        lacks
     }
 
     fn may_take_memory(&self, conn: ConnKey, spec: &Spec) -> bool {

@@ -116,7 +116,7 @@ impl Core {
         }
         self.restricted = self.server.persistence.restricts();
         self.start_chores(mesh);
-        self.shard.memory.refresh();
+        self.make_room();
         self.shard.start_clock();
         self.refresh_observing();
         self.room = mesh.has_room();

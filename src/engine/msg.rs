@@ -54,6 +54,8 @@ pub enum Message {
     PubSub(Post),
     /// Commands that clients of the sender's gave, as lines for the monitors of yours.
     Shown(Arc<[u8]>),
+    /// The sender finds too much memory in use, and you have keys that could go.
+    MakeRoom,
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }

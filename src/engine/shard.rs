@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{BlockTable, Blocked, Waiter};
+use super::evict::Room;
 use super::lock::{LockSet, LockTable, TxId};
 use super::memory::MemoryLimit;
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
@@ -27,6 +28,7 @@ use crate::command::keys::{ACCESS, keys_of};
 use crate::command::spec::{DENYOOM, FAST, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
+use crate::keyspace::evict::Pool;
 use crate::resp::reply::{Protocol, Reply};
 
 pub const OUT_OF_MEMORY: Error = Error::Text("OOM command not allowed when used memory > 'maxmemory'.");
@@ -55,7 +57,7 @@ pub struct Shard {
     /// A command that takes this long is looked at: the smaller of the next two.
     slow_ns: u64,
     slowlog_ns: u64,
-    latency_event_ns: u64,
+    pub(super) latency_event_ns: u64,
     /// Commands that ran here and belong into the slow log of the shard whose client sent them.
     slow: Vec<SlowCommand>,
     /// Of this shard's clients.
@@ -65,6 +67,8 @@ pub struct Shard {
     /// CLIENT PAUSE.
     pub pause: ClientPause,
     pub memory: MemoryLimit,
+    /// Keys that may make room.
+    pub(super) pool: Pool,
 }
 
 impl Shard {
@@ -89,6 +93,7 @@ impl Shard {
             pubsub,
             pause: ClientPause::default(),
             memory: MemoryLimit::default(),
+            pool: Pool::default(),
         };
         shard.configure(config);
         shard
@@ -112,6 +117,9 @@ impl Shard {
         self.ctx.events.configure(&config);
         self.memory.configure(&config);
         self.ctx.config = config;
+        if self.memory.is_set() {
+            self.tell_evictable();
+        }
     }
 
     /// CONFIG RESETSTAT.
@@ -120,6 +128,7 @@ impl Shard {
         self.ctx.stats = KeyStats::default();
         self.ctx.active_expire.reset_stat();
         self.ctx.lazyfree.reset_stat();
+        self.memory.reset_stat();
     }
 
     /// The clock by which commands and slices are timed, in nanoseconds.
@@ -190,9 +199,9 @@ impl Shard {
         if spec.flags.has(DENYOOM) && self.is_out_of_memory() { Err(OUT_OF_MEMORY) } else { Ok(()) }
     }
 
-    /// More memory is in use than `maxmemory` allows.
+    /// More memory is in use than `maxmemory` allows, and nothing can be removed.
     pub fn is_out_of_memory(&mut self) -> bool {
-        self.memory.excess() > 0
+        self.make_room_at_once() == Room::Lacking
     }
 
     /// Counts a command that ran since the one before; how long it took, in nanoseconds.
