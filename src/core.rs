@@ -14,6 +14,7 @@
 
 mod admin;
 mod blocking;
+mod evict;
 mod jobs;
 mod observe;
 mod persistence;
@@ -92,6 +93,10 @@ pub struct Core {
     pub stop_requested: bool,
     /// Keys may be due, or tables wait to be freed.
     background: bool,
+    /// Keys have to go that could not go in the last turn.
+    evicting: bool,
+    /// When the other shards were last asked to make room, on the monotonic clock.
+    asked_for_room_ns: u64,
     /// A snapshot waits for the file to keep up.
     waits_for_file: bool,
     /// The file that there was at the start, until it is loaded.
@@ -126,9 +131,11 @@ enum Fate {
 impl Core {
     pub fn new(id: ShardId, ctx: ShardCtx, server: Arc<Server>, ticks: fn() -> u64) -> Core {
         let registry = Registry::get();
+        let mut shard = Shard::new(ctx, registry.names().len(), ticks);
+        shard.memory.share(server.evictable.clone(), id);
         Core {
             id,
-            shard: Shard::new(ctx, registry.names().len(), ticks),
+            shard,
             sessions: Sessions::default(),
             slots: SlotMap::contiguous(server.shards),
             registry,
@@ -150,6 +157,8 @@ impl Core {
             wave: 0,
             stop_requested: false,
             background: false,
+            evicting: false,
+            asked_for_room_ns: 0,
             waits_for_file: false,
             loader: None,
             chores: Vec::new(),
@@ -258,6 +267,7 @@ impl Core {
         // A client that left or gave up its transaction has something to say to other shards, which the next turn sends.
         !self.resumed.is_empty()
             || self.background
+            || self.evicting
             || !self.outgoing.is_empty()
             || !self.own_messages.is_empty()
             || self.loader.is_some()
@@ -341,6 +351,8 @@ impl Core {
             Message::PubSub(post) => return self.pubsub_message(from, post),
             Message::Tracking(post) => self.tracking_message(from, *post),
             Message::Shown(lines) => self.receive_shown(&lines),
+            // The turn that follows does.
+            Message::MakeRoom => {}
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
         self.settle(mesh);

@@ -10,7 +10,10 @@ use super::write_help;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::Config;
+use crate::engine::memory::limit_of;
 use crate::resp::reply::Reply;
+use crate::sys::memory;
 
 /// What the rows of this family have in common.
 const SERVER: Spec = Spec { group: Group::Server, ..Spec::DEFAULT };
@@ -137,7 +140,20 @@ fn take_over(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
         ctx.sessions.iter_mut().for_each(|session| session.set_authenticated(true));
     }
     ctx.shard.configure(config);
+    if ctx.id == 0 && ctx.shard.memory.excess() > 0 {
+        warn_of_small_limit(&ctx.shard.ctx.config);
+    }
     Box::new(())
+}
+
+fn warn_of_small_limit(config: &Config) {
+    tracing::warn!(
+        "WARNING: the new maxmemory value set via CONFIG SET ({}) is smaller than the current memory usage ({}). This \
+         will result in key eviction and/or the inability to accept new write commands depending on the \
+         maxmemory-policy.",
+        limit_of(config),
+        memory::used_bytes()
+    );
 }
 
 fn reset_stat(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {

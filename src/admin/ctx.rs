@@ -16,6 +16,7 @@ use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::{Config, SetError};
+use crate::engine::memory::EvictableKeys;
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
@@ -160,6 +161,7 @@ pub struct Server {
     pub persistence: Arc<Persistence>,
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
+    pub evictable: EvictableKeys,
 }
 
 impl Server {
@@ -187,6 +189,7 @@ impl Server {
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
             tracked_keys: AtomicU64::new(0),
+            evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
 use crate::engine::lock::LockStats;
+use crate::engine::memory::limit_of;
 use crate::engine::pause::{ClientPause, Paused};
 use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
@@ -174,8 +175,8 @@ const MEMORY: &[Field] = &[
     ("used_memory_functions", |_| "0".into()),
     ("used_memory_scripts", |_| "0".into()),
     ("used_memory_scripts_human", |_| "0B".into()),
-    ("maxmemory", |t| t.config.maxmemory.to_string()),
-    ("maxmemory_human", |t| human(t.config.maxmemory)),
+    ("maxmemory", |t| limit_of(&t.config).to_string()),
+    ("maxmemory_human", |t| human(limit_of(&t.config))),
     ("maxmemory_policy", |t| policy(&t.config)),
     ("allocator_frag_ratio", |t| ratio(t.memory.allocator.committed, t.memory.used)),
     ("allocator_frag_bytes", |t| difference(t.memory.allocator.committed, t.memory.used)),
@@ -269,8 +270,8 @@ const STATS: &[Field] = &[
     ("evicted_keys", |t| t.keys.evicted.to_string()),
     ("evicted_clients", |_| "0".into()),
     ("evicted_scripts", |_| "0".into()),
-    ("total_eviction_exceeded_time", |_| "0".into()),
-    ("current_eviction_exceeded_time", |_| "0".into()),
+    ("total_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[0])),
+    ("current_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[1])),
     ("keyspace_hits", |t| t.keys.hits.to_string()),
     ("keyspace_misses", |t| t.keys.misses.to_string()),
     ("pubsub_channels", |t| t.sum(|shard| shard.names(Kind::Channel))),
@@ -347,6 +348,7 @@ pub struct Figures {
     watched_keys: u64,
     blocking_keys: u64,
     blocking_keys_minding_removal: u64,
+    exceeded_ms: [u64; 2],
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
@@ -515,6 +517,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         watched_keys: shard.watching.watched_keys() as u64,
         blocking_keys: shard.blocked.keys() as u64,
         blocking_keys_minding_removal: shard.blocked.keys_minding_removal() as u64,
+        exceeded_ms: shard.memory.exceeded_ms(ctx.now.mono_ns),
         expire_cpu_ns: shard.ctx.active_expire.cpu_ns,
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,

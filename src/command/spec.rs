@@ -99,6 +99,12 @@ impl Spec {
         self.subcommands.iter().find(|subcommand| subcommand.is_named(name))
     }
 
+    /// The subcommand that these words call, where there is one.
+    pub fn called(&self, words: &[&[u8]]) -> &Spec {
+        let subcommand = words.get(1).and_then(|name| self.subcommand(name));
+        subcommand.unwrap_or(self)
+    }
+
     /// Declared categories and those that follow from the flags, by Redis's rules.
     pub const fn all_categories(&self) -> Categories {
         let flags = self.flags;

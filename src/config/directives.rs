@@ -198,14 +198,14 @@ directives! {
     acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels, "acl-pubsub-default", Mutable, TYPE, Awaits(AccessControl);
 
     // Memory, expiry, freeing.
-    maxmemory: u64 = 0, "maxmemory", Mutable, bytes(0, u64::MAX as i128), Refused(Eviction);
+    maxmemory: MemoryShare = MemoryShare::Bytes(0), "maxmemory", Mutable, BYTES_OR_PERCENT, Honoured;
     maxmemory_policy: Policy = Policy::NoEviction, "maxmemory-policy", Mutable, TYPE, Honoured;
-    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Awaits(Eviction);
-    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Awaits(Eviction);
+    maxmemory_samples: u32 = 5, "maxmemory-samples", Mutable, integer(1, 64), Honoured;
+    maxmemory_eviction_tenacity: u32 = 10, "maxmemory-eviction-tenacity", Mutable, integer(0, 100), Honoured;
     lfu_log_factor: u32 = 10, "lfu-log-factor", Mutable, int_from(0), Honoured;
     lfu_decay_time: u32 = 1, "lfu-decay-time", Mutable, int_from(0), Honoured;
     active_expire_effort: u32 = 1, "active-expire-effort", Mutable, integer(1, 10), Inert("active expiry always catches up, in slices between requests");
-    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Awaits(Eviction);
+    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Honoured;
     lazyfree_lazy_expire: bool = false, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
     lazyfree_lazy_server_del: bool = false, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
     lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;
@@ -660,7 +660,6 @@ mod tests {
     fn refused_directives_name_their_topic_and_take_their_default() {
         check_refused("appendonly", "yes", "not supported yet, it comes with persistence");
         check_refused("tls-port", "6380", "not supported yet, it comes with TLS");
-        check_refused("maxmemory", "1gb", "not supported yet, it comes with eviction");
         check_refused("maxmemory-clients", "5%", "not supported yet, it comes with eviction");
         let mut config = Config::default();
         assert_eq!(set(&mut config, &[("appendonly", "no"), ("tls-port", "0"), ("maxmemory-clients", "0")]), "");

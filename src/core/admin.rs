@@ -9,12 +9,13 @@ use crate::admin::slowlog::redacted;
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::command::args::Args;
 use crate::command::error::Error;
-use crate::command::spec::{NO_AUTH, NO_MULTI, PUSH_REPLY, SUBSCRIBED, Spec};
+use crate::command::spec::{DENYOOM, NO_AUTH, NO_MULTI, PUSH_REPLY, SUBSCRIBED, Spec};
 use crate::dispatch::registry::{Command, Run};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
+use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::Reply;
-use crate::session::Pause;
+use crate::session::{Pause, Session};
 
 impl Core {
     /// Commands without keys, and those that are refused.
@@ -43,6 +44,9 @@ impl Core {
         if !self.sessions.at(conn).is_authenticated() && !spec.flags.has(NO_AUTH) {
             return self.reject(conn, Some(id), &Error::Text("NOAUTH Authentication required."));
         }
+        if self.lacks_memory(conn, spec) {
+            return self.reject(conn, Some(id), &OUT_OF_MEMORY);
+        }
         if self.sessions.at(conn).is_restricted() && !spec.flags.has(SUBSCRIBED) {
             return self.reject(conn, Some(id), &not_while_subscribed(spec));
         }
@@ -55,7 +59,7 @@ impl Core {
             if spec.flags.has(NO_MULTI) {
                 return self.reject(conn, Some(id), &Error::Text("ERR Command not allowed inside a transaction"));
             }
-            return self.queue(conn, words);
+            return self.queue(conn, spec, words);
         }
         if spec.flags.has(PUSH_REPLY) && !self.room {
             // Homes hear of subscriptions before anything that these cause.
@@ -64,6 +68,29 @@ impl Core {
         match command.run {
             Run::Admin(run) => self.run_admin(conn, run, spec, id, words, mesh),
             Run::Key(_) => unreachable!("a command on keys that nothing refuses was taken before"),
+        }
+    }
+
+    /// Whether a command cannot run, or be queued, for want of memory. Commands on the keys of one shard are not asked
+    /// here, but where they run.
+    pub(super) fn lacks_memory(&mut self, conn: ConnKey, spec: &Spec) -> bool {
+        if !self.shard.memory.is_set() || !self.may_take_memory(conn, spec) {
+            return false;
+        }
+        let lacks = self.shard.is_out_of_memory();
+        self.tell_of_evicted();
+        lacks
+    }
+
+    fn may_take_memory(&self, conn: ConnKey, spec: &Spec) -> bool {
+        if spec.flags.has(DENYOOM) {
+            return true;
+        }
+        match self.sessions.get(conn).and_then(Session::queue) {
+            Some(queue) if spec.name == "exec" => queue.takes_memory,
+            // The queue takes some.
+            Some(_) => !is_run_in_multi(spec),
+            None => false,
         }
     }
 
@@ -87,9 +114,10 @@ impl Core {
     }
 
     /// A command between MULTI and EXEC.
-    fn queue(&mut self, conn: ConnKey, words: &[&[u8]]) -> Fate {
+    fn queue(&mut self, conn: ConnKey, spec: &Spec, words: &[&[u8]]) -> Fate {
         let session = self.sessions.at(conn);
         let queue = session.queue_mut().expect("the caller knows that it is in MULTI");
+        queue.takes_memory |= spec.flags.has(DENYOOM);
         queue.commands.push(words.iter().map(|word| word.to_vec()).collect());
         if !session.take_reply_mode() {
             self.sessions.reply_buffer(conn).extend_from_slice(b"+QUEUED\r\n");

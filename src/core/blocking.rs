@@ -13,6 +13,7 @@ use crate::engine::block::Waiter;
 use crate::engine::gather::Job;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
+use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Close, Pause, Unblock, Waits};
 
@@ -67,6 +68,10 @@ impl Core {
         if !session.pipeline.is_empty() {
             return Fate::NotYet(Pause::Barrier);
         }
+        if self.lacks_memory(conn, &row.spec) {
+            return self.reject(conn, Some(id), &OUT_OF_MEMORY);
+        }
+        let session = self.sessions.at(conn);
         let client = Client {
             ticket: Arc::default(),
             row,

@@ -24,7 +24,7 @@ use crate::engine::mesh::Mesh;
 use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
 use crate::engine::route::SlotMap;
-use crate::engine::shard::Waiting;
+use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::Pause;
 
@@ -205,6 +205,10 @@ impl Core {
         if !session.pipeline.is_empty() {
             return Fate::NotYet(Pause::Barrier);
         }
+        if self.lacks_memory(conn, row.spec.called(words)) {
+            return self.reject(conn, Some(id), &OUT_OF_MEMORY);
+        }
+        let session = self.sessions.at(conn);
         let words = words.iter().map(|word| word.to_vec()).collect();
         let job = Job::new(row, session.db, session.protocol, words);
         self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), Start::Locked, mesh)

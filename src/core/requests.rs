@@ -117,6 +117,7 @@ impl Core {
         }
         self.restricted = self.server.persistence.restricts();
         self.start_chores(mesh);
+        self.make_room();
         self.shard.start_clock();
         self.refresh_observing();
         self.room = mesh.has_room();
@@ -542,6 +543,7 @@ impl Core {
         for own in &batch.own {
             self.shard.prefetch_entry(own.db, own.hash);
         }
+        self.shard.memory.refresh();
         self.shard.start_clock();
         let locked = !self.shard.locks.is_empty();
         let guarded = self.shard.is_guarded();

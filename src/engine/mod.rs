@@ -1,8 +1,10 @@
 //! Level 5: the shard machine: routing, running commands on keys, and what shards say to each other.
 
 pub mod block;
+pub mod evict;
 pub mod gather;
 pub mod lock;
+pub mod memory;
 pub mod mesh;
 pub mod msg;
 pub mod multi;

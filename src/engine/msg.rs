@@ -57,6 +57,8 @@ pub enum Message {
     Shown(Arc<[u8]>),
     /// What clients may have cached.
     Tracking(Box<tracking::Post>),
+    /// The sender finds too much memory in use, and you have keys that could go.
+    MakeRoom,
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{BlockTable, Blocked, Waiter};
+use super::evict::Room;
 use super::lock::{LockSet, LockTable, TxId};
+use super::memory::MemoryLimit;
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::pause::ClientPause;
 use super::pubsub::PubSub;
@@ -25,10 +27,13 @@ use crate::command::effect::Change;
 use crate::command::error::{Error, Result};
 use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
-use crate::command::spec::{FAST, READONLY, SKIP_SLOWLOG, Spec};
+use crate::command::spec::{DENYOOM, FAST, READONLY, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
+use crate::keyspace::evict::Pool;
 use crate::resp::reply::{Protocol, Reply};
+
+pub const OUT_OF_MEMORY: Error = Error::Text("OOM command not allowed when used memory > 'maxmemory'.");
 
 /// What waits for locks.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ pub struct Shard {
     /// A command that takes this long is looked at: the smaller of the next two.
     slow_ns: u64,
     slowlog_ns: u64,
-    latency_event_ns: u64,
+    pub(super) latency_event_ns: u64,
     /// Commands that ran here and belong into the slow log of the shard whose client sent them.
     slow: Vec<SlowCommand>,
     /// Of this shard's clients.
@@ -68,6 +73,9 @@ pub struct Shard {
     pub pause: ClientPause,
     /// DEBUG PAUSE-CRON: nothing happens by the clock alone.
     pub cron_paused: bool,
+    pub memory: MemoryLimit,
+    /// Keys that may make room.
+    pub(super) pool: Pool,
 }
 
 impl Shard {
@@ -95,6 +103,8 @@ impl Shard {
             pubsub,
             pause: ClientPause::default(),
             cron_paused: false,
+            memory: MemoryLimit::default(),
+            pool: Pool::default(),
         };
         shard.configure(config);
         shard
@@ -116,7 +126,11 @@ impl Shard {
         }
         self.commands.tracks_latency = config.latency_tracking;
         self.ctx.events.configure(&config);
+        self.memory.configure(&config);
         self.ctx.config = config;
+        if self.memory.is_set() {
+            self.tell_evictable();
+        }
     }
 
     /// CONFIG RESETSTAT.
@@ -125,6 +139,7 @@ impl Shard {
         self.ctx.stats = KeyStats::default();
         self.ctx.active_expire.reset_stat();
         self.ctx.lazyfree.reset_stat();
+        self.memory.reset_stat();
     }
 
     /// The clock by which commands and slices are timed, in nanoseconds.
@@ -162,6 +177,12 @@ impl Shard {
         protocol: Protocol,
         output: &mut Vec<u8>,
     ) {
+        if self.memory.is_set()
+            && let Err(error) = self.afford(row.spec.called(args.words()))
+        {
+            self.commands.rejected(Some(id), error.code());
+            return Reply::new(output, protocol).error(&error.text());
+        }
         if let Err(error) = self.run(row, db, args, protocol, output) {
             self.failed(id, &error);
         }
@@ -181,6 +202,17 @@ impl Shard {
             reply.truncate(from);
             reply.error(&error.text());
         })
+    }
+
+    /// Whether there is memory for a command that may take some.
+    #[cold]
+    fn afford(&mut self, spec: &Spec) -> Result {
+        if spec.flags.has(DENYOOM) && self.is_out_of_memory() { Err(OUT_OF_MEMORY) } else { Ok(()) }
+    }
+
+    /// More memory is in use than `maxmemory` allows, and nothing can be removed.
+    pub fn is_out_of_memory(&mut self) -> bool {
+        self.make_room_at_once() == Room::Lacking
     }
 
     /// Counts a command that ran since the one before; how long it took, in nanoseconds.
@@ -277,6 +309,7 @@ impl Shard {
             self.prefetch_entry(usize::from(item.db), hash);
         }
         let (mut first, mut first_shared) = (0, 0);
+        self.memory.refresh();
         self.start_clock();
         for (index, (item, &hash)) in items.iter_mut().zip(&hashes).enumerate() {
             let range = first..first + item.arguments as usize;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod due;
+pub mod evict;
 pub mod expire;
 pub mod lazyfree;
 pub mod snapshot;

@@ -24,6 +24,7 @@ use crate::base::rng::Rng;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::core::Core;
+use crate::engine::memory::limit_of;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
@@ -97,11 +98,11 @@ fn start(mut config: Config, config_file: Option<PathBuf>, supervisor: Superviso
     if let Err(error) = reconfigure::adjust_oom_score(&config) {
         warn!("Unable to write oom_score_adj: {error}");
     }
-    if config.maxmemory > 0 && config.maxmemory < 1024 * 1024 {
+    let maxmemory = limit_of(&config);
+    if maxmemory > 0 && maxmemory < 1024 * 1024 {
         warn!(
-            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {} bytes). Are you sure \
-             this is what you really want?",
-            config.maxmemory
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {maxmemory} bytes). Are \
+             you sure this is what you really want?"
         );
     }
     warn_of_small_backlog(config.tcp_backlog);

@@ -15,6 +15,8 @@ pub struct Queue {
     pub commands: Vec<Vec<Vec<u8>>>,
     /// A command was refused: EXEC will be, too.
     pub failed: bool,
+    /// Some of them may take more memory.
+    pub takes_memory: bool,
 }
 
 impl Transaction {

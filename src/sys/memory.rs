@@ -6,6 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 use libmimalloc_sys::{
@@ -50,6 +51,23 @@ fn add_slow(bytes: i64) {
 pub fn used_bytes() -> usize {
     let counters = NEXT.load(Relaxed).min(COUNTERS);
     USED[..counters].iter().map(|counter| counter.0.load(Relaxed)).sum::<i64>().max(0) as usize
+}
+
+/// The calling thread's part of it, which means something only beside an earlier one: less than nothing, if the thread
+/// frees what others have allocated.
+pub fn used_by_thread() -> i64 {
+    let index = INDEX.with(Cell::get);
+    USED.get(index).map_or(0, |counter| counter.0.load(Relaxed))
+}
+
+/// Memory that the process may take: the machine's, or less in a container with a limit, as it was at the first call.
+pub fn granted_bytes() -> u64 {
+    static GRANTED: OnceLock<u64> = OnceLock::new();
+    *GRANTED.get_or_init(|| {
+        let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+        let limits = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+        limits.chain([super::process::physical_memory_bytes()]).min().expect("the machine's is there")
+    })
 }
 
 /// What an allocation of `size` bytes really takes. O(1), arithmetic only.

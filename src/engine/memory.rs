@@ -1,0 +1,151 @@
+//! maxmemory: what a shard knows of the memory that the process uses, and what it may.
+//!
+//! The sum over all threads is read once for many commands; between two readings a shard sees what it allocates itself
+//! at once, and what the others do not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::base::ids::ShardId;
+use crate::config::Config;
+use crate::config::value::MemoryShare;
+use crate::sys::memory;
+
+/// This part of the limit may be used beyond it until all shards have removed what they should.
+const SLACK_DIVISOR: u64 = 256;
+
+/// Keys that each shard may evict.
+pub type EvictableKeys = Arc<[AtomicU64]>;
+
+#[derive(Debug, Default)]
+pub struct MemoryLimit {
+    /// 0: there is none.
+    limit: u64,
+    /// What the threads other than this one used at the last reading. One of them alone may seem to use less than
+    /// nothing.
+    others: i64,
+    evictable: Option<(EvictableKeys, ShardId)>,
+    /// Keys that the other shards could evict at the last look.
+    others_evictable: u64,
+    /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
+    exceeded_since_ns: Option<u64>,
+    exceeded_ns: u64,
+}
+
+/// The bytes that `maxmemory` allows; 0 without a limit.
+pub fn limit_of(config: &Config) -> u64 {
+    match config.maxmemory {
+        MemoryShare::Bytes(bytes) => bytes,
+        MemoryShare::Percent(percent) => memory::granted_bytes() / 100 * u64::from(percent),
+    }
+}
+
+impl MemoryLimit {
+    pub fn configure(&mut self, config: &Config) {
+        self.limit = limit_of(config);
+        self.refresh();
+    }
+
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.limit != 0
+    }
+
+    /// Reads anew what the whole process uses.
+    #[inline]
+    pub fn refresh(&mut self) {
+        if self.is_set() {
+            self.others = memory::used_bytes() as i64 - memory::used_by_thread();
+        }
+    }
+
+    /// Bytes in use beyond the limit.
+    pub fn excess(&self) -> u64 {
+        if !self.is_set() {
+            return 0;
+        }
+        let used = (self.others + memory::used_by_thread()).max(0) as u64;
+        used.saturating_sub(self.limit)
+    }
+
+    /// From now on the shards know of each other's keys.
+    pub fn share(&mut self, evictable: EvictableKeys, own: ShardId) {
+        self.evictable = Some((evictable, own));
+    }
+
+    /// Tells the other shards how many keys this one may evict, and learns of theirs: of how many there are in all.
+    pub fn tell_evictable(&mut self, own: u64) -> u64 {
+        if let Some((evictable, shard)) = &self.evictable {
+            evictable[*shard].store(own, Relaxed);
+            let all: u64 = evictable.iter().map(|keys| keys.load(Relaxed)).sum();
+            self.others_evictable = all - own;
+        }
+        own + self.others_evictable
+    }
+
+    pub fn others_can_evict(&self) -> bool {
+        self.others_evictable > 0
+    }
+
+    /// What may be used beyond the limit for a moment.
+    pub fn slack(&self) -> u64 {
+        self.limit / SLACK_DIVISOR
+    }
+
+    /// Takes note of how it stands, for [`Self::exceeded_ms`].
+    pub fn note_excess(&mut self, excess: u64, now_ns: u64) {
+        match self.exceeded_since_ns {
+            None if excess > 0 => self.exceeded_since_ns = Some(now_ns),
+            Some(since_ns) if excess == 0 => {
+                self.exceeded_ns += now_ns.saturating_sub(since_ns);
+                self.exceeded_since_ns = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// How long too much has been in use: in all, and without a break until now. INFO's `total_eviction_exceeded_time` and
+    /// `current_eviction_exceeded_time`.
+    pub fn exceeded_ms(&self, now_ns: u64) -> [u64; 2] {
+        let current_ns = self.exceeded_since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        [(self.exceeded_ns + current_ns) / 1_000_000, current_ns / 1_000_000]
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stat(&mut self) {
+        self.exceeded_ns = 0;
+        self.exceeded_since_ns = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_know_how_many_keys_the_others_may_evict() {
+        let evictable: EvictableKeys = (0..2).map(|_| AtomicU64::new(0)).collect();
+        let mut limits = [0, 1].map(|shard| {
+            let mut limit = MemoryLimit::default();
+            limit.share(evictable.clone(), shard);
+            limit
+        });
+        assert_eq!(limits[0].tell_evictable(5), 5);
+        assert!(!limits[0].others_can_evict());
+        assert_eq!(limits[1].tell_evictable(0), 5);
+        assert!(limits[1].others_can_evict());
+        assert_eq!(MemoryLimit::default().tell_evictable(7), 7);
+    }
+
+    #[test]
+    fn time_beyond_the_limit_adds_up() {
+        let mut limit = MemoryLimit::default();
+        let mut told = |excess, at_ms: u64| {
+            limit.note_excess(excess, at_ms * 1_000_000);
+            limit.exceeded_ms(at_ms * 1_000_000)
+        };
+        assert_eq!([told(0, 100), told(1, 200), told(9, 250)], [[0, 0], [0, 0], [50, 50]]);
+        assert_eq!([told(0, 300), told(0, 400), told(1, 500)], [[100, 0], [100, 0], [100, 0]]);
+        assert_eq!(told(1, 520), [120, 20]);
+    }
+}
