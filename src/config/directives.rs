@@ -253,6 +253,7 @@ directives! {
     dbfilename: String = "dump.rdb".to_owned(), "dbfilename", Guarded, checked(db_file_name), Honoured;
     rdbcompression: bool = true, "rdbcompression", Mutable, TYPE, Honoured;
     rdbchecksum: bool = true, "rdbchecksum", Immutable, TYPE, Honoured;
+    rdb_version_check: RdbVersionCheck = RdbVersionCheck::Strict, "rdb-version-check", Mutable, TYPE, Honoured;
     rdb_del_sync_files: bool = false, "rdb-del-sync-files", Mutable, TYPE, Awaits(Persistence);
     rdb_save_incremental_fsync: bool = true, "rdb-save-incremental-fsync", Mutable, TYPE, Honoured;
     rdb_key_save_delay: i32 = 0, "rdb-key-save-delay", Hidden, int_from(i32::MIN as i128), Honoured;
