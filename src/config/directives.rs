@@ -118,6 +118,7 @@ const NO_BATCH_SIZE: Status = Inert("every batch that is ready is prefetched");
 const NO_CLOCK_TICK: Status = Inert("background work runs when there is some, in slices");
 const NO_START_CHECKS: Status = Inert("no check at the start stops the server");
 const NO_FAILING_EFFECTS: Status = Inert("effects are applied as they were recorded, or loading fails");
+const NO_UNCHECKED_PAYLOADS: Status = Inert("files and payloads are always checked in full");
 const NO_IO_THREADS: Status = Inert("every shard reads, runs and writes on its own core");
 const NO_CPU_LISTS: Status = Inert("shards are pinned to the CPUs the process may use, and there are no other threads");
 const NO_JEMALLOC: Status = Inert("mimalloc is the allocator");
@@ -260,7 +261,7 @@ directives! {
     key_load_delay: i32 = 0, "key-load-delay", Hidden, int_from(i32::MIN as i128), Honoured;
     loading_process_events_interval_bytes: u64 = 2 << 20, "loading-process-events-interval-bytes", Hidden, int_from(1024), Honoured;
     stop_writes_on_bgsave_error: bool = true, "stop-writes-on-bgsave-error", Mutable, TYPE, Honoured;
-    sanitize_dump_payload: SanitizeDump = SanitizeDump::No, "sanitize-dump-payload", Mutable, TYPE, Awaits(Persistence);
+    sanitize_dump_payload: SanitizeDump = SanitizeDump::No, "sanitize-dump-payload", Mutable, TYPE, NO_UNCHECKED_PAYLOADS;
     appendonly: bool = false, "appendonly", Mutable, TYPE, Refused(Persistence);
     appendfilename: String = "appendonly.aof".to_owned(), "appendfilename", Immutable, checked(append_file_name), Awaits(Persistence);
     appenddirname: String = "appendonlydir".to_owned(), "appenddirname", Immutable, checked(append_dir_name), Awaits(Persistence);

@@ -145,7 +145,12 @@ impl<R: Read> Loader<R> {
                 Item::ModuleAux(name) if self.tells => {
                     tracing::warn!("The RDB file contains AUX module data I can't load: no matching module '{name}'");
                 }
-                Item::Function(source) => self.functions.push(source.into_owned()),
+                Item::Function(source) => {
+                    if self.tells {
+                        tracing::warn!("The RDB file contains a library of functions, which is left out");
+                    }
+                    self.functions.push(source.into_owned());
+                }
                 Item::SelectDb(db) if db >= ctx.keyspace.databases() as u64 => {
                     return Err(LoadError::Databases(ctx.keyspace.databases()));
                 }
