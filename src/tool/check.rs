@@ -199,7 +199,7 @@ mod tests {
         assert!(!good);
         assert!(
             text.contains(
-                "--- RDB ERROR DETECTED ---\n[offset 36] Unexpected EOF reading RDB file\n\
+                "--- RDB ERROR DETECTED ---\n[offset 35] Unexpected EOF reading RDB file\n\
              [additional info] While doing: read-object-value\n[additional info] Reading key 'j'\n\
              [additional info] Reading type 0 (string)\n[info] 2 keys read\n"
             ),
