@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What must hold before a change lands, and what a developer runs: tests, format, lints, the public suite, what COMMAND
+# What must hold before a change lands, and what a developer runs: tests, format, lints, the public suite, files of other servers, what COMMAND
 # says, stock clients and tools, random commands against valkey-server, a smoke of the fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +25,11 @@ step_conformance() {
     python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards "$shards" "${units[@]}"
   done
 }
+step_files() {
+  python3 ci/rdb_both_ways.py --server-bin "$binary" --keys 150
+  python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards 1 --mode full \
+    integration/convert-ziplist-hash-on-load integration/convert-ziplist-zset-on-load integration/convert-zipmap-hash-on-load
+}
 step_commands() {
   "$binary" --port 7390 --save '' > /dev/null 2>&1 &
   local server=$! differs=0
@@ -44,7 +49,7 @@ step_events() { python3 ci/compare_events.py --server-bin "$binary" --commands 1
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance commands clients types events fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance files commands clients types events fuzz bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

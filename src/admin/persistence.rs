@@ -15,7 +15,7 @@ use crate::command::error::{Error, Result};
 use crate::command::spec::*;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
-use crate::persist::status::{InProgress, Shutdown};
+use crate::persist::status::{Cancelled, InProgress, Shutdown};
 use crate::resp::reply::Reply;
 
 /// What the rows of this family have in common.
@@ -119,10 +119,13 @@ fn bgsave(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
         // As long as nothing but a save runs in the background, there is nothing to wait for.
         [_] if args.is(1, "SCHEDULE") => {}
         [_] if args.is(1, "CANCEL") => {
-            if !ctx.server.persistence.cancel() {
-                return Err(Error::Text("ERR Background saving is currently not in progress or scheduled"));
-            }
-            reply.simple("Background saving cancelled");
+            reply.simple(match ctx.server.persistence.cancel() {
+                Cancelled::Running => "Background saving cancelled",
+                Cancelled::Scheduled => "Scheduled background saving cancelled",
+                Cancelled::Nothing => {
+                    return Err(Error::Text("ERR Background saving is currently not in progress or scheduled"));
+                }
+            });
             return Ok(Outcome::Done);
         }
         _ => return Err(Error::Syntax),

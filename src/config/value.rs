@@ -391,6 +391,11 @@ impl Choice for OomScoreAdj {
 }
 
 choice! {
+    /// Whether files and payloads of versions that are not known are read.
+    RdbVersionCheck { "strict" => Strict, "relaxed" => Relaxed }
+}
+
+choice! {
     AclPubsubDefault { "allchannels" => AllChannels, "resetchannels" => ResetChannels }
 }
 

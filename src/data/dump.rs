@@ -13,6 +13,7 @@ use super::stream::Stream;
 use super::zset::Zset;
 pub use crate::codec::rdb::DumpError;
 use crate::codec::rdb::{self, Form, Output, Reader, rdb_type};
+use crate::config::value::RdbVersionCheck;
 
 /// What a payload holds.
 #[derive(Debug)]
@@ -56,7 +57,8 @@ pub fn save(entry: EntryRef<'_>, out: &mut Output) {
 
 /// The value of a payload.
 pub fn restore<'a>(payload: &'a [u8], env: &mut Env<'_>) -> Result<Restored<'a>, DumpError> {
-    let mut reader = Reader::new(rdb::unseal(payload)?);
+    let takes_newer = env.config.rdb_version_check == RdbVersionCheck::Relaxed;
+    let mut reader = Reader::new(rdb::unseal(payload, takes_newer)?);
     let rdb_type = reader.byte().ok_or(DumpError::Format)?;
     load(rdb_type, &mut reader, env).ok().filter(|_| reader.is_at_end()).ok_or(DumpError::Format)
 }

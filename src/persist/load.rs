@@ -9,10 +9,11 @@ use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
-use super::rdb::read::{Checksum, Item, RdbError, RdbReader, Record, What};
+use super::rdb::read::{Checksum, Item, RdbError, RdbReader, Record, Versions, What};
 use crate::base::ids::ShardId;
 use crate::codec::rdb::{Reader, rdb_type};
 use crate::command::ctx::ShardCtx;
+use crate::config::value::RdbVersionCheck;
 use crate::data::dump::{self, NoValue, Restored};
 use crate::data::entry::{Entry, Value};
 use crate::engine::route::SlotMap;
@@ -121,7 +122,11 @@ impl<R: Read> Loader<R> {
         ctx: &ShardCtx,
     ) -> Result<Loader<R>, LoadError> {
         let tells = shard == 0;
-        let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum)?;
+        let versions = match ctx.config.rdb_version_check {
+            RdbVersionCheck::Strict => Versions::Known,
+            RdbVersionCheck::Relaxed => Versions::Any,
+        };
+        let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum, versions)?;
         let (began_ms, loaded) = (ctx.now_ms(), Loaded::default());
         Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded, functions: Vec::new() })
     }
@@ -140,7 +145,12 @@ impl<R: Read> Loader<R> {
                 Item::ModuleAux(name) if self.tells => {
                     tracing::warn!("The RDB file contains AUX module data I can't load: no matching module '{name}'");
                 }
-                Item::Function(source) => self.functions.push(source.into_owned()),
+                Item::Function(source) => {
+                    if self.tells {
+                        tracing::warn!("The RDB file contains a library of functions, which is left out");
+                    }
+                    self.functions.push(source.into_owned());
+                }
                 Item::SelectDb(db) if db >= ctx.keyspace.databases() as u64 => {
                     return Err(LoadError::Databases(ctx.keyspace.databases()));
                 }

@@ -23,6 +23,8 @@ pub mod write;
 
 /// What a file begins with, before the four digits of its version.
 pub const MAGIC: &[u8; 5] = b"REDIS";
+/// The same in newer versions of Valkey's, and only three digits.
+const MAGIC_OF_VALKEY: &[u8; 6] = b"VALKEY";
 pub const HEADER_LEN: usize = MAGIC.len() + 4;
 /// The newest version that is read; its only news are hashes with times of fields.
 pub const VERSION_MAX: u16 = crate::codec::rdb::RDB_VERSION_OF_FIELD_TIMES;

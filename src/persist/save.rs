@@ -113,7 +113,8 @@ impl Saving {
     /// The cut at one shard: from now on its databases are saved as they are.
     pub fn begin(self: &Arc<Saving>, shard: ShardId, ctx: &mut ShardCtx) {
         let sender = self.senders.lock().expect("nothing panics while it holds the senders")[shard].take();
-        let sender = sender.expect("a shard begins once");
+        // Who asked for a save that ended before it began may find the next one, begun by another.
+        let Some(sender) = sender else { return };
         let size = |db: usize| (ctx.keyspace.db(db).len() as u64, ctx.keyspace.db(db).expires_len() as u64);
         let sizes: Vec<_> = (0..ctx.keyspace.databases()).map(size).collect();
         self.keys_total.fetch_add(sizes.iter().map(|size| size.0).sum(), Relaxed);
@@ -327,4 +328,67 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::testing::TestShard;
+    use crate::engine::route::SlotMap;
+    use crate::engine::table::FAMILIES;
+    use crate::persist::load::{Duplicates, Loader};
+
+    const SHARDS: usize = 2;
+
+    /// Begins a save of two shards, one key each; the second asks twice.
+    fn begun() -> (Arc<Saving>, Feed, [TestShard; SHARDS]) {
+        let (saving, feed) = Saving::new(SHARDS, true, Now::default(), Arc::new(Config::default()));
+        let mut shards = [TestShard::new(FAMILIES), TestShard::new(FAMILIES)];
+        shards[0].run("SET a 1");
+        shards[1].run("SET b 1");
+        for id in [0, 1, 1] {
+            saving.begin(id, &mut shards[id].ctx);
+        }
+        (saving, feed, shards)
+    }
+
+    fn target(name: &str, saving: &Saving) -> Target {
+        let directory = std::env::temp_dir().join(format!("peristyle-save-{name}-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a new directory");
+        let (sizes, functions) = (Vec::new(), Vec::new());
+        let header =
+            Header { redis_version: "7.2.4", unix_s: 0, used_memory: 0, sizes, functions, form: saving.form() };
+        Target { directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned(), header }
+    }
+
+    #[test]
+    fn the_file_has_what_all_shards_had_at_the_cut() {
+        let (saving, feed, mut shards) = begun();
+        shards[0].run("SET a 2 | SET c 3");
+        shards[1].run("FLUSHDB");
+        for shard in &mut shards {
+            while shard.ctx.keyspace.snapshot_slice(1) {}
+        }
+        let target = target("whole", &saving);
+        let directory = target.directory.clone();
+        assert!(feed.write(target).is_ok());
+        let file = File::open(directory.join("dump.rdb")).expect("the file");
+        let mut loaded = TestShard::new(FAMILIES);
+        let mut loader = Loader::new(file, 0, SlotMap::contiguous(1), Duplicates::Refused, &loaded.ctx).expect("ours");
+        while !loader.slice(&mut loaded.ctx, 1000).expect("ours") {}
+        assert_eq!(loaded.run("GET a | GET b | GET c"), "1 | 1 | nil");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[test]
+    fn a_snapshot_that_ended_early_makes_no_file() {
+        let (saving, feed, mut shards) = begun();
+        shards[0].ctx.keyspace.abort_snapshot();
+        while shards[1].ctx.keyspace.snapshot_slice(1) {}
+        let target = target("part", &saving);
+        let directory = target.directory.clone();
+        assert!(matches!(feed.write(target), Err(Failure::GivenUp)));
+        assert_eq!(std::fs::read_dir(&directory).expect("it is there").count(), 0);
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
 }

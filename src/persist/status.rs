@@ -117,6 +117,14 @@ struct LoadOutcome {
     error: Option<String>,
 }
 
+/// What there was to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    Running,
+    Scheduled,
+    Nothing,
+}
+
 /// There is a save already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InProgress;
@@ -268,12 +276,16 @@ impl Persistence {
         self.saves().last.loaded = loaded;
     }
 
-    /// Gives up a save in the background, running or scheduled; whether there was one.
-    pub fn cancel(&self) -> bool {
+    /// Gives up a save in the background, running or scheduled.
+    pub fn cancel(&self) -> Cancelled {
         let mut saves = self.saves();
         let was_scheduled = std::mem::take(&mut saves.scheduled);
         let running = saves.running.as_ref().filter(|saving| saving.in_background);
-        running.inspect(|saving| saving.give_up()).is_some() || was_scheduled
+        match running.inspect(|saving| saving.give_up()) {
+            Some(_) => Cancelled::Running,
+            None if was_scheduled => Cancelled::Scheduled,
+            None => Cancelled::Nothing,
+        }
     }
 
     pub fn last_saves(&self) -> LastSaves {

@@ -10,7 +10,8 @@ use crate::codec::rdb::Reader;
 use crate::config::Config;
 use crate::data::collection::Env;
 use crate::data::dump::{self, NoValue};
-use crate::persist::rdb::read::{Checksum, Doing, Item, RdbError, RdbReader, Record, What};
+use crate::persist::rdb::HEADER_LEN;
+use crate::persist::rdb::read::{Checksum, Doing, Item, RdbError, RdbReader, Record, Versions, What};
 use crate::sys::clock;
 
 /// Checks the file at a path; whether it is good. Fails only if what it says cannot be written.
@@ -48,6 +49,10 @@ pub fn check(file: impl Read, name: &str, now_ms: i64, out: &mut impl Write) -> 
         writeln!(out, "--- RDB ERROR DETECTED ---")?;
         writeln!(out, "[offset {}] {}", wrong.offset, wrong.text)?;
         writeln!(out, "[additional info] While doing: {}", wrong.doing.name())?;
+        if wrong.doing == Doing::Start {
+            // Odd, but so it is there.
+            writeln!(out, "[additional info] Reading type 0 (string)")?;
+        }
         if let Some((rdb_type, key)) = &wrong.value {
             writeln!(out, "[additional info] Reading key '{}'", key.escape_ascii())?;
             writeln!(out, "[additional info] Reading type {rdb_type} ({})", type_name(*rdb_type))?;
@@ -60,10 +65,10 @@ pub fn check(file: impl Read, name: &str, now_ms: i64, out: &mut impl Write) -> 
 }
 
 fn walk(file: impl Read, now_ms: i64, counts: &mut Counts, out: &mut impl Write) -> io::Result<Option<Wrong>> {
-    let mut reader = match RdbReader::new(file, true) {
+    let mut reader = match RdbReader::new(file, true, Versions::Known) {
         Ok(reader) => reader,
         Err(error) => {
-            let offset = error.offset;
+            let offset = HEADER_LEN as u64;
             return Ok(Some(Wrong { offset, text: text_of(&error), doing: Doing::Start, value: None }));
         }
     };
@@ -81,7 +86,8 @@ fn walk(file: impl Read, now_ms: i64, counts: &mut Counts, out: &mut impl Write)
                 None
             }
             Ok(Item::Aux(name, value)) => {
-                Some(format!("AUX FIELD {} = '{}'", name.escape_ascii(), value.escape_ascii()))
+                let (name, value) = (String::from_utf8_lossy(&name), String::from_utf8_lossy(&value));
+                Some(format!("AUX FIELD {name} = '{value}'"))
             }
             Ok(Item::SelectDb(db)) => Some(format!("Selecting DB ID {db}")),
             Ok(Item::ModuleAux(name)) => Some(format!("MODULE AUX for: {name}")),
@@ -98,6 +104,8 @@ fn walk(file: impl Read, now_ms: i64, counts: &mut Counts, out: &mut impl Write)
             }
             Err(error) => {
                 let value = reader.value().map(|(rdb_type, key)| (rdb_type, key.into_owned()));
+                // The key counts, though its value is not whole.
+                counts.keys += u64::from(value.is_some());
                 let offset = error.offset.max(offset);
                 return Ok(Some(Wrong { offset, text: text_of(&error), doing: reader.doing(), value }));
             }
@@ -191,15 +199,15 @@ mod tests {
         assert!(!good);
         assert!(
             text.contains(
-                "--- RDB ERROR DETECTED ---\n[offset 36] Unexpected EOF reading RDB file\n\
+                "--- RDB ERROR DETECTED ---\n[offset 35] Unexpected EOF reading RDB file\n\
              [additional info] While doing: read-object-value\n[additional info] Reading key 'j'\n\
-             [additional info] Reading type 0 (string)\n[info] 1 keys read\n"
+             [additional info] Reading type 0 (string)\n[info] 2 keys read\n"
             ),
             "{text}"
         );
         let (good, text) = said(b"REDIS0004\x0b\x01k\x03abc\xff");
         assert!(!good && text.contains("[offset 12] set-intset integrity check failed.\n"), "{text}");
         let (good, text) = said(b"something else");
-        assert!(!good && text.contains("[offset 0] Wrong signature trying to load DB from file\n"), "{text}");
+        assert!(!good && text.contains("[offset 9] Wrong signature trying to load DB from file\n"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 
-use super::{HEADER_LEN, MAGIC, VERSION_MAX, VERSION_WITH_CHECKSUM};
+use super::{HEADER_LEN, MAGIC, MAGIC_OF_VALKEY, VERSION_MAX, VERSION_WITH_CHECKSUM};
 use crate::base::crc::crc64;
 use crate::codec::rdb::{LZF, Len, Reader, len_bytes, opcode, rdb_type, special_bytes};
 
@@ -32,6 +32,14 @@ pub enum Item<'a> {
     Entry(Record<'a>),
     /// The end, and the checksum was right.
     End(Checksum),
+}
+
+/// Which versions are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    Known,
+    /// Newer ones, too, as far as they hold nothing new: `rdb-version-check relaxed`.
+    Any,
 }
 
 /// What is known of a file's integrity at its end.
@@ -165,7 +173,7 @@ type Result<T, E = RdbError> = std::result::Result<T, E>;
 
 impl<R: Read> RdbReader<R> {
     /// Reads the header. Without `computes_crc` the checksum at the end is passed over.
-    pub fn new(input: R, computes_crc: bool) -> Result<RdbReader<R>> {
+    pub fn new(input: R, computes_crc: bool, versions: Versions) -> Result<RdbReader<R>> {
         let mut reader = RdbReader {
             input,
             buffer: Vec::new(),
@@ -181,9 +189,11 @@ impl<R: Read> RdbReader<R> {
             ended: false,
         };
         let header: [u8; HEADER_LEN] = reader.array()?;
-        let digits = header.strip_prefix(MAGIC).ok_or(RdbError { offset: 0, what: What::Signature(header) })?;
+        let digits = header.strip_prefix(MAGIC).or_else(|| header.strip_prefix(MAGIC_OF_VALKEY));
+        let digits = digits.ok_or(RdbError { offset: 0, what: What::Signature(header) })?;
         let version = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        if !(1..=VERSION_MAX).contains(&version) {
+        let is_known = (1..=VERSION_MAX).contains(&version);
+        if !is_known && (version == 0 || versions == Versions::Known) {
             return Err(RdbError { offset: MAGIC.len() as u64, what: What::Version(version) });
         }
         reader.version = version;

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 
-use super::read::{Item, RdbReader, What, module_name};
+use super::read::{Item, RdbReader, Versions, What, module_name};
 use super::write::{Chunk, Header, Sum, Usage};
 use crate::base::clock::Now;
 use crate::base::crc::crc64;
@@ -149,7 +149,7 @@ fn the_use_of_keys_is_kept() {
 
 /// Of the entries: frequency and key.
 fn items(file: &[u8]) -> Vec<(Option<u8>, Vec<u8>)> {
-    let mut reader = RdbReader::new(file, true).expect("a header");
+    let mut reader = RdbReader::new(file, true, Versions::Known).expect("a header");
     let mut items = Vec::new();
     loop {
         match reader.next_item().expect("a whole file") {
@@ -233,6 +233,15 @@ fn a_file_that_is_cut_short_or_changed_is_refused() {
     assert!(matches!(load(&b"REDIS0011\xfe\x10"[..]), Err(LoadError::Databases(16))));
     let error = load(&b"REDIS0011\x0b\x01k\x03abc"[..]).err().unwrap();
     assert_eq!(error.to_string(), "Internal error in RDB reading offset 12: bad value of type 11 for key 'k'");
+}
+
+#[test]
+fn newer_versions_are_read_only_if_that_is_wanted() {
+    for file in [&b"VALKEY987\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0"[..], b"REDIS0987\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0"] {
+        assert!(matches!(error_of(file), What::Version(987)));
+        let mut reader = RdbReader::new(file, true, Versions::Any).expect("any version");
+        assert!(matches!(reader.next_item(), Ok(Item::Entry(record)) if *record.key == *b"k"));
+    }
 }
 
 #[test]
