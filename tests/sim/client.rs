@@ -12,7 +12,7 @@ use peristyle::base::rng::Rng;
 use crate::check::{self, Operation};
 use crate::history;
 use crate::model::{self, Map};
-use crate::store;
+use crate::store::{self, Call};
 use crate::transact::{Answer, Sent, Standing, Vocabulary};
 use crate::world::{Plan, WireId, World};
 
@@ -32,14 +32,16 @@ pub struct Clients {
     rng: Rng,
     shards: usize,
     depth_max: u64,
+    waiting_max: usize,
+    states_max: usize,
     reset_one_in: u64,
     clients: Vec<Client>,
     /// Which client's connection a wire is.
     owners: HashMap<WireId, usize>,
     operations: Vec<Operation>,
     vocabulary: Vocabulary,
-    /// What transactors have sent, in that order.
-    history: Vec<history::Operation>,
+    /// What transactors have sent.
+    history: Vec<Called>,
     items: Vec<Item>,
     next_token: u64,
 }
@@ -64,6 +66,16 @@ struct Line {
     waiting: VecDeque<Expectation>,
     unread: Vec<u8>,
     finished: bool,
+    sent_bytes: u64,
+    read_bytes: u64,
+}
+
+/// What a transactor sent: its end among the bytes of its connection, and likewise its reply's.
+struct Called {
+    wire: WireId,
+    call: Call,
+    sent_bytes: u64,
+    answer: Option<(u64, Vec<u8>)>,
 }
 
 /// What a reply has to be.
@@ -92,10 +104,9 @@ const LINES_MAX: u64 = 2;
 /// Commands of one pipeline to registers: histories stay easy to judge.
 const REGISTER_RESETS_MAX: u32 = 2;
 const REGISTER_DEPTH_MAX: u64 = 4;
-/// The same for transactors.
-const TRANSACTOR_RESETS_MAX: u32 = 2;
+/// The same for transactors, all together.
+const TRANSACTOR_RESETS_MAX: u32 = 3;
 const TRANSACTOR_DEPTH_MAX: u64 = 3;
-const TRANSACTOR_WAITING_MAX: usize = 3;
 /// Commands of a client that wait for replies before it sends more.
 const WAITING_MAX: usize = 64;
 /// Items that no reader has seen yet, beyond which writers wait.
@@ -122,11 +133,13 @@ impl Clients {
             rng: Rng::new(seed ^ 0x5eed),
             shards: plan.shards,
             depth_max: plan.depth_max,
+            waiting_max: plan.waiting_max,
+            states_max: plan.states_max,
             reset_one_in: plan.reset_one_in,
             clients: Vec::new(),
             owners: HashMap::new(),
             operations: Vec::new(),
-            vocabulary: Vocabulary::new(plan.shards),
+            vocabulary: Vocabulary::new(plan.shards, plan.focus),
             history: Vec::new(),
             items: Vec::new(),
             next_token: 0,
@@ -163,7 +176,7 @@ impl Clients {
         let shard = self.rng.below(self.shards as u64) as usize;
         let wire = self.world.connect(shard);
         self.owners.insert(wire, client);
-        Line { wire, waiting: VecDeque::new(), unread: Vec::new(), finished: false }
+        Line { wire, waiting: VecDeque::new(), unread: Vec::new(), finished: false, sent_bytes: 0, read_bytes: 0 }
     }
 
     /// A last client, that knows what all private keys must hold.
@@ -201,7 +214,7 @@ impl Clients {
             Kind::Reader if unknown == 0 && active(Kind::Writer) => return false,
             _ => {}
         }
-        let waiting_max = if client.kind == Kind::Transactor { TRANSACTOR_WAITING_MAX } else { WAITING_MAX };
+        let waiting_max = if client.kind == Kind::Transactor { self.waiting_max } else { WAITING_MAX };
         client.lines.iter().map(|line| line.waiting.len()).sum::<usize>() < waiting_max
     }
 
@@ -237,17 +250,16 @@ impl Clients {
             Kind::Register => self.send_registers(index, at, depth.min(REGISTER_DEPTH_MAX), step, &mut bytes),
             Kind::Writer => self.send_item(index, depth, &mut bytes),
             Kind::Reader => self.poll_flags(index, at, depth, &mut bytes),
-            Kind::Transactor => self.send_transactions(index, depth.min(TRANSACTOR_DEPTH_MAX), step, &mut bytes),
+            Kind::Transactor => self.send_transactions(index, depth.min(TRANSACTOR_DEPTH_MAX), &mut bytes),
             Kind::Auditor => unreachable!("it sends all at once"),
         }
         self.world.write(self.clients[index].lines[at].wire, &bytes);
         // Each unanswered write doubles the histories that have to be judged.
-        let resets_max = match self.clients[index].kind {
-            Kind::Register => REGISTER_RESETS_MAX,
-            Kind::Transactor => TRANSACTOR_RESETS_MAX,
-            _ => u32::MAX,
+        let may_reset = match self.clients[index].kind {
+            Kind::Register => self.clients[index].resets < REGISTER_RESETS_MAX,
+            Kind::Transactor => self.clients.iter().map(|client| client.resets).sum::<u32>() < TRANSACTOR_RESETS_MAX,
+            _ => true,
         };
-        let may_reset = self.clients[index].resets < resets_max;
         if may_reset && self.reset_one_in > 0 && self.rng.below(self.reset_one_in) == 0 {
             self.reset(index, at);
         }
@@ -344,19 +356,19 @@ impl Clients {
         }
     }
 
-    fn send_transactions(&mut self, index: usize, depth: u64, step: u64, bytes: &mut Vec<u8>) {
+    fn send_transactions(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
         // One that only goes away, or waits for what it has sent.
         for _ in 0..self.rng.below(depth + 1) {
             let client = &mut self.clients[index];
             let Sent { words, answer } = self.vocabulary.next(&mut client.standing, &mut self.rng);
+            let before = bytes.len();
             encode(&words, bytes);
             let line = &mut client.lines[0];
+            line.sent_bytes += (bytes.len() - before) as u64;
             line.waiting.push_back(match answer {
                 Answer::Exactly(reply) => Expectation::Exactly(reply.to_vec()),
                 Answer::Of(call) => {
-                    let plain = self.vocabulary.plain_keys(&call);
-                    let connection = line.wire;
-                    self.history.push(history::Operation { connection, call, plain, sent: step, answer: None });
+                    self.history.push(Called { wire: line.wire, call, sent_bytes: line.sent_bytes, answer: None });
                     Expectation::Called(self.history.len() - 1)
                 }
             });
@@ -425,6 +437,7 @@ impl Clients {
         let mut learned = Vec::new();
         while let Some(length) = model::reply_length(&line.unread) {
             let reply: Vec<u8> = line.unread.drain(..length).collect();
+            line.read_bytes += length as u64;
             let text = String::from_utf8_lossy(&reply).into_owned();
             let Some(expectation) = line.waiting.pop_front() else {
                 return Err(format!("client {index} ({kind:?}) gets {text:?}, for which it did not ask"));
@@ -436,8 +449,8 @@ impl Clients {
                     return Err(format!("client {index} ({kind:?}) wants {wanted:?} and gets {text:?}"));
                 }
                 Expectation::Called(at) => {
-                    let operation = &mut self.history[at];
-                    operation.answer = Some((step, store::normal(&operation.call, reply)));
+                    let called = &mut self.history[at];
+                    called.answer = Some((line.read_bytes, store::normal(&called.call, reply)));
                 }
                 Expectation::Flag(item) => {
                     if reply != b"$-1\r\n" && !std::mem::replace(&mut self.items[item].known, true) {
@@ -473,6 +486,23 @@ impl Clients {
 
     pub fn check_histories(&self) -> Result<(), String> {
         check::linearizable(&self.operations)?;
-        history::serializable(&self.history)
+        history::serializable(&self.transactions(), self.states_max)
+    }
+
+    /// What arrived of transactors' calls. No server knows how long bytes are under way: were that no time at all, the
+    /// same would have happened. So a call begins when the server has it, and ends when the reply leaves.
+    fn transactions(&self) -> Vec<history::Operation> {
+        let operation = |called: &Called| {
+            let sent = self.world.arrived_at(called.wire, called.sent_bytes)?;
+            let answer = called.answer.as_ref().map(|(bytes, reply)| {
+                let step = self.world.emitted_at(called.wire, *bytes).expect("it was received");
+                (step, reply.clone())
+            });
+            let (connection, call) = (called.wire, called.call.clone());
+            Some(history::Operation { connection, plain: self.vocabulary.plain_keys(&call), call, sent, answer })
+        };
+        let mut operations: Vec<history::Operation> = self.history.iter().filter_map(operation).collect();
+        operations.sort_by_key(|operation| operation.sent);
+        operations
     }
 }

@@ -1,4 +1,9 @@
-//! Bugs that are planted to show that the simulator finds them. They live in the simulator's driver alone.
+//! Bugs that are planted to show that the simulator finds them. They live in the simulator's driver alone: it alters
+//! messages on their way from shard to shard.
+
+use peristyle::core::Core;
+use peristyle::engine::lock::{LockSet, Mode};
+use peristyle::engine::msg::{Lock, Message, Step, StepRequest};
 
 /// A rule of the design that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,4 +22,69 @@ pub enum Fault {
     OverflowOvertaken,
     /// Commands leave though a mailbox is full: part of the publication comes later.
     TornPublication,
+    /// Locks end with the first step of a transaction.
+    EarlyRelease,
+    /// What a transaction changes is locked like what it reads.
+    SharedForExclusive,
+    /// EXEC locks the keys of its commands only.
+    WatchedUnlocked,
+    /// A shard that should refuse goes on as if it had granted.
+    RefusedAsGranted,
+    /// A shard waits where it should refuse.
+    RefusedWaits,
+    /// A transaction leaves its locks at a shard.
+    ReleaseLost,
+    /// The last steps come after the locks have ended.
+    CommitAfterRelease,
+    /// EXEC does not ask whether watched keys have changed.
+    CheckForgotten,
+    /// Commands on one shard take no notice of locks.
+    CommandsBesideLocks,
+    /// What concerns all keys of a shard locks none.
+    WholeUnlocked,
+    /// A shard is not told that a client has given up its transaction.
+    UnwatchLost,
+}
+
+impl Fault {
+    /// What arrives in place of a message, now; and what comes later.
+    pub fn alter(self, message: Message, core: &Core) -> (Message, Option<Message>) {
+        let Message::Step(mut request) = message else { return (message, None) };
+        let later = self.alter_step(&mut request, core);
+        (Message::Step(request), later.map(|request| Message::Step(Box::new(request))))
+    }
+
+    fn alter_step(self, request: &mut StepRequest, core: &Core) -> Option<StepRequest> {
+        let is_check = matches!(request.step, Step::Check { .. });
+        match (self, &mut request.lock) {
+            (Fault::EarlyRelease, Lock::Try(_) | Lock::Wait(_)) => request.releases = true,
+            (Fault::SharedForExclusive, Lock::Try(set) | Lock::Wait(set)) => {
+                set.keys.iter_mut().for_each(|(_, mode)| *mode = Mode::Shared);
+            }
+            (Fault::WatchedUnlocked, Lock::Try(set) | Lock::Wait(set)) if is_check => {
+                set.keys.retain(|(_, mode)| *mode == Mode::Exclusive);
+            }
+            (Fault::RefusedAsGranted, Lock::Try(set)) if !core.shard.locks.admits(set) => request.lock = Lock::Held,
+            (Fault::RefusedWaits, Lock::Try(set)) => request.lock = Lock::Wait(std::mem::take(set)),
+            (Fault::ReleaseLost, Lock::Held) if matches!(request.step, Step::Nothing) => request.releases = false,
+            (Fault::CommitAfterRelease, Lock::Held) if request.releases && !matches!(request.step, Step::Nothing) => {
+                let released = StepRequest {
+                    job: request.job,
+                    ordinal: 0,
+                    lock: Lock::Held,
+                    step: Step::Nothing,
+                    releases: true,
+                    answered: false,
+                };
+                request.releases = false;
+                return Some(std::mem::replace(request, released));
+            }
+            (Fault::CheckForgotten, _) if is_check => request.step = Step::Nothing,
+            (Fault::WholeUnlocked, Lock::Try(set) | Lock::Wait(set)) if set.whole.is_some() => {
+                *set = LockSet { keys: std::mem::take(&mut set.keys), whole: None };
+            }
+            _ => {}
+        }
+        None
+    }
 }

@@ -101,7 +101,6 @@ struct Conn {
 /// What a shard is when everything is over.
 pub struct Remains {
     core_at_rest: bool,
-    watchers: usize,
     sessions: usize,
     mesh_empty: bool,
 }
@@ -110,8 +109,9 @@ impl Remains {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Remains { sessions: 1.., .. } => Err(format!("{} sessions", self.sessions)),
-            Remains { watchers: 1.., .. } => Err(format!("{} clients with watched keys", self.watchers)),
-            Remains { core_at_rest: false, .. } => Err("a job, a lock or a batch".to_string()),
+            Remains { core_at_rest: false, .. } => {
+                Err("a job, a batch, a lock, or somebody who watches or waits".to_string())
+            }
             Remains { mesh_empty: false, .. } => Err("messages".to_string()),
             _ => Ok(()),
         }
@@ -137,7 +137,8 @@ pub fn start(world: &Rc<World>, plan: &Plan, fault: Option<Fault>) -> Vec<Corout
             let world = world.clone();
             Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
                 let mesh = FaultyMesh { mesh: mesh.paced(Stop(yielder)), yielder, fault, late: VecDeque::new() };
-                Driver { world, id, core, mesh, conns: Vec::new(), keys: HashMap::new(), strict }.run(yielder)
+                Driver { world, id, core, mesh, conns: Vec::new(), keys: HashMap::new(), strict, delayed: Vec::new() }
+                    .run(yielder)
             })
         })
         .collect()
@@ -152,6 +153,8 @@ struct Driver<'y> {
     conns: Vec<Option<Conn>>,
     keys: HashMap<WireId, ConnKey>,
     strict: bool,
+    /// Messages that a fault delivers in the next turn.
+    delayed: Vec<(ShardId, Message)>,
 }
 
 impl Driver<'_> {
@@ -164,10 +167,14 @@ impl Driver<'_> {
             let mono_ns = now_ns();
             self.core.set_now(Now { unix_ms: 0, mono_ns });
             self.mesh.receive(&mut mail);
+            let delayed = std::mem::take(&mut self.delayed);
             for (from, Envelope { message, .. }) in mail.drain(..) {
                 let message = self.misdirect(message);
-                self.core.message(from, message, &mut self.mesh);
+                self.take(from, message);
                 yielder.suspend(());
+            }
+            for (from, message) in delayed {
+                self.core.message(from, message, &mut self.mesh);
             }
             self.mesh.mesh.drain_overflow();
             let turn: Vec<Input> = inputs.iter().map(|(conn, bytes)| Input { conn: *conn, bytes }).collect();
@@ -182,17 +189,34 @@ impl Driver<'_> {
         }
         Remains {
             core_at_rest: self.core.is_at_rest(),
-            watchers: self.core.shard.watching.clients(),
             sessions: self.core.sessions.len(),
             mesh_empty: self.mesh.mesh.is_empty(),
         }
+    }
+
+    /// A message, or what a fault makes of it.
+    fn take(&mut self, from: ShardId, message: Message) {
+        let Some(fault) = self.mesh.fault else { return self.core.message(from, message, &mut self.mesh) };
+        match (fault, &message) {
+            (Fault::UnwatchLost, Message::Unwatch(_)) => return,
+            (Fault::CommandsBesideLocks, Message::Run(_)) => {
+                let locks = std::mem::take(&mut self.core.shard.locks);
+                self.core.message(from, message, &mut self.mesh);
+                self.core.shard.locks = locks;
+                return;
+            }
+            _ => {}
+        }
+        let (message, later) = fault.alter(message, &self.core);
+        self.delayed.extend(later.map(|later| (from, later)));
+        self.core.message(from, message, &mut self.mesh);
     }
 
     /// What the network brought; sleeps before, if there is nothing to do.
     fn reap(&mut self, yielder: &Yielder<(), ()>) -> Vec<Event> {
         let world = self.world.clone();
         let port = &world.ports[self.id];
-        if !self.core.has_work() {
+        if !self.core.has_work() && self.delayed.is_empty() {
             if self.mesh.may_sleep(self.core.is_starved()) {
                 port.asleep.set(true);
                 while world.must_sleep(self.id) {

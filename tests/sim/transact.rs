@@ -26,7 +26,18 @@ pub enum Answer {
     Of(Call),
 }
 
+/// What transactors mostly do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    Everything,
+    /// WATCH one key, change another.
+    Watches,
+    /// Commands that compute from several shards, and writes that come between.
+    Moves,
+}
+
 pub struct Vocabulary {
+    focus: Focus,
     slots: SlotMap,
     texts: Vec<String>,
     lists: Vec<String>,
@@ -37,7 +48,7 @@ pub struct Vocabulary {
 const KEYS_OF_A_KIND: usize = 3;
 
 impl Vocabulary {
-    pub fn new(shards: usize) -> Vocabulary {
+    pub fn new(shards: usize, focus: Focus) -> Vocabulary {
         let slots = SlotMap::contiguous(shards);
         // Of each kind, the names lie on as many shards as there are.
         let names = |kind: char, first: usize| {
@@ -51,7 +62,7 @@ impl Vocabulary {
             names
         };
         let (texts, lists, sets) = (names('t', 0), names('l', 1), names('s', 2));
-        Vocabulary { slots, texts, lists, sets, next_token: 0 }
+        Vocabulary { focus, slots, texts, lists, sets, next_token: 0 }
     }
 
     /// The next command of a connection.
@@ -59,7 +70,8 @@ impl Vocabulary {
         if standing.queue.is_some() {
             return self.next_in_multi(standing, rng);
         }
-        match rng.below(20) {
+        let draw = rng.below(if self.focus == Focus::Watches { 8 } else { 20 });
+        match draw {
             0..3 => {
                 standing.queue = Some(Vec::new());
                 Sent { words: words("MULTI"), answer: Answer::Exactly(b"+OK\r\n") }
@@ -114,7 +126,12 @@ impl Vocabulary {
         let (s, t, u) = (one_of(&self.sets, rng), one_of(&self.sets, rng), one_of(&self.sets, rng));
         let side = |rng: &mut Rng| ["LEFT", "RIGHT"][rng.below(2) as usize];
         let member = ["x", "y", "z"][rng.below(3) as usize];
-        let text = match rng.below(48) {
+        let kind = match self.focus {
+            Focus::Everything => rng.below(48),
+            Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
+            Focus::Moves => [0, 0, 4, 7, 8, 8, 20, 20, 28, 32, 33, 33][rng.below(12) as usize],
+        };
+        let text = match kind {
             0..4 => format!("GET {a}"),
             4..7 => format!("SET {a} {token}"),
             7 => format!("APPEND {a} ,{token}"),

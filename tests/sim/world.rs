@@ -16,6 +16,7 @@ use peristyle::base::rng::Rng;
 use crate::client::{Clients, Kind};
 use crate::fault::Fault;
 use crate::shard::{self, Remains};
+use crate::transact::Focus;
 
 /// A run that is longer goes round in circles.
 const STEPS_MAX: u64 = 2_000_000;
@@ -51,6 +52,10 @@ pub struct Plan {
     pub rounds: u32,
     /// Commands in a pipeline.
     pub depth_max: u64,
+    /// Replies a transactor waits for, when it sends no more: what many do at once is hard to judge.
+    pub waiting_max: usize,
+    /// States of the model in which a history is judged.
+    pub states_max: usize,
     /// One pipeline in so many is followed by a reset of the connection; 0: none.
     pub reset_one_in: u64,
     /// Steps of a shard before something else may happen.
@@ -58,6 +63,7 @@ pub struct Plan {
     /// One time in so many, a shard that has run is left standing where it is, for so many steps at most.
     pub freeze_one_in: u64,
     pub freeze_max: u64,
+    pub focus: Focus,
 }
 
 pub type WireId = usize;
@@ -72,6 +78,9 @@ pub struct Wire {
     /// From the server, not arrived.
     returning: VecDeque<u8>,
     server_closed: bool,
+    /// How many bytes had arrived at the server, and left it, after which steps.
+    arrived: Vec<(u64, u64)>,
+    emitted: Vec<(u64, u64)>,
     /// Nothing further happens here.
     over: bool,
 }
@@ -109,12 +118,34 @@ pub struct World {
     pub ports: Vec<Port>,
     pub wires: RefCell<Vec<Wire>>,
     pub stopping: Cell<bool>,
+    pub step: Cell<u64>,
+}
+
+fn log(steps: &mut Vec<(u64, u64)>, bytes: usize, step: u64) {
+    let before = steps.last().map_or(0, |(before, _)| *before);
+    steps.push((before + bytes as u64, step));
+}
+
+fn step_of(steps: &[(u64, u64)], bytes: u64) -> Option<u64> {
+    steps.get(steps.partition_point(|(total, _)| *total < bytes)).map(|(_, step)| *step)
 }
 
 impl World {
     /// A reply buffer leaves a shard.
     pub fn send(&self, wire: WireId, bytes: &[u8]) {
-        self.wires.borrow_mut()[wire].returning.extend(bytes);
+        let wire = &mut self.wires.borrow_mut()[wire];
+        wire.returning.extend(bytes);
+        log(&mut wire.emitted, bytes.len(), self.step.get());
+    }
+
+    /// The step in which the server had so many bytes of a connection's.
+    pub fn arrived_at(&self, wire: WireId, bytes: u64) -> Option<u64> {
+        step_of(&self.wires.borrow()[wire].arrived, bytes)
+    }
+
+    /// The step in which so many bytes of replies had left the server.
+    pub fn emitted_at(&self, wire: WireId, bytes: u64) -> Option<u64> {
+        step_of(&self.wires.borrow()[wire].emitted, bytes)
     }
 
     /// The server ends a connection.
@@ -136,6 +167,8 @@ impl World {
             client_end: End::Open,
             returning: VecDeque::new(),
             server_closed: false,
+            arrived: Vec::new(),
+            emitted: Vec::new(),
             over: false,
         });
         wires.len() - 1
@@ -178,6 +211,7 @@ impl World {
             Event::Connected(id)
         } else if !wire.arriving.is_empty() {
             let piece = self.piece(wire.arriving.len());
+            log(&mut wire.arrived, piece, self.step.get());
             Event::Received(id, wire.arriving.drain(..piece).collect())
         } else if wire.client_end == End::Reset {
             wire.over = true;
@@ -246,6 +280,7 @@ pub fn run(plan: Plan, seed: u64, fault: Option<Fault>) -> Result<(), String> {
         ports: (0..plan.shards).map(|_| Port::default()).collect(),
         wires: RefCell::new(Vec::new()),
         stopping: Cell::new(false),
+        step: Cell::new(0),
     });
     let shards = shard::start(&world, &plan, fault);
     let clients = Clients::new(world.clone(), &plan, seed);
@@ -262,6 +297,7 @@ impl Run {
     fn until_quiet(&mut self) -> Result<(), String> {
         while let Some(choice) = self.choose() {
             self.step += 1;
+            self.world.step.set(self.step);
             if self.step > STEPS_MAX {
                 return Err(format!("no end after {STEPS_MAX} steps; {}", self.clients.describe_waiting()));
             }
