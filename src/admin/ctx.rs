@@ -21,6 +21,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
+use crate::script::store::Store;
 use crate::session::{Session, Sessions};
 
 pub type AdminFn = fn(&mut AdminCtx, &Args, &mut Reply) -> error::Result<Outcome>;
@@ -158,6 +159,8 @@ pub struct Server {
     /// All of them.
     pub monitors_all: AtomicU32,
     pub persistence: Arc<Persistence>,
+    /// Scripts and libraries that all shards know.
+    pub scripts: Arc<Store>,
 }
 
 impl Server {
@@ -184,6 +187,7 @@ impl Server {
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
+            scripts: Arc::default(),
         }
     }
 

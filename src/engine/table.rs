@@ -1,5 +1,6 @@
 //! All commands on keys, by family: what scripts, replicas and recovery need, and nothing above it.
 
+use super::script;
 use crate::command::{KeyRow, bits, generic, geo, hash, hll, keyspace, list, set, sort, stream, string, zset};
 
 pub const FAMILIES: &[&[KeyRow]] = &[
@@ -18,4 +19,6 @@ pub const FAMILIES: &[&[KeyRow]] = &[
     generic::ROWS,
     sort::ROWS,
     keyspace::ROWS,
+    script::ROWS,
+    script::function::ROWS,
 ];
