@@ -75,6 +75,8 @@ impl Fault {
                     step: Step::Nothing,
                     releases: true,
                     answered: false,
+                    conn: request.conn,
+                    tracks: false,
                 };
                 request.releases = false;
                 return Some(std::mem::replace(request, released));
