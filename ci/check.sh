@@ -11,7 +11,7 @@ units=(
   unit/type/hash unit/type/list-2 unit/type/list-3 unit/type/set unit/type/zset unit/type/stream
   unit/type/stream-cgroups unit/bitops unit/bitfield unit/hyperloglog unit/geo unit/sort
   unit/keyspace unit/scan unit/expire unit/dump unit/other
-  unit/slowlog unit/latency-monitor unit/introspection unit/introspection-2
+  unit/slowlog unit/latency-monitor unit/introspection unit/introspection-2 unit/tracking unit/pause
   unit/pubsub unit/pubsubshard
 )
 

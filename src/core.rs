@@ -352,6 +352,7 @@ impl Core {
             // What follows from it leaves with all else of the turn.
             Message::PubSub(post) => return self.pubsub_message(from, post),
             Message::Tracking(post) => self.tracking_message(from, *post),
+            Message::Slow(conn, slow) => self.log_slow_commands(conn, slow),
             Message::Shown(lines) => self.receive_shown(&lines),
             // The turn that follows does.
             Message::MakeRoom => {}
@@ -385,6 +386,7 @@ impl Core {
                 Some(Message::Unblock(conn)) => self.unblock(self.id, conn),
                 Some(Message::PubSub(post)) => self.pubsub_message(self.id, post),
                 Some(Message::Tracking(post)) => self.tracking_message(self.id, *post),
+                Some(Message::Slow(conn, slow)) => self.log_slow_commands(conn, slow),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
                 None => return,
             }
@@ -404,7 +406,9 @@ impl Core {
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
         self.tell(from, Message::Ran(batch));
-        self.send_events();
+        // Replies before what they make known.
+        self.send_served();
         self.send_invalidations();
+        self.send_events();
     }
 }

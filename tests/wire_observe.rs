@@ -107,6 +107,38 @@ fn a_paused_transaction_that_writes_waits() {
     });
 }
 
+/// The words of the slow log's entries, the newest first, but for those of the commands that look at it.
+fn slow(client: &mut redis::Connection) -> Vec<String> {
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let entries: Vec<Entry> = cmd("SLOWLOG").arg("GET").arg(-1).query(client).expect("SLOWLOG GET");
+    let words = entries.into_iter().map(|entry| format!("{} {}", entry.5, entry.3.join(" ")));
+    words.filter(|words| words.starts_with("slow ")).collect()
+}
+
+#[test]
+fn commands_of_transactions_and_those_that_waited_are_in_the_slow_log_of_their_clients() {
+    with_shards(|server| {
+        let (mut admin, mut client) = (server.redis(), server.client());
+        client.check("CLIENT SETNAME slow\r\n", "+OK\r\n");
+        let () = cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(0).query(&mut admin).unwrap();
+        client.check(
+            "MULTI\r\nSET a 1\r\nSET b 1\r\nCONFIG SET requirepass \"\"\r\nEXEC\r\n",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n",
+        );
+        client.expect("*3\r\n+OK\r\n+OK\r\n+OK\r\n");
+        let mut logged = slow(&mut admin);
+        logged.sort();
+        assert_eq!(logged, ["slow CONFIG SET requirepass (redacted)", "slow MULTI", "slow SET a 1", "slow SET b 1"]);
+        let () = cmd("SLOWLOG").arg("RESET").query(&mut admin).unwrap();
+        client.send("BLPOP list 0\r\n");
+        eventually("it waits", || server.info("blocked_clients") == 1);
+        assert!(slow(&mut admin).is_empty());
+        let () = admin.rpush("list", "x").unwrap();
+        client.expect("*2\r\n$4\r\nlist\r\n$1\r\nx\r\n");
+        assert_eq!(slow(&mut admin), ["slow BLPOP list 0"]);
+    });
+}
+
 #[test]
 fn a_reset_ends_monitoring() {
     with_shards(|server| {

@@ -111,6 +111,23 @@ fn key_of_push(client: &mut Client) -> String {
 }
 
 #[test]
+fn who_waited_is_told_of_its_own_change_behind_its_reply() {
+    with_shards(|server| {
+        for n in 0..8 {
+            let (source, target) = (format!("source:{{{n}}}"), format!("target:{{{n}}}"));
+            let (mut writer, mut client) = (server.redis(), resp3(server));
+            let () = writer.rpush(&target, "a").unwrap();
+            client.check("CLIENT TRACKING ON\r\n", "+OK\r\n");
+            client.check(request(&["LRANGE", &target, "0", "-1"]), "*1\r\n$1\r\na\r\n");
+            client.send(request(&["BLMOVE", &source, &target, "LEFT", "LEFT", "0"]));
+            eventually("it waits", || server.info("blocked_clients") == 1);
+            let () = writer.rpush(&source, "b").unwrap();
+            client.expect(format!("$1\r\nb\r\n{}", invalidate(&[&target])));
+        }
+    });
+}
+
+#[test]
 fn keys_that_expire_are_told() {
     with_shards(|server| {
         let (mut writer, mut reader) = (server.redis(), resp3(server));

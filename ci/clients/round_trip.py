@@ -3,9 +3,20 @@
 
 import asyncio
 import sys
+import time
 
 import redis
 import redis.asyncio
+
+try:
+    from redis.cache import CacheConfig
+    from redis.connection import CacheProxyConnection
+
+    # It asks for Redis 7.4 by its number, and uses nothing that came after 6.0.
+    CacheProxyConnection.MIN_ALLOWED_VERSION = "7.2.0"
+except ImportError:
+    # Before redis-py 5.1.
+    CacheConfig = None
 
 PORT = int(sys.argv[1])
 
@@ -77,6 +88,32 @@ def publish(protocol):
 MESSAGES = [("message", "news", "hi"), ("pmessage", "weather:here", "rain")]
 
 
+def cache():
+    """Client-side caching: what others write is seen soon, and nothing is asked for twice."""
+    client = redis.Redis(port=PORT, protocol=3, decode_responses=True, cache_config=CacheConfig())
+    writer = redis.Redis(port=PORT, decode_responses=True)
+    keys = [f"cached:{n}" for n in range(20)]
+
+    def settle(what, wanted):
+        # A message about a key is on its way when the writer has its reply, and not yet with every client.
+        deadline = time.monotonic() + 5
+        while (got := [client.get(key) for key in keys]) != wanted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        expect(what, got, wanted)
+
+    for round in range(3):
+        values = [f"{key}={round}" for key in keys]
+        for key, value in zip(keys, values):
+            writer.set(key, value)
+        settle("values that were written", values)
+        asked = writer.info("commandstats")["cmdstat_get"]["calls"]
+        expect("copies", [client.get(key) for key in keys], values)
+        expect("GETs for copies", writer.info("commandstats")["cmdstat_get"]["calls"] - asked, 0)
+    writer.flushall()
+    settle("copies after FLUSHALL", [None] * len(keys))
+    client.close()
+
+
 async def concurrent(protocol):
     client = redis.asyncio.Redis(port=PORT, protocol=protocol)
     await client.delete("counter")
@@ -89,4 +126,6 @@ for protocol in (2, 3):
     sync(protocol)
     publish(protocol)
     asyncio.run(concurrent(protocol))
+if CacheConfig:
+    cache()
 print("redis-py", redis.__version__, "works")

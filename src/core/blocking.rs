@@ -167,6 +167,10 @@ impl Core {
         }
         // The time that it waited is nobody's work.
         self.shard.commands.ran(client.id, 0);
+        if self.shard.is_slow(0) {
+            let words: Vec<&[u8]> = client.words.iter().map(Vec::as_slice).collect();
+            self.was_slow(conn, &client.row.spec, 0, &words);
+        }
         let discard = client.discard;
         self.forget_waiting(conn, client);
         let Some(session) = self.sessions.get_mut(conn) else { return };
@@ -247,6 +251,7 @@ impl Core {
     pub(super) fn unblock(&mut self, shard: ShardId, conn: ConnKey) {
         self.shard.unblock(shard, conn);
         self.send_served();
+        self.send_invalidations();
     }
 
     /// When the next client runs out of time, on the monotonic clock.

@@ -35,6 +35,8 @@ pub(super) struct Running {
     phase: Phase,
     /// A command on all shards inside an EXEC.
     inner: Option<Everywhere>,
+    /// When it began, by the shard's clock, and its words as they were queued.
+    inner_call: (u64, Vec<Vec<u8>>),
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
     conn: ConnKey,
@@ -148,6 +150,10 @@ impl Core {
         self.shard.caller = Some(((from, conn), tracks));
         let outcome = self.run_step(step);
         self.shard.end_step();
+        if self.shard.has_slow() {
+            let slow = self.shard.take_slow();
+            self.tell(from, Message::Slow(conn, slow));
+        }
         if answered {
             self.answer(from, job, ordinal, outcome);
         }
@@ -160,8 +166,8 @@ impl Core {
             self.release(transaction);
         }
         self.send_served();
-        self.send_events();
         self.send_invalidations();
+        self.send_events();
     }
 
     /// Tells clients that have been served, or woken, so.
@@ -343,6 +349,7 @@ impl Core {
             phase: Phase::Opening,
             held: Vec::new(),
             inner: None,
+            inner_call: (0, Vec::new()),
             conn,
             tracks,
             protocol,
@@ -582,12 +589,17 @@ impl Core {
             reply.error(&error.text());
             self.shard.commands.failed(id, error.code());
         }
-        self.shard.ran(id);
+        let elapsed = self.shard.ran(id);
         if let Ok(Outcome::Everywhere(everywhere) | Outcome::Cut(everywhere)) = result {
+            let queued = words.iter().map(|word| word.to_vec()).collect();
+            self.jobs[key.index as usize].inner_call = (self.shard.ticks(), queued);
             let round = everywhere_round(self.server.shards, conn, &everywhere);
             self.jobs[key.index as usize].inner = Some(everywhere);
             self.send_round(key, round, false);
             return None;
+        }
+        if self.shard.is_slow(elapsed) {
+            self.was_slow(conn, self.called(&words).unwrap_or(command.spec), elapsed, &words);
         }
         if let Ok(Outcome::Publish(kind)) = result {
             return self.publish_in_job(key, kind, words[1], words[2]);
@@ -638,8 +650,16 @@ impl Core {
                 Then::Shutdown => self.stop_requested = true,
             }
         }
-        match self.jobs[key.index as usize].inner.take() {
+        let job = &mut self.jobs[key.index as usize];
+        match job.inner.take() {
             Some(_) => {
+                let (started, words) = std::mem::take(&mut job.inner_call);
+                let elapsed = self.shard.ticks() - started;
+                if self.shard.is_slow(elapsed) {
+                    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    let spec = self.called(&words).expect("it was found when it was queued");
+                    self.was_slow(conn, spec, elapsed, &words);
+                }
                 let next = self.keyless_done(key, bytes);
                 self.go_on(key, next);
             }
@@ -668,6 +688,7 @@ impl Core {
             phase: Phase::Opening,
             held: Vec::new(),
             inner: None,
+            inner_call: (0, Vec::new()),
             conn: ConnKey::NOBODY,
             tracks: false,
             protocol: Protocol::Resp2,

@@ -127,7 +127,8 @@ impl Core {
         (authenticated || spec.flags.has(NO_AUTH)).then_some(spec)
     }
 
-    fn called(&self, words: &[&[u8]]) -> Option<&'static Spec> {
+    /// The command that these words call.
+    pub(super) fn called(&self, words: &[&[u8]]) -> Option<&'static Spec> {
         Some(self.registry.called(self.registry.find(words[0])?, words)?.0)
     }
 

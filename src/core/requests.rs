@@ -631,7 +631,13 @@ impl Core {
     /// Slow commands of a client of this shard, that ran here, go to the log.
     #[cold]
     pub(super) fn log_slow(&mut self, conn: ConnKey) {
-        for command in self.shard.take_slow() {
+        let slow = self.shard.take_slow();
+        self.log_slow_commands(conn, slow);
+    }
+
+    /// The same of commands that ran anywhere.
+    pub(super) fn log_slow_commands(&mut self, conn: ConnKey, slow: Vec<SlowCommand>) {
+        for command in slow {
             self.log_slow_command(conn, command);
         }
     }

@@ -55,6 +55,8 @@ pub enum Message {
     PubSub(Post),
     /// Commands that clients of the sender's gave, as lines for the monitors of yours.
     Shown(Arc<[u8]>),
+    /// Commands of a transaction of this client's that were slow: for its log.
+    Slow(ConnKey, Vec<SlowCommand>),
     /// What clients may have cached.
     Tracking(Box<tracking::Post>),
     /// The sender finds too much memory in use, and you have keys that could go.
