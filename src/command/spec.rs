@@ -478,7 +478,7 @@ pub(crate) fn assert_consistent(spec: &Spec) {
     assert!(!name.is_empty() && !name.contains(|c: char| c.is_ascii_uppercase()), "{name}: in lower case");
     assert!(!spec.since.is_empty() && !spec.summary.is_empty(), "{name}: documented");
     assert!(!(spec.flags.has(WRITE) && spec.flags.has(READONLY)), "{name}: writes or only reads");
-    let has_key_shape = matches!(spec.shape, OneShard | PerKey(_) | Gather);
+    let has_key_shape = matches!(spec.shape, OneShard | PerKey(_) | Gather | FirstOf);
     assert_eq!(has_keys(spec), has_key_shape, "{name}: a shape that fits its keys");
     assert!(!has_keys(spec) || !spec.keys.is_empty(), "{name}: an extractor stands beside key specs, not for them");
     assert_args_consistent(spec, spec.args);
