@@ -163,8 +163,9 @@ fn every_policy_keeps_memory_within_the_limit() {
             let limit = limit(server, &mut client, policy);
             assert_eq!(fill(&mut client, "a", false), 0, "{policy}");
             check_limit(server, limit);
-            let evicted = server.info("evicted_keys") as usize;
-            assert!(keys(server) > KEYS / 5 && keys(server) + evicted == KEYS, "{policy}: {} {evicted}", keys(server));
+            // In this order, for to ask takes memory, too.
+            let (left, evicted) = (keys(server), server.info("evicted_keys") as usize);
+            assert!(left > KEYS / 5 && (KEYS..KEYS + 100).contains(&(left + evicted)), "{policy}: {left} {evicted}");
             client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
         }
         for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
