@@ -56,7 +56,7 @@ impl Core {
         let persistence = self.server.persistence.clone();
         persistence.tell_changes(self.id, self.shard.ctx.journal.dirty);
         if std::mem::take(&mut self.shard.ctx.journal.flushed) {
-            persistence.tell_flush();
+            persistence.tell_flush(self.id);
         }
         if self.id != 0 {
             return;

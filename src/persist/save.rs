@@ -119,6 +119,8 @@ impl Saving {
         let sizes: Vec<_> = (0..ctx.keyspace.databases()).map(size).collect();
         self.keys_total.fetch_add(sizes.iter().map(|size| size.0).sum(), Relaxed);
         self.changes.fetch_add(ctx.journal.dirty, Relaxed);
+        // What was flushed before is not in this file.
+        ctx.journal.flushed = false;
         // The thread is gone if the file could not be written; it has told why.
         let _ = sender.send(FromShard::Begun(sizes));
         let usage = Usage::of(&self.config, ctx.now);
@@ -127,6 +129,11 @@ impl Saving {
             let mut sink = Sink { saving: self.clone(), sender: sender.clone(), db, usage, chunk };
             Box::new(move |entry| sink.push(entry))
         });
+    }
+
+    /// The cut is behind this shard.
+    pub fn has_begun(&self, shard: ShardId) -> bool {
+        self.senders.lock().expect("nothing panics while it holds the senders")[shard].is_none()
     }
 
     /// The walk may go on: the file keeps up.

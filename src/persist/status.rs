@@ -307,8 +307,12 @@ impl Persistence {
     }
 
     /// All databases were emptied: with `save` rules the file is to follow, as in Redis, lest a restart brings them back.
-    pub fn tell_flush(&self) {
+    /// One that is under way would only bring them back, too.
+    pub fn tell_flush(&self, shard: ShardId) {
         self.flushed.store(true, Relaxed);
+        if let Some(saving) = self.running().filter(|saving| saving.in_background && saving.has_begun(shard)) {
+            saving.give_up();
+        }
     }
 
     /// Whether it is time for a save in the background: one is scheduled, or a rule of `save` is met.
