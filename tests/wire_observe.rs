@@ -217,7 +217,7 @@ fn nothing_expires_while_clients_are_paused() {
     with_shards(|server| {
         let mut client = server.redis();
         for n in 0..20 {
-            let () = cmd("SET").arg(format!("key:{n}")).arg("v").arg("PX").arg(150).query(&mut client).unwrap();
+            let () = cmd("SET").arg(format!("key:{n}")).arg("v").arg("PX").arg(1000).query(&mut client).unwrap();
         }
         let () = cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").query(&mut client).unwrap();
         eventually("all are gone for readers", || {
