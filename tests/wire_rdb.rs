@@ -126,13 +126,13 @@ fn a_save_in_the_background_is_of_one_moment_on_all_shards() {
         let mut saver = server.redis();
         let (stop, written) = (&AtomicU32::new(0), &[AtomicU32::new(0), AtomicU32::new(0)]);
         std::thread::scope(|scope| {
-            for writer in 0..2 {
+            for (writer, written) in written.iter().enumerate() {
                 let mut redis = server.redis();
                 scope.spawn(move || {
                     for n in 1.. {
                         let key = format!("key:{}", writer * KEYS + n % KEYS);
                         let _: () = redis::cmd("SET").arg(key).arg(n).query(&mut redis).expect("SET");
-                        written[writer].store(n as u32, Relaxed);
+                        written.store(n as u32, Relaxed);
                         if stop.load(Relaxed) > 0 {
                             return;
                         }
