@@ -129,8 +129,10 @@ enum Fate {
 }
 
 impl Core {
-    pub fn new(id: ShardId, ctx: ShardCtx, server: Arc<Server>, ticks: fn() -> u64) -> Core {
+    pub fn new(id: ShardId, mut ctx: ShardCtx, server: Arc<Server>, ticks: fn() -> u64) -> Core {
         let registry = Registry::get();
+        ctx.commands = Registry::find_for_script;
+        ctx.scripts.store = server.scripts.clone();
         let mut shard = Shard::new(ctx, registry.names().len(), ticks);
         shard.memory.share(server.evictable.clone(), id);
         Core {

@@ -22,6 +22,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
+use crate::script::store::Store;
 use crate::session::{Session, Sessions};
 
 pub type AdminFn = fn(&mut AdminCtx, &Args, &mut Reply) -> error::Result<Outcome>;
@@ -162,6 +163,8 @@ pub struct Server {
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
     pub evictable: EvictableKeys,
+    /// Scripts and libraries that all shards know.
+    pub scripts: Arc<Store>,
 }
 
 impl Server {
@@ -190,6 +193,7 @@ impl Server {
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
             tracked_keys: AtomicU64::new(0),
             evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            scripts: Arc::default(),
         }
     }
 

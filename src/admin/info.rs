@@ -23,6 +23,7 @@ use crate::engine::pubsub::{KINDS, Kind};
 use crate::keyspace::expire;
 use crate::persist::status::{LastSaves, Progress};
 use crate::resp::reply::Reply;
+use crate::script::shard::ScriptMemory;
 use crate::sys::memory::{self, AllocatorMemory};
 use crate::sys::process::{self, CpuTime};
 
@@ -162,19 +163,19 @@ const MEMORY: &[Field] = &[
     ("allocator_active", |t| t.memory.allocator.committed.to_string()),
     ("total_system_memory", |_| process::physical_memory_bytes().to_string()),
     ("total_system_memory_human", |_| human(process::physical_memory_bytes())),
-    ("used_memory_lua", |_| "0".into()),
-    ("used_memory_vm_eval", |_| "0".into()),
-    ("used_memory_lua_human", |_| "0B".into()),
-    ("used_memory_scripts_eval", |_| "0".into()),
-    ("number_of_cached_scripts", |_| "0".into()),
-    ("number_of_functions", |_| "0".into()),
-    ("number_of_libraries", |_| "0".into()),
-    ("used_memory_vm_functions", |_| "0".into()),
-    ("used_memory_vm_total", |_| "0".into()),
-    ("used_memory_vm_total_human", |_| "0B".into()),
-    ("used_memory_functions", |_| "0".into()),
-    ("used_memory_scripts", |_| "0".into()),
-    ("used_memory_scripts_human", |_| "0B".into()),
+    ("used_memory_lua", |t| t.scripts().eval_vm.to_string()),
+    ("used_memory_vm_eval", |t| t.scripts().eval_vm.to_string()),
+    ("used_memory_lua_human", |t| human(t.scripts().eval_vm as u64)),
+    ("used_memory_scripts_eval", |t| t.scripts().eval_cache.to_string()),
+    ("number_of_cached_scripts", |t| t.server.scripts.scripts_len().to_string()),
+    ("number_of_functions", |t| t.server.scripts.functions_len().to_string()),
+    ("number_of_libraries", |t| t.server.scripts.libraries().1.len().to_string()),
+    ("used_memory_vm_functions", |t| t.scripts().function_vm.to_string()),
+    ("used_memory_vm_total", |t| t.scripts().vm_total().to_string()),
+    ("used_memory_vm_total_human", |t| human(t.scripts().vm_total() as u64)),
+    ("used_memory_functions", |t| t.scripts().function_cache.to_string()),
+    ("used_memory_scripts", |t| t.scripts().cache_total().to_string()),
+    ("used_memory_scripts_human", |t| human(t.scripts().cache_total() as u64)),
     ("maxmemory", |t| limit_of(&t.config).to_string()),
     ("maxmemory_human", |t| human(limit_of(&t.config))),
     ("maxmemory_policy", |t| policy(&t.config)),
@@ -269,7 +270,7 @@ const STATS: &[Field] = &[
     }),
     ("evicted_keys", |t| t.keys.evicted.to_string()),
     ("evicted_clients", |_| "0".into()),
-    ("evicted_scripts", |_| "0".into()),
+    ("evicted_scripts", |t| t.sum(|shard| shard.scripts_evicted)),
     ("total_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[0])),
     ("current_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[1])),
     ("keyspace_hits", |t| t.keys.hits.to_string()),
@@ -352,6 +353,8 @@ pub struct Figures {
     expire_cpu_ns: u64,
     expire_cap_reached: u64,
     stale_percent: f64,
+    scripts: ScriptMemory,
+    scripts_evicted: u64,
     /// That somebody listens to, by kind.
     names: [u64; 3],
 }
@@ -466,11 +469,16 @@ fn selected(words: &[Vec<u8>]) -> impl Iterator<Item = &'static Section> {
 pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let shard = &mut ctx.shard;
     let now = ctx.now;
-    let mut commands = CommandStats { total: shard.commands.total, ..CommandStats::new(0) };
+    let called = shard.ctx.scripts.commands.as_ref();
+    let total = shard.commands.total + called.map_or(0, |called| called.total);
+    let mut commands = CommandStats { total, ..CommandStats::new(0) };
     commands.errors = shard.commands.errors.clone();
+    for (code, count) in called.iter().flat_map(|called| &called.errors) {
+        *commands.errors.entry(code.clone()).or_default() += count;
+    }
     // Only who asks for them pays for copying them.
     if selected(words).any(|section| matches!(section.name, "Commandstats" | "Latencystats")) {
-        commands.counts = shard.commands.counts.clone();
+        commands.counts = shard.command_stats().counts;
     }
     let (keyspace, rng) = (&shard.ctx.keyspace, &mut shard.ctx.rng);
     let stale_percent = expire::stale_percent(keyspace, now, || rng.next_u64());
@@ -522,6 +530,8 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         expire_cap_reached: shard.ctx.active_expire.cap_reached,
         stale_percent,
         names: KINDS.map(|kind| shard.pubsub.registered(kind) as u64),
+        scripts: shard.ctx.scripts.memory(),
+        scripts_evicted: shard.ctx.scripts.evicted,
     })
 }
 
@@ -614,6 +624,12 @@ impl<'a> Totals<'a> {
     }
 
     /// Each shard's counts as much as its keys with an expiry.
+    fn scripts(&self) -> ScriptMemory {
+        let mut memory = ScriptMemory::default();
+        self.shards.iter().for_each(|shard| memory.merge(&shard.scripts));
+        memory
+    }
+
     fn stale_percent(&self) -> f64 {
         let weight = |shard: &Figures| shard.dbs.iter().map(|db| db.expires).sum::<u64>() as f64;
         let total: f64 = self.shards.iter().map(weight).sum();

@@ -121,7 +121,7 @@ fn latency(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome
 }
 
 fn command_stats(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
-    Box::new(ctx.shard.commands.clone())
+    Box::new(ctx.shard.command_stats())
 }
 
 /// LATENCY HISTOGRAM [command [command ...]]; a container stands for its subcommands.

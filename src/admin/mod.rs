@@ -8,7 +8,6 @@ pub mod config;
 pub mod connection;
 pub mod ctx;
 pub mod debug;
-pub mod function;
 pub mod info;
 pub mod latency;
 pub mod memory;
@@ -47,7 +46,6 @@ pub const FAMILIES: &[&[AdminRow]] = &[
     acl::ROWS,
     module::ROWS,
     monitor::ROWS,
-    function::ROWS,
     cluster::ROWS,
     replication::ROWS,
 ];

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use super::KeyRow;
 use super::effect::{Change, Journal};
 use super::error::{Error, Result};
 use super::events::{Class, Events};
+use super::spec::Spec;
 use super::wait::Wait;
 use crate::base::clock::Now;
-use crate::base::ids::ShardId;
+use crate::base::ids::{CommandId, ShardId};
 use crate::base::rng::Rng;
 use crate::config::Config;
 use crate::data::collection::{CollectionType, Env};
@@ -23,6 +25,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 use crate::keyspace::expire::{self, ActiveExpire};
 use crate::keyspace::lazyfree::LazyFree;
+use crate::script::shard::Scripts;
 
 /// An access to a hash removes up to so many of its fields that are due; more than that wait for the active cycle.
 const FIELDS_PER_ACCESS: usize = 256;
@@ -49,6 +52,20 @@ pub struct KeyStats {
     pub evicted: u64,
 }
 
+/// What words call, as scripts see it.
+#[derive(Clone, Copy)]
+pub enum Found {
+    Unknown,
+    /// The subcommand, or the number of words, is wrong.
+    WrongArity,
+    Key(&'static KeyRow, &'static Spec, CommandId),
+    /// A command without keys: it belongs to connections.
+    Other(&'static Spec, CommandId),
+}
+
+/// Finds what words call, among all commands of the server.
+pub type FindCommand = fn(&[&[u8]]) -> Found;
+
 pub struct ShardCtx {
     pub keyspace: Keyspace,
     pub now: Now,
@@ -68,6 +85,9 @@ pub struct ShardCtx {
     pub no_touch: bool,
     /// Clients are paused: what has expired is gone for readers, and stays where it is.
     pub expiry_paused: bool,
+    pub scripts: Scripts,
+    /// Set by the level that knows all commands.
+    pub commands: FindCommand,
     /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
     /// The command found nothing and wants to wait: for whoever ran it to see to, or not.
@@ -98,6 +118,8 @@ impl ShardCtx {
             db: 0,
             no_touch: false,
             expiry_paused: false,
+            scripts: Scripts::default(),
+            commands: |_| Found::Unknown,
             sought: None,
             waiting: None,
             packed_threshold: 0,
@@ -123,6 +145,11 @@ impl ShardCtx {
         (&mut self.keyspace, env)
     }
 
+    /// What these words call.
+    pub fn find_command(&self, words: &[&[u8]]) -> Found {
+        (self.commands)(words)
+    }
+
     pub fn now_ms(&self) -> i64 {
         self.now.unix_ms
     }
@@ -144,6 +171,7 @@ impl ShardCtx {
         let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
         scratch.now = self.now;
         scratch.packed_threshold = self.packed_threshold;
+        scratch.commands = self.commands;
         scratch
     }
 

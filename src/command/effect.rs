@@ -132,7 +132,7 @@ fn keys_changed<'a>(words: &'a [&'a [u8]]) -> &'a [&'a [u8]] {
     let [name, rest @ ..] = words else { return &[] };
     let is = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
     match rest {
-        _ if is(&["flushall", "flushdb", "swapdb"]) => &[],
+        _ if is(&["flushall", "flushdb", "swapdb", "function"]) => &[],
         [_, key, ..] if is(&["xgroup", "pfdebug"]) => std::slice::from_ref(key),
         [_, _, ..] if is(&["rename", "renamenx"]) => &rest[..2],
         [_, target, ..] if is(&["copy"]) => std::slice::from_ref(target),

@@ -16,7 +16,7 @@ use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::error::{self, Error};
-use crate::command::spec::{READONLY, Spec};
+use crate::command::spec::{Group, READONLY, Spec};
 use crate::dispatch::registry::Run;
 use crate::engine::gather::{self, Job, Next, Part};
 use crate::engine::lock::{LockSet, Mode, TxId};
@@ -24,6 +24,7 @@ use crate::engine::mesh::Mesh;
 use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
 use crate::engine::route::SlotMap;
+use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::Pause;
@@ -65,6 +66,7 @@ pub(super) enum Work {
     Keys(Box<Job>),
     Exec(Box<Exec>),
     Watch(Box<Watch>),
+    Script(Box<ScriptJob>),
     Admin(Everywhere),
 }
 
@@ -82,6 +84,7 @@ impl Work {
             Work::Exec(exec) => exec.open(slots, protocol),
             Work::Watch(watch) => watch.open(),
             Work::Admin(_) => whole_shards(slots),
+            Work::Script(script) => script.open(slots),
         }
     }
 
@@ -89,7 +92,7 @@ impl Work {
     fn ends_with_opening(&self) -> bool {
         match self {
             Work::Keys(job) => job.ends_with_opening(),
-            Work::Admin(_) => false,
+            Work::Admin(_) | Work::Script(_) => false,
             Work::Exec(exec) => exec.is_at_once(),
             Work::Watch(_) => true,
         }
@@ -209,8 +212,14 @@ impl Core {
             return self.reject(conn, Some(id), &OUT_OF_MEMORY);
         }
         let session = self.sessions.at(conn);
-        let words = words.iter().map(|word| word.to_vec()).collect();
-        let job = Job::new(row, session.db, session.protocol, words);
+        let (db, protocol) = (session.db, session.protocol);
+        let owned: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+        if row.spec.group == Group::Scripting {
+            let global = script::may_touch_others(&mut self.shard.ctx, &row.spec, words).unwrap_or(true);
+            let job = ScriptJob::new(row, db, protocol, owned, global);
+            return self.run_job(conn, &row.spec, id, Work::Script(Box::new(job)), Start::Locked, mesh);
+        }
+        let job = Job::new(row, db, protocol, owned);
         self.run_job(conn, &row.spec, id, Work::Keys(Box::new(job)), Start::Locked, mesh)
     }
 
@@ -262,7 +271,7 @@ impl Core {
     }
 
     /// A queued command as EXEC takes it; `db` is the database that it runs in, and the one behind it.
-    fn queued(&self, words: Vec<Vec<u8>>, db: &mut usize) -> Queued {
+    fn queued(&mut self, words: Vec<Vec<u8>>, db: &mut usize) -> Queued {
         let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let command = self.registry.find(slices[0]).expect("it was found when it was queued");
         let called = self.registry.called(command, &slices);
@@ -510,12 +519,13 @@ impl Core {
         let ctx = &mut self.shard.ctx;
         let next = match &mut job.work {
             Work::Keys(work) => ExecNext::Job(work.advance(outcomes, &self.slots, || ctx.scratch())),
-            Work::Exec(exec) => exec.advance(outcomes, &self.slots, self.dbsize, protocol, || ctx.scratch()),
+            Work::Exec(exec) => exec.advance(outcomes, &self.slots, self.dbsize, protocol, ctx),
             Work::Watch(_) => ExecNext::Job(Next::Reply(b"+OK\r\n".to_vec())),
             Work::Admin(everywhere) => {
                 let round = everywhere_round(self.server.shards, job.conn, everywhere);
                 ExecNext::Job(Next::Last { round, reply: None })
             }
+            Work::Script(script) => ExecNext::Job(script.advance(outcomes, &self.slots, self.dbsize, ctx)),
         };
         self.go_on(key, next);
     }
@@ -597,7 +607,7 @@ impl Core {
         let job = &mut self.jobs[key.index as usize];
         let protocol = self.sessions.get(job.conn).map_or(job.protocol, |session| session.protocol);
         let Work::Exec(exec) = &mut job.work else { unreachable!("only an EXEC runs them") };
-        exec.keyless_done(reply, &self.slots, self.dbsize, protocol)
+        exec.keyless_done(reply, &self.slots, self.dbsize, protocol, &mut self.shard.ctx)
     }
 
     pub(super) fn merge_parts(&mut self, key: JobKey, outcomes: Vec<StepOutcome>) {
@@ -690,6 +700,7 @@ impl Core {
         if self.shard.is_slow(elapsed) {
             let words = match &job.work {
                 Work::Keys(job) => job.words(),
+                Work::Script(script) => script.words(),
                 Work::Admin(everywhere) => &everywhere.words,
                 Work::Exec(_) | Work::Watch(_) => &[],
             };
@@ -711,7 +722,7 @@ impl Core {
             Work::Exec(exec) => exec.watched_shards(),
             // Its client went away meanwhile: the shards may have heard of that first.
             Work::Watch(watch) if self.sessions.get(job.conn).is_none() => watch.shards(),
-            Work::Watch(_) | Work::Keys(_) | Work::Admin(_) => BTreeSet::new(),
+            Work::Watch(_) | Work::Keys(_) | Work::Script(_) | Work::Admin(_) => BTreeSet::new(),
         };
         for shard in unwatched {
             self.tell(shard, Message::Unwatch(job.conn));

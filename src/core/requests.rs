@@ -15,11 +15,12 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
 use crate::command::keyspace;
-use crate::command::spec::{Shape, Spec};
+use crate::command::spec::{Group, Shape, Spec};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Run};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch, RunItem};
+use crate::engine::script;
 use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Close, Pause, Session};
@@ -457,7 +458,7 @@ impl Core {
 
     /// The shard that runs a command, if it is one.
     #[inline]
-    pub(super) fn place_of(&self, command: &Command, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+    pub(super) fn place_of(&mut self, command: &Command, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
         match command.keys {
             _ if self.server.shards == 1 => Some(0),
             KeyPlan::First => Some(self.slots.shard_of(words[1])),
@@ -475,8 +476,12 @@ impl Core {
     }
 
     /// The shard on which all keys of a command lie.
-    pub(super) fn one_shard_of(&self, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+    pub(super) fn one_shard_of(&mut self, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
         if spec.reaches.is_some_and(|reaches| reaches(words)) {
+            return None;
+        }
+        if spec.group == Group::Scripting && script::may_touch_others(&mut self.shard.ctx, spec, words).unwrap_or(false)
+        {
             return None;
         }
         let keys = keys_of(spec, words);

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::admin::ctx::{AdminFn, AdminRow};
 use crate::base::ids::CommandId;
+use crate::command::ctx::Found;
 use crate::command::keys::KeyRange;
 use crate::command::spec::{Flags, Shape, Spec};
 use crate::command::{KeyRow, keys};
@@ -147,6 +148,22 @@ impl Registry {
     pub fn subcommand_id(&self, name: &str) -> CommandId {
         let position = self.names.iter().skip(self.commands.len()).position(|known| *known == name);
         (self.commands.len() + position.expect("a subcommand of the registry")) as CommandId
+    }
+
+    /// The same for a script, which may call less than a client.
+    pub fn find_for_script(words: &[&[u8]]) -> Found {
+        let registry = Registry::get();
+        let Some(command) = words.first().and_then(|name| registry.find(name)) else { return Found::Unknown };
+        if let (false, Some(name)) = (command.spec.subcommands.is_empty(), words.get(1))
+            && command.spec.subcommand(name).is_none()
+        {
+            return Found::Unknown;
+        }
+        match (registry.called(command, words), command.run) {
+            (None, _) => Found::WrongArity,
+            (Some((spec, id)), Run::Key(row)) => Found::Key(row, spec, id),
+            (Some((spec, id)), Run::Admin(_)) => Found::Other(spec, id),
+        }
     }
 
     pub fn specs(&self) -> &'static [&'static Spec] {

@@ -11,6 +11,7 @@ pub mod multi;
 pub mod pause;
 pub mod pubsub;
 pub mod route;
+pub mod script;
 pub mod shard;
 pub mod table;
 pub mod tracking;

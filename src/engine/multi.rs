@@ -11,10 +11,12 @@ use super::gather::{Job, Next, Part, Round};
 use super::lock::{LockSet, Mode};
 use super::msg::{ExecCommand, Step, StepOutcome};
 use super::route::SlotMap;
+use super::script::job::ScriptJob;
 use super::watch::Watcher;
 use crate::base::ids::ShardId;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
+use crate::command::spec::Group;
 use crate::resp::reply::{Protocol, Reply};
 
 /// One queued command, as the registry understands it.
@@ -44,6 +46,8 @@ enum Stage {
     Parallel(Vec<Vec<usize>>),
     /// One command over several shards.
     Spread(Box<Job>, usize),
+    /// A script that may touch any key.
+    Script(Box<ScriptJob>, usize),
     /// The last steps of such a command, which has its reply: later commands must find what these leave.
     Storing,
     Keyless(usize),
@@ -86,8 +90,11 @@ impl Exec {
                     parts[at].locks.merge(&LockSet::of_command(&command.row.spec, &words));
                 }
                 None => {
-                    let job = Job::new(command.row, command.db, protocol, command.words.clone());
-                    for part in job.locks(slots) {
+                    let locks = match is_script(command.row) {
+                        true => ScriptJob::of_exec(command.clone(), protocol).open(slots),
+                        false => Job::new(command.row, command.db, protocol, command.words.clone()).locks(slots),
+                    };
+                    for part in locks {
                         let at = set_of(&mut parts, part.shard);
                         parts[at].locks.merge(&part.locks);
                     }
@@ -126,7 +133,7 @@ impl Exec {
         slots: &SlotMap,
         dbsize: &'static KeyRow,
         protocol: Protocol,
-        scratch: impl FnOnce() -> ShardCtx,
+        ctx: &mut ShardCtx,
     ) -> ExecNext {
         match std::mem::replace(&mut self.stage, Stage::Opening) {
             Stage::Opening | Stage::AtOnce if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Dirty)) => {
@@ -143,7 +150,7 @@ impl Exec {
                     }
                 }
             }
-            Stage::Spread(mut job, place) => match job.advance(outcomes, slots, scratch) {
+            Stage::Spread(mut job, place) => match job.advance(outcomes, slots, || ctx.scratch()) {
                 Next::Round(round) => return self.spread(job, place, round),
                 Next::Last { round, reply: None } => return self.spread(job, place, round),
                 Next::Last { round, reply: Some(reply) } => {
@@ -154,9 +161,16 @@ impl Exec {
                 Next::Reply(reply) => self.replies[place] = Some(reply),
                 Next::Wait { .. } => unreachable!("nobody waits inside a transaction"),
             },
+            Stage::Script(mut script, place) => match script.advance(outcomes, slots, dbsize, ctx) {
+                Next::Reply(reply) => self.replies[place] = Some(reply),
+                next => {
+                    self.stage = Stage::Script(script, place);
+                    return ExecNext::Job(next);
+                }
+            },
             Stage::Keyless(place) => unreachable!("command {place} is run by the core"),
         }
-        self.start_stage(slots, dbsize, protocol)
+        self.start_stage(slots, dbsize, protocol, ctx)
     }
 
     /// The reply of the command that the core has run.
@@ -166,12 +180,13 @@ impl Exec {
         slots: &SlotMap,
         dbsize: &'static KeyRow,
         protocol: Protocol,
+        ctx: &mut ShardCtx,
     ) -> ExecNext {
         let Stage::Keyless(place) = std::mem::replace(&mut self.stage, Stage::Opening) else {
             panic!("the core was asked to run a command");
         };
         self.replies[place] = Some(reply);
-        self.start_stage(slots, dbsize, protocol)
+        self.start_stage(slots, dbsize, protocol, ctx)
     }
 
     fn spread(&mut self, job: Box<Job>, place: usize, round: Round) -> ExecNext {
@@ -179,7 +194,13 @@ impl Exec {
         ExecNext::Job(Next::Round(round))
     }
 
-    fn start_stage(&mut self, slots: &SlotMap, dbsize: &'static KeyRow, protocol: Protocol) -> ExecNext {
+    fn start_stage(
+        &mut self,
+        slots: &SlotMap,
+        dbsize: &'static KeyRow,
+        protocol: Protocol,
+        ctx: &mut ShardCtx,
+    ) -> ExecNext {
         let mut by_shard: Vec<(ShardId, Vec<usize>, Vec<ExecCommand>)> = Vec::new();
         while let Some(queued) = self.commands.get_mut(self.next) {
             match queued {
@@ -197,6 +218,21 @@ impl Exec {
                 _ if !by_shard.is_empty() => break,
                 Some(Queued::Key { shard: None, .. }) => {
                     let command = key_command(queued.take().expect("matched"));
+                    if is_script(command.row) {
+                        let mut script = Box::new(ScriptJob::of_exec(command, protocol));
+                        let place = self.next;
+                        self.next += 1;
+                        match script.advance(Vec::new(), slots, dbsize, ctx) {
+                            Next::Reply(reply) => {
+                                self.replies[place] = Some(reply);
+                                continue;
+                            }
+                            next => {
+                                self.stage = Stage::Script(script, place);
+                                return ExecNext::Job(next);
+                            }
+                        }
+                    }
                     let mut job = Box::new(Job::new(command.row, command.db, protocol, command.words));
                     let round = job.first_round(dbsize, slots);
                     let place = self.next;
@@ -234,6 +270,10 @@ impl Exec {
         self.replies.iter().flatten().for_each(|part| reply.raw(part));
         bytes
     }
+}
+
+fn is_script(row: &KeyRow) -> bool {
+    row.spec.group == Group::Scripting
 }
 
 fn key_command(queued: Queued) -> ExecCommand {

@@ -106,8 +106,18 @@ impl Shard {
             memory: MemoryLimit::default(),
             pool: Pool::default(),
         };
+        shard.ctx.scripts.observe(ticks, commands);
         shard.configure(config);
         shard
+    }
+
+    /// Counts by command, those that scripts called included.
+    pub fn command_stats(&self) -> CommandStats {
+        let mut stats = self.commands.clone();
+        if let Some(called) = &self.ctx.scripts.commands {
+            stats.merge(called);
+        }
+        stats
     }
 
     /// From now on this configuration counts.
@@ -136,6 +146,10 @@ impl Shard {
     /// CONFIG RESETSTAT.
     pub fn reset_stat(&mut self) {
         self.commands.reset();
+        if let Some(called) = &mut self.ctx.scripts.commands {
+            called.reset();
+        }
+        self.ctx.scripts.evicted = 0;
         self.ctx.stats = KeyStats::default();
         self.ctx.active_expire.reset_stat();
         self.ctx.lazyfree.reset_stat();

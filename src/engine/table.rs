@@ -1,5 +1,6 @@
 //! All commands on keys, by family: what scripts, replicas and recovery need, and nothing above it.
 
+use super::script;
 use crate::command::{KeyRow, acks, bits, generic, geo, hash, hll, keyspace, list, set, sort, stream, string, zset};
 
 pub const FAMILIES: &[&[KeyRow]] = &[
@@ -19,4 +20,6 @@ pub const FAMILIES: &[&[KeyRow]] = &[
     sort::ROWS,
     keyspace::ROWS,
     acks::ROWS,
+    script::ROWS,
+    script::function::ROWS,
 ];

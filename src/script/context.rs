@@ -35,6 +35,10 @@ static IN_REGISTRY: u8 = 0;
 /// A state's context, where the state's functions find it.
 pub struct Owner(NonNull<Context>);
 
+// SAFETY: nobody else has the context but the state's functions, which run on the thread of the state's owner; a host is
+// in it only while one of them runs.
+unsafe impl Send for Owner {}
+
 impl Drop for Owner {
     fn drop(&mut self) {
         // SAFETY: it was a box, and the state that knows of it is closed before (`Machine`).

@@ -229,14 +229,6 @@ fn write_table(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<ErrorInfo
         return None;
     }
     lua.pop(1);
-    for (name, has_values) in [("map", true), ("set", false)] {
-        if lua.raw_field(-1, name) == Type::Table {
-            write_pairs(lua, inner, reply, has_values);
-            lua.pop(2);
-            return None;
-        }
-        lua.pop(1);
-    }
     if lua.raw_field(-1, "big_number") == Type::String {
         let digits: Vec<u8> = lua.bytes(-1).unwrap_or_default().iter().map(|&byte| one_line(byte)).collect();
         reply.big_number(&digits);
@@ -259,6 +251,14 @@ fn write_table(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<ErrorInfo
         lua.pop(2);
     }
     lua.pop(1);
+    for (name, has_values) in [("map", true), ("set", false)] {
+        if lua.raw_field(-1, name) == Type::Table {
+            write_pairs(lua, inner, reply, has_values);
+            lua.pop(2);
+            return None;
+        }
+        lua.pop(1);
+    }
     write_array(lua, inner, reply);
     lua.pop(1);
     None

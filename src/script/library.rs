@@ -59,7 +59,12 @@ pub struct FunctionId {
 pub struct FunctionVm {
     machine: Machine,
     libraries: BTreeMap<Vec<u8>, Library>,
+    /// By name in lower case: calls may be in any.
     by_name: HashMap<Vec<u8>, FunctionId, ahash::RandomState>,
+    /// It is for calls over several shards.
+    pub(super) spread: bool,
+    /// The version of the libraries, if it is.
+    pub(super) version: u64,
 }
 
 impl Default for FunctionVm {
@@ -74,7 +79,7 @@ impl Default for FunctionVm {
         lua.set_field(-3, "redis");
         lua.set_field(-2, "server");
         lua.raw_set(REGISTRY);
-        FunctionVm { machine, libraries: BTreeMap::new(), by_name: HashMap::default() }
+        FunctionVm { machine, libraries: BTreeMap::new(), by_name: HashMap::default(), spread: false, version: 0 }
     }
 }
 
@@ -88,7 +93,7 @@ impl FunctionVm {
     }
 
     pub fn find(&self, name: &[u8]) -> Option<&FunctionId> {
-        self.by_name.get(name)
+        self.by_name.get(&name.to_ascii_lowercase())
     }
 
     pub fn function(&self, id: &FunctionId) -> &Function {
@@ -111,10 +116,9 @@ impl FunctionVm {
         }
         let draft = self.register(header.code, host)?;
         let lua = self.machine.lua;
-        let taken = draft
-            .functions
-            .iter()
-            .find(|function| self.by_name.get(&function.name).is_some_and(|id| id.library != header.name));
+        let taken = draft.functions.iter().find(|function| {
+            self.by_name.get(&function.name.to_ascii_lowercase()).is_some_and(|id| id.library != header.name)
+        });
         let error = match taken {
             _ if draft.functions.is_empty() => Some(b"ERR No functions registered".to_vec()),
             Some(function) => Some([b"ERR Function ", &function.name[..], b" already exists"].concat()),
@@ -129,7 +133,7 @@ impl FunctionVm {
         for (index, DraftFunction { name, description, flags }) in draft.functions.into_iter().enumerate() {
             lua.raw_get_index(1, index + 1);
             let place = self.machine.keep();
-            self.by_name.insert(name.clone(), FunctionId { library: header.name.clone(), index });
+            self.by_name.insert(name.to_ascii_lowercase(), FunctionId { library: header.name.clone(), index });
             functions.push(Function { name, description, flags, place });
         }
         lua.set_top(0);
@@ -172,7 +176,7 @@ impl FunctionVm {
     pub fn delete(&mut self, name: &[u8]) -> bool {
         let Some(library) = self.libraries.remove(name) else { return false };
         for function in library.functions {
-            self.by_name.remove(&function.name);
+            self.by_name.remove(&function.name.to_ascii_lowercase());
             self.machine.release(function.place);
         }
         true

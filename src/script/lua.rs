@@ -23,6 +23,10 @@ pub use ffi::{LUA_GLOBALSINDEX as GLOBALS, LUA_REGISTRYINDEX as REGISTRY};
 #[derive(Clone, Copy)]
 pub struct Lua(*mut ffi::lua_State);
 
+// SAFETY: a state goes to another thread as a whole, with the machine that owns it and all copies of the handle (1); Lua
+// keeps nothing by thread.
+unsafe impl Send for Lua {}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     None,

@@ -224,6 +224,10 @@ pub struct EvalVm {
     uses: u64,
     /// Scripts that EVAL alone knows of.
     unloaded: usize,
+    /// It is for scripts over several shards.
+    pub(super) spread: bool,
+    /// The SCRIPT FLUSH that it has followed.
+    pub(super) flushes: u64,
 }
 
 impl Default for EvalVm {
@@ -235,6 +239,8 @@ impl Default for EvalVm {
             by_digest: HashMap::default(),
             uses: 0,
             unloaded: 0,
+            spread: false,
+            flushes: 0,
         }
     }
 }

@@ -1,0 +1,399 @@
+//! A script's calls on one shard: what it may call, and the call itself, on the shard's own keyspace.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::job::{Answers, Call};
+use crate::base::clock::Now;
+use crate::base::ids::CommandId;
+use crate::base::metrics::CommandStats;
+use crate::command::args::Args;
+use crate::command::ctx::{FindCommand, Found, ShardCtx};
+use crate::command::error::{Error, Result};
+use crate::command::keys::{keys_of, keys_of_eval};
+use crate::command::spec::{NOSCRIPT, Shape, Spec, WRITE};
+use crate::resp::reply::{Protocol, Reply};
+use crate::script::host::{Host, Interrupt, LogLevel, Replication};
+use crate::script::library::{FunctionId, FunctionVm};
+use crate::script::store::Store;
+use crate::script::vm::{EvalVm, ScriptId};
+
+const KILLED_SCRIPT: &str = "Error running script: Script killed by user with SCRIPT KILL.";
+const KILLED_FUNCTION: &str = "Error running script: Script killed by user with FUNCTION KILL.";
+const LOAD_TIMEOUT: &str = "FUNCTION LOAD timeout";
+const LOAD_MS_MAX: u64 = 500;
+
+/// What is known of a script when it starts.
+#[derive(Clone, Copy)]
+pub struct Started {
+    /// Writes are refused.
+    pub only_reads: bool,
+    pub is_function: bool,
+}
+
+/// A script or function, with the state that it runs in.
+pub enum Script {
+    Eval(Box<EvalVm>, ScriptId),
+    Function(Box<FunctionVm>, FunctionId),
+}
+
+impl Script {
+    pub fn is_function(&self) -> bool {
+        matches!(self, Script::Function(..))
+    }
+
+    /// The state goes back.
+    pub fn give(self, ctx: &mut ShardCtx) {
+        match self {
+            Script::Eval(vm, _) => ctx.scripts.give_eval(vm),
+            Script::Function(vm, _) => ctx.scripts.give_functions(vm),
+        }
+    }
+}
+
+/// How long a script has run, and whether somebody wants it to end.
+struct Watched {
+    started: Started,
+    store: Arc<Store>,
+    clock: fn() -> u64,
+    busy_after_ms: u64,
+    wrote: bool,
+    /// When the first interrupt came: short scripts never ask for the time.
+    since_ns: Option<u64>,
+    is_busy: bool,
+}
+
+impl Watched {
+    fn new(ctx: &ShardCtx, started: Started) -> Watched {
+        Watched {
+            started,
+            store: ctx.scripts.store.clone(),
+            clock: ctx.scripts.clock(),
+            busy_after_ms: ctx.config.busy_reply_threshold,
+            wrote: false,
+            since_ns: None,
+            is_busy: false,
+        }
+    }
+
+    fn interrupt(&mut self) -> Interrupt {
+        let now = (self.clock)();
+        let elapsed = (now - *self.since_ns.get_or_insert(now)) / 1_000_000;
+        let busy = &self.store.busy;
+        let is_function = self.started.is_function;
+        if !self.is_busy && self.busy_after_ms > 0 && elapsed >= self.busy_after_ms {
+            self.is_busy = true;
+            busy.scripts.fetch_add(1, Relaxed);
+            busy.is_function.store(is_function, Relaxed);
+            tracing::warn!(
+                "Slow script detected: still in execution after {elapsed} milliseconds. You can try killing the script \
+                 using the {} command.",
+                if is_function { "FUNCTION KILL" } else { "SCRIPT KILL" }
+            );
+        }
+        if !self.is_busy {
+            return Interrupt::Continue;
+        }
+        if self.wrote {
+            busy.wrote.store(true, Relaxed);
+        } else if busy.kill.load(Relaxed) {
+            return Interrupt::Kill(if is_function { KILLED_FUNCTION } else { KILLED_SCRIPT });
+        }
+        Interrupt::Continue
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let busy = &self.store.busy;
+        if self.is_busy && busy.scripts.fetch_sub(1, Relaxed) == 1 {
+            busy.kill.store(false, Relaxed);
+            busy.wrote.store(false, Relaxed);
+        }
+    }
+}
+
+/// A shard, lent to a script.
+pub struct ShardHost<'a> {
+    ctx: &'a mut ShardCtx,
+    watched: Watched,
+    /// The words of the script's command, whose keys it may touch; `None`: any.
+    declared: Option<&'a [&'a [u8]]>,
+    /// The script's database: SELECT in a script is its own affair.
+    db: usize,
+    client_db: usize,
+}
+
+impl<'a> ShardHost<'a> {
+    pub fn new(ctx: &'a mut ShardCtx, started: Started, declared: Option<&'a [&'a [u8]]>) -> ShardHost<'a> {
+        let (db, watched) = (ctx.db, Watched::new(ctx, started));
+        ShardHost { ctx, watched, declared, db, client_db: db }
+    }
+
+    /// All keys of a command are among those that the script declares.
+    fn declares(&self, spec: &Spec, words: &[&[u8]]) -> bool {
+        let Some(declared) = self.declared else { return true };
+        let known = keys_of_eval(declared);
+        let is_known = |key: &[u8]| known.iter().any(|known| declared[known.index as usize] == key);
+        let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor);
+        !whole && keys_of(spec, words).iter().all(|key| is_known(words[key.index as usize]))
+    }
+
+    /// Runs what the words call, unless the script must not.
+    fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
+        let (spec, id, row) = match self.ctx.find_command(words) {
+            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Key(row, spec, id) => (spec, id, Some(row)),
+            Found::Other(spec, id) => (spec, id, None),
+        };
+        if let Some(error) = refusal(spec, self.watched.started.only_reads) {
+            count_id(self.ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
+            return Err(error);
+        }
+        if !self.declares(spec, words) {
+            tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
+            return Err(UNDECLARED);
+        }
+        self.watched.wrote |= spec.flags.has(WRITE);
+        self.ctx.db = self.db;
+        let args = Args::new(words);
+        let from = self.ctx.scripts.ticks();
+        let result = match row {
+            Some(row) => (row.run)(self.ctx, &args, reply),
+            None => run_without_keys(spec, &args, self.ctx.now, self.ctx.keyspace.databases(), &mut self.db, reply),
+        };
+        // What found nothing does not wait for it.
+        self.ctx.waiting = None;
+        let elapsed = self.ctx.scripts.ticks() - from;
+        let failed = result.is_err();
+        count_id(self.ctx, |stats| {
+            stats.ran(id, elapsed);
+            stats.counts[usize::from(id)].failed += u64::from(failed);
+        });
+        result
+    }
+}
+
+/// Commands without keys belong to connections; of these a script may have some, in a form of its own.
+fn run_without_keys(spec: &Spec, args: &Args, now: Now, databases: usize, db: &mut usize, reply: &mut Reply) -> Result {
+    match spec.name {
+        "ping" if args.len() == 1 => reply.simple("PONG"),
+        "ping" | "echo" => reply.bulk(args.get(args.len() - 1)),
+        "time" => {
+            let now = now.unix_us();
+            reply.array(2);
+            reply.bulk_integer(now / 1_000_000);
+            reply.bulk_integer(now % 1_000_000);
+        }
+        "select" => {
+            let selected = args.integer(1)?;
+            if selected < 0 || selected as usize >= databases {
+                return Err(Error::Text("ERR DB index is out of range"));
+            }
+            *db = selected as usize;
+            reply.ok();
+        }
+        _ => return Err(NOT_FROM_SCRIPT),
+    }
+    Ok(())
+}
+
+const UNDECLARED: Error = Error::Text("ERR Script attempted to access a key that it did not declare");
+const NOT_FROM_SCRIPT: Error = Error::Text("ERR This Redis command is not allowed from script");
+
+/// Why a script must not call this command.
+pub fn refusal(spec: &Spec, only_reads: bool) -> Option<Error> {
+    if spec.flags.has(NOSCRIPT) {
+        return Some(NOT_FROM_SCRIPT);
+    }
+    let writes = only_reads && spec.flags.has(WRITE);
+    writes.then_some(Error::Text("ERR Write commands are not allowed from read-only scripts."))
+}
+
+impl Drop for ShardHost<'_> {
+    fn drop(&mut self) {
+        self.ctx.db = self.client_db;
+    }
+}
+
+impl Host for ShardHost<'_> {
+    fn call(&mut self, words: &[&[u8]], protocol: Protocol, reply: &mut Vec<u8>) {
+        let mut reply = Reply::new(reply, protocol);
+        if let Err(error) = self.run(words, &mut reply) {
+            reply.truncate(0);
+            reply.error(&error.text());
+            let code = error.code();
+            count_id(self.ctx, |stats| *stats.errors.entry(code).or_default() += 1);
+        }
+    }
+
+    fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
+        // There is one user, who may do everything.
+        match self.ctx.find_command(words) {
+            Found::Unknown | Found::WrongArity => None,
+            Found::Key(..) | Found::Other(..) => Some(true),
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, text: &[u8]) {
+        write_log(level, text);
+    }
+
+    fn set_replication(&mut self, _: Replication) {
+        // Effects are recorded for those who take them; scripts cannot keep theirs from one of them alone.
+    }
+
+    fn interrupt(&mut self) -> Interrupt {
+        self.watched.interrupt()
+    }
+}
+
+/// What a script over several shards is lent: every call of a command with keys leaves the coroutine.
+pub struct SpreadHost {
+    watched: Watched,
+    commands: FindCommand,
+    now: Now,
+    databases: usize,
+    db: usize,
+    /// `None`: any.
+    declared: Option<Vec<Vec<u8>>>,
+}
+
+impl SpreadHost {
+    pub fn new(ctx: &ShardCtx, started: Started, declared: Option<Vec<Vec<u8>>>) -> SpreadHost {
+        SpreadHost {
+            watched: Watched::new(ctx, started),
+            commands: ctx.commands,
+            now: ctx.now,
+            databases: ctx.keyspace.databases(),
+            db: ctx.db,
+            declared,
+        }
+    }
+
+    pub fn answered_by<'a>(&'a mut self, answers: &'a Answers) -> Answered<'a> {
+        Answered { host: self, answers }
+    }
+}
+
+pub struct Answered<'a> {
+    host: &'a mut SpreadHost,
+    answers: &'a Answers,
+}
+
+impl Answered<'_> {
+    fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
+        let host = &mut *self.host;
+        let (row, spec, id) = match (host.commands)(words) {
+            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Other(spec, _) => {
+                if let Some(error) = refusal(spec, host.watched.started.only_reads) {
+                    return Err(error);
+                }
+                return run_without_keys(spec, &Args::new(words), host.now, host.databases, &mut host.db, reply);
+            }
+            Found::Key(row, spec, id) => (row, spec, id),
+        };
+        if let Some(error) = refusal(spec, host.watched.started.only_reads) {
+            return Err(error);
+        }
+        if let Some(declared) = &host.declared {
+            let is_known = |key: &[u8]| declared.iter().any(|known| known == key);
+            let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor);
+            if whole || !keys_of(spec, words).iter().all(|key| is_known(words[key.index as usize])) {
+                tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
+                return Err(UNDECLARED);
+            }
+        }
+        host.watched.wrote |= spec.flags.has(WRITE);
+        let words = words.iter().map(|word| word.to_vec()).collect();
+        let call = Call { row, spec, id, db: host.db, words, protocol: reply.protocol() };
+        reply.raw(&self.answers.suspend(call));
+        Ok(())
+    }
+}
+
+impl Host for Answered<'_> {
+    fn call(&mut self, words: &[&[u8]], protocol: Protocol, reply: &mut Vec<u8>) {
+        let mut reply = Reply::new(reply, protocol);
+        if let Err(error) = self.run(words, &mut reply) {
+            reply.truncate(0);
+            reply.error(&error.text());
+        }
+    }
+
+    fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
+        match (self.host.commands)(words) {
+            Found::Unknown | Found::WrongArity => None,
+            Found::Key(..) | Found::Other(..) => Some(true),
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, text: &[u8]) {
+        write_log(level, text);
+    }
+
+    fn set_replication(&mut self, _: Replication) {
+        // As on one shard.
+    }
+
+    fn interrupt(&mut self) -> Interrupt {
+        self.host.watched.interrupt()
+    }
+}
+
+pub fn write_log(level: LogLevel, text: &[u8]) {
+    let text = String::from_utf8_lossy(text);
+    match level {
+        LogLevel::Debug => tracing::trace!("{text}"),
+        LogLevel::Verbose => tracing::debug!("{text}"),
+        LogLevel::Notice => tracing::info!("{text}"),
+        LogLevel::Warning => tracing::warn!("{text}"),
+    }
+}
+
+/// What a library sees while it is loaded: nobody to call, and little time.
+pub struct LoadHost {
+    pub ticks: fn() -> u64,
+    pub since_ns: Option<u64>,
+}
+
+impl Host for LoadHost {
+    fn call(&mut self, _: &[&[u8]], _: Protocol, reply: &mut Vec<u8>) {
+        reply.extend_from_slice(b"-ERR This Redis command is not allowed from script\r\n");
+    }
+
+    fn may_run(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None
+    }
+
+    fn log(&mut self, level: LogLevel, text: &[u8]) {
+        write_log(level, text);
+    }
+
+    fn set_replication(&mut self, _: Replication) {}
+
+    fn interrupt(&mut self) -> Interrupt {
+        let now = (self.ticks)();
+        let since = *self.since_ns.get_or_insert(now);
+        if now - since > LOAD_MS_MAX * 1_000_000 { Interrupt::Kill(LOAD_TIMEOUT) } else { Interrupt::Continue }
+    }
+}
+
+/// The counts of commands that scripts call.
+pub fn count_id(ctx: &mut ShardCtx, count: impl FnOnce(&mut CommandStats)) {
+    let tracks_latency = ctx.config.latency_tracking;
+    if let Some(stats) = &mut ctx.scripts.commands {
+        stats.tracks_latency = tracks_latency;
+        count(stats);
+    }
+}
+
+/// The counts of the command that these words call.
+pub fn count(ctx: &mut ShardCtx, words: &[&[u8]], count: impl FnOnce(&mut CommandStats, CommandId)) {
+    if let Found::Key(_, _, id) | Found::Other(_, id) = ctx.find_command(words) {
+        count_id(ctx, |stats| count(stats, id));
+    }
+}

@@ -1,0 +1,231 @@
+//! A script over several shards, or with keys that it does not declare.
+//!
+//! It opens with the locks: of its declared keys, if `script::analysis` has seen that there are no others, or of all
+//! shards. Then it runs on this shard, in a coroutine with a stack and a Lua state of its own: wherever it calls a command
+//! (inside `pcall`, `gsub`, `sort` or a Lua coroutine), it stops there, the command runs where its keys are, like one
+//! inside an EXEC, and the script goes on with the reply. So every call finds what all calls before it left, and nobody
+//! else comes between.
+
+use super::host::{Script, SpreadHost, Started};
+use super::{declared_keys, run_taken, take};
+use crate::base::ids::{CommandId, ShardId};
+use crate::command::KeyRow;
+use crate::command::args::Args;
+use crate::command::ctx::ShardCtx;
+use crate::command::keys::keys_of;
+use crate::command::keyspace::cursor_shard;
+use crate::command::spec::{READONLY, Shape, Spec};
+use crate::engine::gather::{Job, Next, Part, Round};
+use crate::engine::lock::{LockSet, Mode};
+use crate::engine::msg::{ExecCommand, Step, StepOutcome};
+use crate::engine::route::SlotMap;
+use crate::resp::reply::{Protocol, Reply};
+use crate::script::coroutine::{self, Asks, Coroutine};
+
+/// A command that a script calls.
+pub struct Call {
+    pub row: &'static KeyRow,
+    pub spec: &'static Spec,
+    pub id: CommandId,
+    pub db: usize,
+    pub words: Vec<Vec<u8>>,
+    pub protocol: Protocol,
+}
+
+/// What goes in: the reply to the last call.
+pub type Answers = Asks<Vec<u8>, Call>;
+type Running = Coroutine<Vec<u8>, Call, Finished>;
+
+struct Finished {
+    script: Script,
+    reply: Vec<u8>,
+}
+
+pub struct ScriptJob {
+    row: &'static KeyRow,
+    db: usize,
+    protocol: Protocol,
+    words: Vec<Vec<u8>>,
+    /// It may touch any key.
+    global: bool,
+    running: Option<Running>,
+    inner: Inner,
+}
+
+/// The call that the script waits for.
+enum Inner {
+    None,
+    /// On one shard.
+    Plain(Counted),
+    /// Over several.
+    Spread(Box<Job>, Counted),
+    /// It has its reply; what it left is being stored.
+    Storing(Vec<u8>, Counted),
+}
+
+/// What a call counts as, and when it began.
+#[derive(Clone, Copy)]
+struct Counted {
+    id: CommandId,
+    from_ns: u64,
+}
+
+impl ScriptJob {
+    pub fn new(row: &'static KeyRow, db: usize, protocol: Protocol, words: Vec<Vec<u8>>, global: bool) -> ScriptJob {
+        ScriptJob { row, db, protocol, words, global, running: None, inner: Inner::None }
+    }
+
+    /// Inside an EXEC, which locks all shards for it.
+    pub fn of_exec(command: ExecCommand, protocol: Protocol) -> ScriptJob {
+        let ExecCommand { row, db, words, .. } = command;
+        ScriptJob::new(row, db, protocol, words, true)
+    }
+
+    pub fn words(&self) -> &[Vec<u8>] {
+        &self.words
+    }
+
+    /// What to lock where, by ascending shard.
+    pub fn open(&mut self, slots: &SlotMap) -> Vec<Part> {
+        if !self.global {
+            return Job::new(self.row, self.db, self.protocol, self.words.clone()).locks(slots);
+        }
+        let mode = if self.row.spec.flags.has(READONLY) { Mode::Shared } else { Mode::Exclusive };
+        (0..slots.shards()).map(|shard| Part { shard, locks: LockSet::whole(mode), step: Step::Nothing }).collect()
+    }
+
+    /// The outcomes of the last round, in its order: the locks, or a call's.
+    pub fn advance(
+        &mut self,
+        outcomes: Vec<StepOutcome>,
+        slots: &SlotMap,
+        dbsize: &'static KeyRow,
+        ctx: &mut ShardCtx,
+    ) -> Next {
+        match std::mem::replace(&mut self.inner, Inner::None) {
+            Inner::None => self.start(slots, dbsize, ctx),
+            Inner::Plain(counted) => {
+                let reply = outcomes.into_iter().find_map(|outcome| match outcome {
+                    StepOutcome::Reply(reply) => Some(reply),
+                    _ => None,
+                });
+                self.answer(reply.expect("a command is answered with a reply"), counted, slots, dbsize, ctx)
+            }
+            Inner::Spread(mut job, counted) => {
+                let next = job.advance(outcomes, slots, || ctx.scratch());
+                match next {
+                    Next::Round(round) | Next::Last { round, reply: None } => {
+                        self.inner = Inner::Spread(job, counted);
+                        Next::Round(round)
+                    }
+                    Next::Last { round, reply: Some(reply) } => {
+                        self.inner = Inner::Storing(reply, counted);
+                        Next::Round(round)
+                    }
+                    Next::Reply(reply) => self.answer(reply, counted, slots, dbsize, ctx),
+                    Next::Wait { .. } => unreachable!("nobody waits inside a script"),
+                }
+            }
+            Inner::Storing(reply, counted) => self.answer(reply, counted, slots, dbsize, ctx),
+        }
+    }
+
+    /// The locks are there.
+    fn start(&mut self, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Next {
+        ctx.db = self.db;
+        let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+        let mut bytes = Vec::new();
+        let taken = match take(ctx, &Args::new(&words), true) {
+            Ok(taken) => taken,
+            Err(error) => {
+                Reply::new(&mut bytes, self.protocol).error(&error.text());
+                return Next::Reply(bytes);
+            }
+        };
+        let started = Started { only_reads: taken.only_reads, is_function: taken.is_function() };
+        let mut host = SpreadHost::new(ctx, started, (!self.global).then(|| declared_keys(&words)));
+        let (words, protocol) = (self.words.clone(), self.protocol);
+        let mut script = taken.script;
+        let running = Coroutine::new(move |answers: &Answers| {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let mut reply = Vec::new();
+            let mut host = host.answered_by(answers);
+            // An error is counted by its reply.
+            let _ = run_taken(&mut script, &Args::new(&words), &mut host, &mut Reply::new(&mut reply, protocol));
+            Finished { script, reply }
+        });
+        let Some(running) = running else {
+            Reply::new(&mut bytes, self.protocol).error(b"ERR no memory for the stack of a script");
+            return Next::Reply(bytes);
+        };
+        self.running = Some(running);
+        self.go_on(Vec::new(), slots, dbsize, ctx)
+    }
+
+    /// The script's call has its reply.
+    fn answer(
+        &mut self,
+        reply: Vec<u8>,
+        counted: Counted,
+        slots: &SlotMap,
+        dbsize: &'static KeyRow,
+        ctx: &mut ShardCtx,
+    ) -> Next {
+        let elapsed = ctx.scripts.ticks() - counted.from_ns;
+        let code = reply.strip_prefix(b"-").map(crate::command::error::code_of);
+        super::host::count_id(ctx, |stats| {
+            stats.ran(counted.id, elapsed);
+            if let Some(code) = code {
+                stats.failed(counted.id, code);
+            }
+        });
+        self.go_on(reply, slots, dbsize, ctx)
+    }
+
+    /// Lets the script run up to its next call, or its end.
+    fn go_on(&mut self, answer: Vec<u8>, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Next {
+        let running = self.running.as_mut().expect("a script is started once, and ends once");
+        match running.resume(answer) {
+            coroutine::Step::Asks(call) => Next::Round(self.call(call, slots, dbsize, ctx)),
+            coroutine::Step::Ended(Finished { script, reply }) => {
+                self.running = None;
+                script.give(ctx);
+                Next::Reply(reply)
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &ShardCtx) -> Round {
+        let Call { row, spec, id, db, words, protocol } = call;
+        let counted = Counted { id, from_ns: ctx.scripts.ticks() };
+        let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        match place_of(spec, &slices, slots, ctx.shard) {
+            Some(shard) => {
+                self.inner = Inner::Plain(counted);
+                vec![(shard, Step::Run { row, db, words, protocol, waiter: None })]
+            }
+            None => {
+                let mut job = Box::new(Job::new(row, db, protocol, words));
+                let round = job.first_round(dbsize, slots);
+                self.inner = Inner::Spread(job, counted);
+                round
+            }
+        }
+    }
+}
+
+/// The shard that runs a command alone, if one does.
+fn place_of(spec: &Spec, words: &[&[u8]], slots: &SlotMap, own: ShardId) -> Option<ShardId> {
+    match spec.shape {
+        Shape::EveryShard(_) => return None,
+        Shape::ByCursor => return Some(cursor_shard(words[1]).filter(|&at| at < slots.shards()).unwrap_or(own)),
+        Shape::Here | Shape::OneShard | Shape::PerKey(_) | Shape::Gather | Shape::FirstOf => {}
+    }
+    if spec.reaches.is_some_and(|reaches| reaches(words)) {
+        return None;
+    }
+    let keys = keys_of(spec, words);
+    let mut shards = keys.iter().map(|key| slots.shard_of(words[key.index as usize]));
+    let Some(first) = shards.next() else { return Some(own) };
+    shards.all(|shard| shard == first).then_some(first)
+}
