@@ -75,3 +75,7 @@ pub const TRACKED_KEYS_EVICTED_MAX: usize = 1000;
 
 /// Keys that one round of a job fetches, of those that the data names: what a shard copies at one go.
 pub const FETCH_KEYS_MAX: usize = 1024;
+
+/// Tables in tables that a script may return or encode, and arrays in arrays that it may decode: each takes a few hundred
+/// bytes of the shard's stack. Beyond, the reply or the script ends with an error.
+pub const SCRIPT_NESTING_MAX: usize = 1000;

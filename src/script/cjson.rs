@@ -6,6 +6,7 @@
 use std::ffi::c_int;
 
 use super::lua::{Lua, Raise, Returns, Type, read_c_number, upvalue};
+use crate::base::limits::SCRIPT_NESTING_MAX;
 
 #[derive(Clone, Copy)]
 struct Options {
@@ -41,6 +42,8 @@ const OPTIONS: Options = Options {
 };
 
 const PRECISION_MAX: i32 = 14;
+/// Whatever the options allow.
+const DEPTH_MAX: i32 = SCRIPT_NESTING_MAX as i32;
 
 pub fn push_table(lua: Lua) {
     lua.push_table(0, 0);
@@ -199,7 +202,7 @@ impl Encoder<'_> {
             Type::Boolean => self.text.extend_from_slice(if lua.boolean(-1) { b"true" } else { b"false" }),
             Type::Table => {
                 let depth = depth + 1;
-                if depth > self.options.encode_depth_max || !lua.has_room(3) {
+                if depth > self.options.encode_depth_max.min(DEPTH_MAX) || !lua.has_room(3) {
                     return Err(Raise::Text(format!("Cannot serialise, excessive nesting ({depth})")));
                 }
                 match self.array_length()? {
@@ -560,7 +563,7 @@ impl Decoder<'_> {
 
     fn descend(&mut self) -> Result<(), Raise> {
         self.depth += 1;
-        if self.depth <= self.options.decode_depth_max && self.lua.has_room(3) {
+        if self.depth <= self.options.decode_depth_max.min(DEPTH_MAX) && self.lua.has_room(3) {
             return Ok(());
         }
         let (depth, at) = (self.depth, self.at);

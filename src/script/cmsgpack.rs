@@ -5,6 +5,7 @@ use std::ffi::c_int;
 
 use super::lua::{Lua, Raise, Returns, Type};
 use super::sandbox::set_function;
+use crate::base::limits::SCRIPT_NESTING_MAX;
 
 /// A table below so many others is encoded as nil, so that a table in itself ends.
 const NESTING_MAX: usize = 16;
@@ -220,7 +221,7 @@ fn unpack_some(lua: Lua, limit: i32, offset: i32) -> Returns {
     let mut input = &bytes[offset as usize..];
     let mut count = 0;
     while !input.is_empty() && count < limit {
-        decode(lua, &mut input)?;
+        decode(lua, &mut input, 0)?;
         count += 1;
     }
     if decodes_all {
@@ -245,14 +246,17 @@ fn take_array<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Raise> {
 }
 
 /// Pushes the value at the beginning of the input.
-fn decode(lua: Lua, input: &mut &[u8]) -> Result<(), Raise> {
+fn decode(lua: Lua, input: &mut &[u8], depth: usize) -> Result<(), Raise> {
     let [marker] = take_array(input)?;
+    if depth > SCRIPT_NESTING_MAX {
+        return Err(Raise::Text("Bad data format in input.".into()));
+    }
     check_room(lua, 3, "too many return values at once; use unpack_one or unpack_limit instead.")?;
     let text = |input: &mut &[u8], length: usize| take(input, length).map(|bytes| lua.push(bytes));
     match marker {
         0x00..=0x7f | 0xe0..=0xff => lua.push_number(f64::from(marker as i8)),
-        0x80..=0x8f => decode_map(lua, input, usize::from(marker & 15))?,
-        0x90..=0x9f => decode_array(lua, input, usize::from(marker & 15))?,
+        0x80..=0x8f => decode_map(lua, input, usize::from(marker & 15), depth)?,
+        0x90..=0x9f => decode_array(lua, input, usize::from(marker & 15), depth)?,
         0xa0..=0xbf => text(input, usize::from(marker & 31))?,
         0xc0 => lua.push_nil(),
         0xc2 | 0xc3 => lua.push_boolean(marker == 0xc3),
@@ -280,29 +284,29 @@ fn decode(lua: Lua, input: &mut &[u8]) -> Result<(), Raise> {
         }
         0xdc => {
             let length = u16::from_be_bytes(take_array(input)?);
-            decode_array(lua, input, usize::from(length))?;
+            decode_array(lua, input, usize::from(length), depth)?;
         }
         0xdd => {
             let length = u32::from_be_bytes(take_array(input)?);
-            decode_array(lua, input, length as usize)?;
+            decode_array(lua, input, length as usize, depth)?;
         }
         0xde => {
             let length = u16::from_be_bytes(take_array(input)?);
-            decode_map(lua, input, usize::from(length))?;
+            decode_map(lua, input, usize::from(length), depth)?;
         }
         0xdf => {
             let length = u32::from_be_bytes(take_array(input)?);
-            decode_map(lua, input, length as usize)?;
+            decode_map(lua, input, length as usize, depth)?;
         }
         _ => return Err(Raise::Text("Bad data format in input.".into())),
     }
     Ok(())
 }
 
-fn decode_array(lua: Lua, input: &mut &[u8], length: usize) -> Result<(), Raise> {
+fn decode_array(lua: Lua, input: &mut &[u8], length: usize, depth: usize) -> Result<(), Raise> {
     lua.push_table(0, 0);
     for index in 1..=length {
-        decode(lua, input)?;
+        decode(lua, input, depth + 1)?;
         lua.push_number(index as f64);
         lua.insert(-2);
         lua.raw_set(-3);
@@ -310,11 +314,11 @@ fn decode_array(lua: Lua, input: &mut &[u8], length: usize) -> Result<(), Raise>
     Ok(())
 }
 
-fn decode_map(lua: Lua, input: &mut &[u8], length: usize) -> Result<(), Raise> {
+fn decode_map(lua: Lua, input: &mut &[u8], length: usize, depth: usize) -> Result<(), Raise> {
     lua.push_table(0, 0);
     for _ in 0..length {
-        decode(lua, input)?;
-        decode(lua, input)?;
+        decode(lua, input, depth + 1)?;
+        decode(lua, input, depth + 1)?;
         let wrong = match lua.type_of(-2) {
             Type::Nil => Some("table index is nil"),
             Type::Number if lua.number(-2).is_some_and(f64::is_nan) => Some("table index is NaN"),

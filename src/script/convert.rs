@@ -4,6 +4,7 @@
 //! `big_number`, `verbatim_string`), and back.
 
 use super::lua::{Lua, Type};
+use crate::base::limits::SCRIPT_NESTING_MAX;
 use crate::base::number;
 use crate::resp::reply::{Protocol, Reply};
 
@@ -178,7 +179,11 @@ pub fn error_info(lua: Lua) -> ErrorInfo {
 /// Writes the value on top and takes it off. `inner` is the protocol that the script asked for with `redis.setresp`.
 /// The result: an error was written, that has been counted before or not.
 pub fn write_value(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<ErrorInfo> {
-    if !lua.has_room(LEVEL_VALUES) {
+    write_nested(lua, inner, reply, 0)
+}
+
+fn write_nested(lua: Lua, inner: Protocol, reply: &mut Reply, depth: usize) -> Option<ErrorInfo> {
+    if depth > SCRIPT_NESTING_MAX || !lua.has_room(LEVEL_VALUES) {
         reply.error(STACK_LIMIT);
         lua.pop(1);
         return None;
@@ -191,7 +196,7 @@ pub fn write_value(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<Error
             (Protocol::Resp2, true) => reply.integer(1),
             (Protocol::Resp2, false) => reply.null(),
         },
-        Type::Table => return write_table(lua, inner, reply),
+        Type::Table => return write_table(lua, inner, reply, depth + 1),
         _ => reply.null(),
     }
     lua.pop(1);
@@ -204,7 +209,7 @@ fn whole(number: f64) -> i64 {
     if fits { number as i64 } else { i64::MIN }
 }
 
-fn write_table(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<ErrorInfo> {
+fn write_table(lua: Lua, inner: Protocol, reply: &mut Reply, depth: usize) -> Option<ErrorInfo> {
     // The usual result is a plain array: it has an element, hence no need to look for the fields of the others unless
     // they are there.
     if lua.raw_field(-1, "err") == Type::String {
@@ -253,13 +258,13 @@ fn write_table(lua: Lua, inner: Protocol, reply: &mut Reply) -> Option<ErrorInfo
     lua.pop(1);
     for (name, has_values) in [("map", true), ("set", false)] {
         if lua.raw_field(-1, name) == Type::Table {
-            write_pairs(lua, inner, reply, has_values);
+            write_pairs(lua, inner, reply, has_values, depth);
             lua.pop(2);
             return None;
         }
         lua.pop(1);
     }
-    write_array(lua, inner, reply);
+    write_array(lua, inner, reply, depth);
     lua.pop(1);
     None
 }
@@ -268,7 +273,7 @@ fn one_line(byte: u8) -> u8 {
     if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }
 }
 
-fn write_array(lua: Lua, inner: Protocol, reply: &mut Reply) {
+fn write_array(lua: Lua, inner: Protocol, reply: &mut Reply, depth: usize) {
     let mut length = 0;
     loop {
         lua.raw_get_index(-1, length + 1);
@@ -282,11 +287,11 @@ fn write_array(lua: Lua, inner: Protocol, reply: &mut Reply) {
     reply.array(length);
     for index in 1..=length {
         lua.raw_get_index(-1, index);
-        write_value(lua, inner, reply);
+        write_nested(lua, inner, reply, depth);
     }
 }
 
-fn write_pairs(lua: Lua, inner: Protocol, reply: &mut Reply, has_values: bool) {
+fn write_pairs(lua: Lua, inner: Protocol, reply: &mut Reply, has_values: bool, depth: usize) {
     let mut length = 0;
     lua.push_nil();
     while lua.next(-2) {
@@ -303,11 +308,11 @@ fn write_pairs(lua: Lua, inner: Protocol, reply: &mut Reply, has_values: bool) {
         if !has_values {
             lua.pop(1);
             lua.push_value(-1);
-            write_value(lua, inner, reply);
+            write_nested(lua, inner, reply, depth);
             continue;
         }
         lua.push_value(-2);
-        write_value(lua, inner, reply);
-        write_value(lua, inner, reply);
+        write_nested(lua, inner, reply, depth);
+        write_nested(lua, inner, reply, depth);
     }
 }

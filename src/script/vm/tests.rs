@@ -174,6 +174,19 @@ fn errors_of_scripts_tell_the_place() {
 }
 
 #[test]
+fn what_nests_without_end_ends_with_an_error() {
+    let recursive = run("local a = {} local b = {a} a[1] = b return a");
+    assert!(recursive.starts_with("*1 *1 ") && recursive.ends_with(" -ERR reached lua stack limit"));
+    let deep = "local c = cjson.new() c.encode_max_depth(1e6) c.decode_max_depth(1e6)";
+    let answer = run(&format!("{deep} local t = {{}} t[1] = t return c.encode(t)"));
+    assert!(answer.contains("excessive nesting (1001)"), "{answer}");
+    let answer = run(&format!("{deep} return c.decode(string.rep('[', 1e5))"));
+    assert!(answer.contains("too many nested data structures (1001)"), "{answer}");
+    let answer = run("return cmsgpack.unpack(string.rep('\\145', 1e5))");
+    assert!(answer.contains("Bad data format in input."), "{answer}");
+}
+
+#[test]
 fn nobody_changes_what_is_shared() {
     let readonly = "-ERR user_script:1: Attempt to modify a readonly table @1";
     for body in ["foo=1", "redis.call=1", "_G.x=1", "string.len=1", "getmetatable(_G).__index={}", "cjson.encode=nil"] {
