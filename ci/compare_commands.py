@@ -19,12 +19,10 @@ import time
 # Names that Valkey 8 has and Redis 7.2, whose commands are ours, has not.
 ONLY_IN_VALKEY = {
     "cluster|slot-stats": "new in Valkey 8.0",
-    "script|show": "new in Valkey 8.0",
 }
 
 # Whole groups that topics still to come bring; a name of theirs may be missing, what is there is compared.
 LATER_GROUPS = {
-    "scripting": "scripts",
 }
 
 # Fields that expire: Redis 7.4 and 8.0 have them, the other server has not.

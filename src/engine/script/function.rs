@@ -286,7 +286,7 @@ fn restore(ctx: &mut ShardCtx, args: &Args) -> Result {
         }
     };
     let damaged = Error::Text("ERR DUMP payload version or checksum are wrong");
-    let content = rdb::unseal(args.get(2)).map_err(|error| match error {
+    let content = rdb::unseal(args.get(2), false).map_err(|error| match error {
         DumpError::VersionOrChecksum | DumpError::Format => damaged,
     })?;
     let mut reader = Reader::new(content);
