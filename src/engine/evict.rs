@@ -12,12 +12,12 @@ use crate::keyspace::evict;
 /// Keys that go between two looks at the clock, as in Redis.
 const KEYS_PER_LOOK: u32 = 16;
 
-/// After so many keys that are in use others are not looked for any more: transactions that have them must go on first.
+/// After so many keys that are in use others are not looked for any more: transactions, or a snapshot, must go on first.
 const HELD_MAX: u32 = 16;
 
 enum Evicted {
     Key,
-    /// The one that was chosen is in use; the next choice is another one, most likely.
+    /// The one that was chosen is locked, or a snapshot has yet to save it; the next choice is another one, most likely.
     NotIt,
     Nothing,
 }
@@ -119,6 +119,10 @@ impl Shard {
         let Some((db, key)) = self.pool.choose(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng) else {
             return Evicted::Nothing;
         };
+        // To save it, and others with it, would take more memory than it leaves.
+        if !ctx.keyspace.db(db).is_saved(ctx.keyspace.hash(&key)) {
+            return Evicted::NotIt;
+        }
         if !self.locks.is_empty() {
             let mut set = LockSet::default();
             set.add(&key, Mode::Exclusive);

@@ -128,4 +128,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_key_is_saved_by_the_walk_or_by_a_change_or_when_there_is_no_snapshot() {
+        let mut keyspace = Keyspace::new(1, HashSeeds([1, 2, 3, 4]), 0);
+        let keys: Vec<Vec<u8>> = (0..1000).map(|n: u32| n.to_string().into_bytes()).collect();
+        for key in &keys {
+            let hash = keyspace.hash(key);
+            keyspace.db_mut(0).insert(hash, Entry::new(key, Value::Text(b"v"), None, 0));
+        }
+        let saved = |keyspace: &Keyspace| keys.iter().filter(|key| keyspace.db(0).is_saved(keyspace.hash(key))).count();
+        assert_eq!(saved(&keyspace), 1000);
+        keyspace.begin_snapshot(|_| Box::new(|_| {}));
+        assert_eq!(saved(&keyspace), 0);
+        let hash = keyspace.hash(&keys[7]);
+        keyspace.db_mut(0).get_mut(hash, &keys[7]).expect("it is there").update(|entry| entry.set_expire(Some(1)));
+        assert!(keyspace.db(0).is_saved(hash) && saved(&keyspace) < 100);
+        keyspace.snapshot_slice(500);
+        assert!((400..700).contains(&saved(&keyspace)), "{}", saved(&keyspace));
+        keyspace.snapshot_slice(1000);
+        assert_eq!(saved(&keyspace), 1000);
+    }
 }

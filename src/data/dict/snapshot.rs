@@ -101,6 +101,13 @@ impl Dict {
         self.snapshot.is_running()
     }
 
+    /// Something with this hash can change without anything being saved before.
+    pub fn is_saved(&self, hash: u64) -> bool {
+        let Snapshot { number, running: Some(_) } = self.snapshot else { return true };
+        let group = SnapshotState::group(Fingerprint::of(hash));
+        self.directory.segment(hash).is_none_or(|segment| segment.snapshot.is_saved(group, number))
+    }
+
     /// Saves about as many entries, in the table's order; how many it were. The last slice ends the snapshot.
     pub fn snapshot_slice(&mut self, entries_max: usize) -> usize {
         let mut saved = 0;
