@@ -46,10 +46,14 @@ step_clients() {
 step_fuzz() { ci/fuzz.sh; }
 step_types() { python3 ci/fuzz_types.py --server-bin "$binary" --commands 60000; }
 step_events() { python3 ci/compare_events.py --server-bin "$binary" --commands 10000; }
+step_atomicity() {
+  python3 ci/money.py --server-bin "$binary" --shards 4
+  python3 ci/jobs.py --server-bin "$binary" --shards 4
+}
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance files commands clients types events fuzz bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance files commands clients types events fuzz atomicity bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

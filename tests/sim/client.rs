@@ -13,7 +13,7 @@ use crate::check::{self, Operation};
 use crate::history;
 use crate::model::{self, Map};
 use crate::store::{self, Call};
-use crate::transact::{Answer, Sent, Standing, Vocabulary};
+use crate::transact::{self, Answer, Sent, Standing, Vocabulary};
 use crate::world::{Plan, WireId, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,10 @@ impl Clients {
     pub fn can_act(&self, client: usize) -> bool {
         let client = &self.clients[client];
         if client.rounds == 0 {
-            return client.lines.iter().any(|line| !line.finished);
+            // Who waits for data, and sends no more, counts as gone.
+            let may_finish =
+                |line: &Line| !line.finished && (client.kind != Kind::Transactor || line.waiting.is_empty());
+            return client.lines.iter().any(may_finish);
         }
         // Writers and readers keep step: what nobody watches, and watching where nothing happens, finds no bug.
         let active = |kind: Kind| self.clients.iter().any(|client| client.kind == kind && client.rounds > 0);
@@ -489,17 +492,39 @@ impl Clients {
         history::serializable(&self.transactions(), self.states_max)
     }
 
+    pub fn describe_history(&self) -> String {
+        history::describe(&self.transactions(), u64::MAX)
+    }
+
     /// What arrived of transactors' calls. No server knows how long bytes are under way: were that no time at all, the
     /// same would have happened. So a call begins when the server has it, and ends when the reply leaves.
     fn transactions(&self) -> Vec<history::Operation> {
+        // When a connection's last call was over, so that the next could begin.
+        let mut free: HashMap<WireId, u64> = HashMap::new();
         let operation = |called: &Called| {
             let sent = self.world.arrived_at(called.wire, called.sent_bytes)?;
             let answer = called.answer.as_ref().map(|(bytes, reply)| {
                 let step = self.world.emitted_at(called.wire, *bytes).expect("it was received");
                 (step, reply.clone())
             });
+            let end = answer.as_ref().map_or(u64::MAX, |(end, _)| *end);
+            let begun = free.insert(called.wire, end).map_or(sent, |before| before.max(sent));
             let (connection, call) = (called.wire, called.call.clone());
-            Some(history::Operation { connection, plain: self.vocabulary.plain_keys(&call), call, sent, answer })
+            let (mut earliest, mut waits) = (sent, None);
+            if let (Some(timeout_ns), Call::Command(words)) = (transact::timeout_ns(&call), &call) {
+                let in_vain = answer.as_ref().is_some_and(|(_, reply): &(u64, Vec<u8>)| reply[1..] == *b"-1\r\n");
+                if in_vain {
+                    earliest = self.world.quiet_step_after(sent, timeout_ns).unwrap_or(sent);
+                }
+                if let [name, key, _] = &words[..]
+                    && store::is_blocking_pop(name)
+                {
+                    let [sent, begun] = [sent, begun].map(|step| self.world.quiet_before(step));
+                    waits = Some(history::Wait { key: key.clone(), sent, begun });
+                }
+            }
+            let plain = self.vocabulary.plain_keys(&call);
+            Some(history::Operation { connection, plain, call, sent, earliest, waits, answer })
         };
         let mut operations: Vec<history::Operation> = self.history.iter().filter_map(operation).collect();
         operations.sort_by_key(|operation| operation.sent);

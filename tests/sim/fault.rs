@@ -1,6 +1,8 @@
 //! Bugs that are planted to show that the simulator finds them. They live in the simulator's driver alone: it alters
 //! messages on their way from shard to shard.
 
+use std::sync::Arc;
+
 use peristyle::core::Core;
 use peristyle::engine::lock::{LockSet, Mode};
 use peristyle::engine::msg::{Lock, Message, Step, StepRequest};
@@ -44,6 +46,14 @@ pub enum Fault {
     WholeUnlocked,
     /// A shard is not told that a client has given up its transaction.
     UnwatchLost,
+    /// Nobody tells a client that there is something for it, which takes two shards to get.
+    WakeLost,
+    /// A client is served and never learns of it.
+    ServedLost,
+    /// A shard serves a client that is gone, or has been served elsewhere.
+    UnblockLost,
+    /// A shard serves a client without asking whether its wait is over.
+    TicketForgotten,
 }
 
 impl Fault {
@@ -55,6 +65,12 @@ impl Fault {
     }
 
     fn alter_step(self, request: &mut StepRequest, core: &Core) -> Option<StepRequest> {
+        if let (Fault::TicketForgotten, Step::Run { waiter: Some(waiter), .. }) = (self, &mut request.step) {
+            waiter.ticket = Arc::default();
+        }
+        if let (Fault::TicketForgotten, Step::Block(blocked)) = (self, &mut request.step) {
+            blocked.waiter.ticket = Arc::default();
+        }
         let is_check = matches!(request.step, Step::Check { .. });
         match (self, &mut request.lock) {
             (Fault::EarlyRelease, Lock::Try(_) | Lock::Wait(_)) => request.releases = true,
@@ -70,13 +86,13 @@ impl Fault {
             (Fault::CommitAfterRelease, Lock::Held) if request.releases && !matches!(request.step, Step::Nothing) => {
                 let released = StepRequest {
                     job: request.job,
+                    conn: request.conn,
+                    tracks: false,
                     ordinal: 0,
                     lock: Lock::Held,
                     step: Step::Nothing,
                     releases: true,
                     answered: false,
-                    conn: request.conn,
-                    tracks: false,
                 };
                 request.releases = false;
                 return Some(std::mem::replace(request, released));

@@ -17,7 +17,20 @@ pub struct Operation {
     /// Its keys, if it is plain access to one shard.
     pub plain: Option<Vec<Word>>,
     pub sent: u64,
+    /// It takes effect no earlier: it has waited till then.
+    pub earliest: u64,
+    /// Where it stands among those who wait for one and the same key: nobody is served before who came earlier.
+    pub waits: Option<Wait>,
     pub answer: Option<(u64, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub key: Word,
+    /// Moments of quiet before it was sent, and before those that were sent before it were over: after the next one, it
+    /// stands in the queue, or is over.
+    pub sent: usize,
+    pub begun: usize,
 }
 
 /// Neither right nor wrong.
@@ -32,6 +45,15 @@ impl Operation {
         match (&self.plain, &later.plain) {
             (Some(keys), Some(later)) => keys.iter().any(|key| later.contains(key)),
             _ => true,
+        }
+    }
+
+    /// Both wait for one key, and this one came first for sure.
+    fn is_served_before(&self, later: &Operation) -> bool {
+        let has_reply = self.answer.is_some() && later.answer.as_ref().is_some_and(|(_, reply)| reply != b"*-1\r\n");
+        match (&self.waits, &later.waits) {
+            (Some(wait), Some(later)) => has_reply && wait.key == later.key && wait.begun < later.sent,
+            _ => false,
         }
     }
 }
@@ -58,8 +80,11 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
     let before: Vec<Vec<usize>> = (0..operations.len())
         .map(|later| {
             let (earlier, later) = (&operations[..later], &operations[later]);
-            let same = earlier.iter().enumerate().filter(|(_, earlier)| earlier.connection == later.connection);
-            same.filter(|(_, earlier)| earlier.is_ordered_with(later)).map(|(index, _)| index).collect()
+            let is_first = |earlier: &Operation| match earlier.connection == later.connection {
+                true => earlier.is_ordered_with(later),
+                false => earlier.is_served_before(later),
+            };
+            earlier.iter().enumerate().filter(|(_, earlier)| is_first(earlier)).map(|(index, _)| index).collect()
         })
         .collect();
     let mut seen: HashSet<[u64; 2]> = HashSet::new();
@@ -91,14 +116,15 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
             return Ok(());
         }
         furthest = furthest.max(first_end);
-        candidates.retain(|&index| operations[index].sent < first_end);
+        candidates.retain(|&index| operations[index].earliest < first_end);
         // What ends first is tried first: last onto the stack.
         candidates.sort_unstable_by_key(|&index| std::cmp::Reverse(operations[index].end()));
         let mut branches = Vec::new();
         for index in candidates {
             let operation = &operations[index];
             let mut after = store.clone();
-            let reply = after.apply(operation.connection, &operation.call);
+            let answer = operation.answer.as_ref().map(|(_, answer)| answer.as_slice());
+            let reply = after.apply(operation.connection, &operation.call, answer);
             match &operation.answer {
                 Some((_, answer)) if *answer != reply => continue,
                 Some((_, answer)) if changes_nothing(&operation.call, answer) => {
@@ -112,7 +138,7 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
         }
         open.append(&mut branches);
     }
-    Err(describe(operations, furthest))
+    Err(format!("no order of all commands explains the replies up to {furthest}:{}", describe(operations, furthest)))
 }
 
 fn digest(done: &Done, store: &Store) -> [u64; 2] {
@@ -123,9 +149,9 @@ fn digest(done: &Done, store: &Store) -> [u64; 2] {
     })
 }
 
-/// The history, up to the reply that no order explains.
-fn describe(operations: &[Operation], furthest: u64) -> String {
-    let mut text = format!("no order of all commands explains the replies up to {furthest}:");
+/// The history up to a step.
+pub fn describe(operations: &[Operation], furthest: u64) -> String {
+    let mut text = String::new();
     for operation in operations.iter().filter(|operation| operation.sent <= furthest) {
         let shown = |words: &[Word]| {
             words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
@@ -165,7 +191,7 @@ mod tests {
             None => Call::Command(words(text)),
         };
         let answer = (end > 0).then(|| (end, reply.as_bytes().to_vec()));
-        Operation { connection, call, plain: None, sent, answer }
+        Operation { connection, call, plain: None, sent, earliest: sent, waits: None, answer }
     }
 
     #[test]

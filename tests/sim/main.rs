@@ -47,6 +47,8 @@ enum Shape {
     Watches,
     /// The same, mostly commands that read here and write there.
     Moves,
+    /// The same, mostly lists that are waited for.
+    Waits,
 }
 
 impl Shape {
@@ -98,7 +100,7 @@ impl Shape {
                 (plan.depth_max, plan.waiting_max) = (pick(2, 3), 1);
                 plan.reset_one_in = [0, 30, 60][pick(0, 2) as usize];
             }
-            Shape::FewTransactions | Shape::Watches | Shape::Moves => {
+            Shape::FewTransactions | Shape::Watches | Shape::Moves | Shape::Waits => {
                 (private, registers, writers, readers) = (0, 0, 0, 0);
                 (transactors, plan.shards, plan.rounds) = (pick(2, 5), pick(1, 4) as usize, pick(5, 20) as u32);
                 (plan.depth_max, plan.reset_one_in) = (pick(1, 3), [0, 5, 20][pick(0, 2) as usize]);
@@ -109,6 +111,7 @@ impl Shape {
                 plan.focus = match self {
                     Shape::Watches => Focus::Watches,
                     Shape::Moves => Focus::Moves,
+                    Shape::Waits => Focus::Waits,
                     _ => Focus::Everything,
                 };
             }
@@ -195,6 +198,11 @@ fn transactions() {
 #[test]
 fn watches() {
     Shape::Watches.holds("watches");
+}
+
+#[test]
+fn waits() {
+    Shape::Waits.holds("waits");
 }
 
 #[test]
@@ -295,4 +303,24 @@ fn whole_unlocked_is_found() {
 #[test]
 fn unwatch_lost_is_found() {
     Shape::FewTransactions.finds(Fault::UnwatchLost);
+}
+
+#[test]
+fn wake_lost_is_found() {
+    Shape::Waits.finds(Fault::WakeLost);
+}
+
+#[test]
+fn served_lost_is_found() {
+    Shape::Waits.finds(Fault::ServedLost);
+}
+
+#[test]
+fn unblock_lost_is_found() {
+    Shape::Waits.finds(Fault::UnblockLost);
+}
+
+#[test]
+fn ticket_forgotten_is_found() {
+    Shape::Waits.finds(Fault::TicketForgotten);
 }

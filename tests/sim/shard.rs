@@ -198,7 +198,10 @@ impl Driver<'_> {
     fn take(&mut self, from: ShardId, message: Message) {
         let Some(fault) = self.mesh.fault else { return self.core.message(from, message, &mut self.mesh) };
         match (fault, &message) {
-            (Fault::UnwatchLost, Message::Unwatch(_)) => return,
+            (Fault::UnwatchLost, Message::Unwatch(_))
+            | (Fault::WakeLost, Message::Wake(_))
+            | (Fault::ServedLost, Message::Served { .. })
+            | (Fault::UnblockLost, Message::Unblock(_)) => return,
             (Fault::CommandsBesideLocks, Message::Run(_)) => {
                 let locks = std::mem::take(&mut self.core.shard.locks);
                 self.core.message(from, message, &mut self.mesh);
@@ -218,6 +221,7 @@ impl Driver<'_> {
         let port = &world.ports[self.id];
         if !self.core.has_work() && self.delayed.is_empty() {
             if self.mesh.may_sleep(self.core.is_starved()) {
+                port.deadline_ns.set(self.core.next_deadline_ns());
                 port.asleep.set(true);
                 while world.must_sleep(self.id) {
                     yielder.suspend(());

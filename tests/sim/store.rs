@@ -41,8 +41,9 @@ pub enum Call {
 }
 
 impl Store {
-    /// The encoded reply.
-    pub fn apply(&mut self, connection: usize, call: &Call) -> Vec<u8> {
+    /// The encoded reply. Of several keys that have something, a client that has waited gets the one that had it first:
+    /// the `answer` tells which.
+    pub fn apply(&mut self, connection: usize, call: &Call, answer: Option<&[u8]>) -> Vec<u8> {
         match call {
             Call::Forget => {
                 self.watches.remove(&connection);
@@ -60,6 +61,15 @@ impl Store {
                 let watch = self.watches.entry(connection).or_default();
                 watch.keys.extend(words[1..].iter().cloned());
                 b"+OK\r\n".to_vec()
+            }
+            Call::Command(words) if is_blocking_pop(&words[0]) => {
+                let keys = &words[1..words.len() - 1];
+                let told = answer.and_then(|answer| keys.iter().find(|key| answer.starts_with(&pair_with(key))));
+                let mut words = words.clone();
+                if let Some(key) = told {
+                    words = vec![words[0].clone(), key.clone(), b"0".to_vec()];
+                }
+                self.command(&words)
             }
             Call::Command(words) => self.command(words),
         }
@@ -199,12 +209,20 @@ impl Store {
                 integer(args[1..].iter().map(|element| self.push(&args[0], left, element.clone())).last().unwrap_or(0))
             }
             b"LPOP" | b"RPOP" => bulk(self.pop(&args[0], words[0][0] == b'L').as_ref()),
+            b"BLPOP" | b"BRPOP" => {
+                for key in &args[..args.len() - 1] {
+                    if let Some(element) = self.pop(key, words[0][1] == b'L') {
+                        return [pair_with(key), bulk(Some(&element))].concat();
+                    }
+                }
+                b"*-1\r\n".to_vec()
+            }
             b"LLEN" => {
                 let length = self.list(&args[0]).len();
                 self.tidy(&args[0]);
                 integer(length)
             }
-            b"LMOVE" => {
+            b"LMOVE" | b"BLMOVE" => {
                 let element = self.pop(&args[0], args[2] == b"LEFT");
                 if let Some(element) = &element {
                     self.push(&args[1], args[3] == b"LEFT", element.clone());
@@ -305,7 +323,8 @@ fn is_read(words: &[Word], reply: &[u8]) -> bool {
     match words[0].as_slice() {
         b"GET" | b"MGET" | b"EXISTS" | b"LLEN" | b"SCARD" | b"DBSIZE" | b"KEYS" => true,
         b"MSETNX" | b"DEL" | b"COPY" | b"SADD" | b"SREM" | b"SMOVE" => reply == b":0\r\n",
-        b"LPOP" | b"RPOP" | b"LMOVE" => reply == b"$-1\r\n",
+        b"BLPOP" | b"BRPOP" => reply == b"*-1\r\n",
+        b"LPOP" | b"RPOP" | b"LMOVE" | b"BLMOVE" => reply == b"$-1\r\n",
         b"RENAME" => reply.starts_with(b"-"),
         _ => false,
     }
@@ -315,6 +334,8 @@ fn is_read(words: &[Word], reply: &[u8]) -> bool {
 pub fn normal(call: &Call, reply: Vec<u8>) -> Vec<u8> {
     match call {
         Call::Command(words) if words[0] == b"KEYS" => sorted(&reply),
+        // Redis: one that has waited in vain gets another kind of nothing than one that must not wait.
+        Call::Command(words) if words[0] == b"BLMOVE" && reply == b"*-1\r\n" => b"$-1\r\n".to_vec(),
         Call::Exec(commands) if reply != b"*-1\r\n" && commands.iter().any(|words| words[0] == b"KEYS") => {
             let Some(elements) = peristyle::resp::skip::elements(&reply) else { return reply };
             let parts = commands.iter().zip(elements);
@@ -323,6 +344,14 @@ pub fn normal(call: &Call, reply: Vec<u8>) -> Vec<u8> {
         }
         _ => reply,
     }
+}
+
+pub fn is_blocking_pop(name: &[u8]) -> bool {
+    matches!(name, b"BLPOP" | b"BRPOP")
+}
+
+fn pair_with(key: &[u8]) -> Vec<u8> {
+    [b"*2\r\n".to_vec(), bulk(Some(&key.to_vec()))].concat()
 }
 
 fn sorted(reply: &[u8]) -> Vec<u8> {

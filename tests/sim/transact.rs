@@ -4,7 +4,7 @@
 use peristyle::base::rng::Rng;
 use peristyle::engine::route::SlotMap;
 
-use crate::store::{Call, Word};
+use crate::store::{Call, Word, is_blocking_pop};
 
 /// Where a connection stands.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub enum Focus {
     Watches,
     /// Commands that compute from several shards, and writes that come between.
     Moves,
+    /// Clients that wait for lists to have something.
+    Waits,
 }
 
 pub struct Vocabulary {
@@ -129,6 +131,7 @@ impl Vocabulary {
         let kind = match self.focus {
             Focus::Everything => rng.below(48),
             Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
+            Focus::Waits => [28, 28, 30, 31, 33, 50, 50, 51, 51, 52, 53, 44, 25, 32][rng.below(14) as usize],
             Focus::Moves => [0, 0, 4, 7, 8, 8, 20, 20, 28, 32, 33, 33][rng.below(12) as usize],
         };
         let text = match kind {
@@ -155,6 +158,10 @@ impl Vocabulary {
             40..42 => format!("SMOVE {s} {t} {member}"),
             42 => format!("SINTERSTORE {s} {t} {u}"),
             43 => format!("SUNIONSTORE {s} {t} {u}"),
+            50 => format!("BLPOP {from} {}", timeout(rng)),
+            51 => format!("{} {from} {to} {}", ["BLPOP", "BRPOP"][rng.below(2) as usize], timeout(rng)),
+            52 => format!("BLMOVE {from} {to} {} {} {}", side(rng), side(rng), timeout(rng)),
+            53 => format!("RPUSH {from} {token} {token}b"),
             44 => "DBSIZE".to_string(),
             45 => "KEYS *".to_string(),
             46 if rng.below(3) == 0 => "FLUSHDB".to_string(),
@@ -174,9 +181,24 @@ impl Vocabulary {
         };
         let keys: Vec<Word> = words[1..].iter().filter(is_key).cloned().collect();
         let first = self.slots.shard_of(keys.first()?);
-        let alone = words[0] != b"WATCH" && keys.iter().all(|key| self.slots.shard_of(key) == first);
+        let alone = words[0] != b"WATCH"
+            && timeout_ns(call).is_none()
+            && keys.iter().all(|key| self.slots.shard_of(key) == first);
         alone.then_some(keys)
     }
+}
+
+/// In seconds: one that may run out at any time, or only when nothing else is left to happen.
+fn timeout(rng: &mut Rng) -> &'static str {
+    ["0.001", "1000"][rng.below(2) as usize]
+}
+
+/// How long a call waits at most.
+pub fn timeout_ns(call: &Call) -> Option<u64> {
+    let Call::Command(words) = call else { return None };
+    let waits = words[0] == b"BLMOVE" || is_blocking_pop(&words[0]);
+    let seconds: f64 = std::str::from_utf8(words.last().filter(|_| waits)?).ok()?.parse().ok()?;
+    Some((seconds * 1e9) as u64)
 }
 
 fn one_of<'n>(names: &'n [String], rng: &mut Rng) -> &'n str {

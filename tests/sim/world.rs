@@ -40,6 +40,10 @@ pub fn read_late_next() {
     FORESIGHT.set(true);
 }
 
+fn clock() -> u64 {
+    CLOCK.get()
+}
+
 /// How a run is shaped. Drawn from its seed.
 #[derive(Debug)]
 pub struct Plan {
@@ -111,6 +115,8 @@ pub struct Port {
     pub events: RefCell<Vec<Event>>,
     pub asleep: Cell<bool>,
     pub woken: Cell<bool>,
+    /// Asleep: when it has something to do anyway.
+    pub deadline_ns: Cell<Option<u64>>,
 }
 
 pub struct World {
@@ -119,6 +125,10 @@ pub struct World {
     pub wires: RefCell<Vec<Wire>>,
     pub stopping: Cell<bool>,
     pub step: Cell<u64>,
+    /// What the clock showed when each step began.
+    clocks: RefCell<Vec<u64>>,
+    /// Steps before which nothing was left to happen inside the server.
+    quiet: RefCell<Vec<u64>>,
 }
 
 fn log(steps: &mut Vec<(u64, u64)>, bytes: usize, step: u64) {
@@ -155,7 +165,26 @@ impl World {
 
     pub fn must_sleep(&self, shard: ShardId) -> bool {
         let port = &self.ports[shard];
-        port.events.borrow().is_empty() && !port.woken.get() && !self.stopping.get()
+        let is_due = port.deadline_ns.get().is_some_and(|at_ns| at_ns <= clock());
+        port.events.borrow().is_empty() && !port.woken.get() && !is_due && !self.stopping.get()
+    }
+
+    /// Moments of quiet before this step.
+    pub fn quiet_before(&self, step: u64) -> usize {
+        self.quiet.borrow().partition_point(|&quiet| quiet <= step)
+    }
+
+    /// The first step in which a time may have passed that began in this one; if the clock was set when the server
+    /// was quiet, so that nothing was on its way that could have come first.
+    pub fn quiet_step_after(&self, step: u64, nanoseconds: u64) -> Option<u64> {
+        let clocks = self.clocks.borrow();
+        let until = clocks[step as usize] + nanoseconds;
+        let at = clocks.partition_point(|&clock| clock < until).saturating_sub(1) as u64;
+        self.quiet.borrow().binary_search(&at).is_ok().then_some(at)
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        self.ports.iter().filter(|port| port.asleep.get()).filter_map(|port| port.deadline_ns.get()).min()
     }
 
     pub fn connect(&self, shard: ShardId) -> WireId {
@@ -260,6 +289,8 @@ enum Choice {
     Return(WireId),
     Closed(WireId),
     Client(usize),
+    /// The clock goes on to when the next shard has something to do.
+    Time(u64),
 }
 
 struct Run {
@@ -281,6 +312,8 @@ pub fn run(plan: Plan, seed: u64, fault: Option<Fault>) -> Result<(), String> {
         wires: RefCell::new(Vec::new()),
         stopping: Cell::new(false),
         step: Cell::new(0),
+        clocks: RefCell::new(vec![clock()]),
+        quiet: RefCell::new(Vec::new()),
     });
     let shards = shard::start(&world, &plan, fault);
     let clients = Clients::new(world.clone(), &plan, seed);
@@ -298,6 +331,7 @@ impl Run {
         while let Some(choice) = self.choose() {
             self.step += 1;
             self.world.step.set(self.step);
+            self.world.clocks.borrow_mut().push(clock());
             if self.step > STEPS_MAX {
                 return Err(format!("no end after {STEPS_MAX} steps; {}", self.clients.describe_waiting()));
             }
@@ -321,13 +355,14 @@ impl Run {
                     self.world.wires.borrow_mut()[wire].over = true;
                     self.clients.closed(wire)?;
                 }
+                Choice::Time(at_ns) => CLOCK.set(at_ns.max(clock())),
                 Choice::Client(client) => self.clients.act(client, self.step),
             }
         }
         if self.clients.are_done() {
             return Ok(());
         }
-        Err(format!("everything sleeps, yet {}", self.clients.describe_waiting()))
+        Err(format!("everything sleeps, yet {}\n{}", self.clients.describe_waiting(), self.clients.describe_history()))
     }
 
     fn is_runnable(&self, shard: ShardId) -> bool {
@@ -366,6 +401,12 @@ impl Run {
                 others.push(Choice::Closed(id));
             }
         }
+        let is_quiet = others.iter().all(|choice| matches!(choice, Choice::Return(_) | Choice::Closed(_)))
+            && (0..self.plan.shards).all(|shard| !self.is_runnable(shard));
+        if is_quiet {
+            self.world.quiet.borrow_mut().push(self.step + 1);
+        }
+        let deadline = self.world.next_deadline_ns().filter(|&at_ns| at_ns > clock());
         others.extend((0..self.clients.len()).filter(|&client| self.clients.can_act(client)).map(Choice::Client));
         if shards.is_empty() && others.is_empty() {
             // Only the frozen one, if any, can do something.
@@ -373,6 +414,11 @@ impl Run {
         }
         if !shards.is_empty() && (others.is_empty() || self.world.below(3) > 0) {
             return Some(Choice::Shard(shards[self.world.below(shards.len() as u64) as usize]));
+        }
+        if let Some(at_ns) = deadline
+            && (others.is_empty() || self.world.below(50) == 0)
+        {
+            return Some(Choice::Time(at_ns));
         }
         if others.is_empty() {
             return None;
