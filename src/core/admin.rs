@@ -86,12 +86,8 @@ impl Core {
         if spec.flags.has(DENYOOM) {
             return true;
         }
-        match self.sessions.get(conn).and_then(Session::queue) {
-            Some(queue) if spec.name == "exec" => queue.takes_memory,
-            // The queue takes some.
-            Some(_) => !is_run_in_multi(spec),
-            None => false,
-        }
+        let queue = self.sessions.get(conn).and_then(Session::queue);
+        spec.name == "exec" && queue.is_some_and(|queue| queue.takes_memory)
     }
 
     #[cold]
