@@ -85,6 +85,13 @@ fn a_transaction_takes_nothing_in_beyond_the_limit() {
         set(&mut other, "maxmemory", "1");
         let reason = OOM.strip_prefix('-').unwrap();
         client.check("exec\r\n", format!("-EXECABORT Transaction discarded because of: {reason}"));
+        set(&mut other, "maxmemory", "0");
+        // What has begun is not torn apart.
+        client.check(
+            "multi\r\nset a 1\r\nconfig set maxmemory 1\r\nset a 2\r\n",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n",
+        );
+        client.check("exec\r\nget a\r\ndel a\r\n", "*3\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\n2\r\n:1\r\n");
         // It is over.
         client.check("get a\r\nexec\r\n", "$-1\r\n-ERR EXEC without MULTI\r\n");
 

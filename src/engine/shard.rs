@@ -197,6 +197,20 @@ impl Shard {
             self.commands.rejected(Some(id), error.code());
             return Reply::new(output, protocol).error(&error.text());
         }
+        self.execute_admitted(row, id, db, args, protocol, output);
+    }
+
+    /// The same for a command of a transaction: whether there is memory was asked before its first.
+    #[inline]
+    fn execute_admitted(
+        &mut self,
+        row: &KeyRow,
+        id: CommandId,
+        db: usize,
+        args: &Args,
+        protocol: Protocol,
+        output: &mut Vec<u8>,
+    ) {
         if let Err(error) = self.run(row, db, args, protocol, output) {
             self.failed(id, &error);
         }
@@ -497,7 +511,7 @@ impl Shard {
         let ExecCommand { row, id, db, words } = command;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let mut reply = Vec::new();
-        self.execute(row, id, db, &Args::new(&words), protocol, &mut reply);
+        self.execute_admitted(row, id, db, &Args::new(&words), protocol, &mut reply);
         self.ctx.waiting = None;
         match self.caller {
             Some((caller, tracks)) if tracks || self.tracking.is_on() => self.track(caller, tracks, &row.spec, &words),
