@@ -67,7 +67,8 @@ impl Core {
         }
         match command.run {
             Run::Admin(run) => self.run_admin(conn, run, spec, id, words, mesh),
-            Run::Key(_) => unreachable!("a command on keys that nothing refuses was taken before"),
+            // What refused it a moment ago, another shard's loading or a save that failed, is over.
+            Run::Key(_) => Fate::NotYet(Pause::Turn),
         }
     }
 
