@@ -45,15 +45,12 @@ ONLY_OURS = {
 LATER = {
     "acl|log": "users",
     "bgrewriteaof": "persistence",
-    "bgsave": "persistence",
     "failover": "replication",
-    "lastsave": "persistence",
     "migrate": "cluster",
     "module|load": "modules, which we do not load",
     "module|loadex": "modules, which we do not load",
     "module|unload": "modules, which we do not load",
     "restore-asking": "cluster",
-    "save": "persistence",
 }
 
 # What Valkey 8.1 has added to commands, and we with it, is left out if the valkey-server at hand is older.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends jobs through queues on all shards, to workers some of which are killed at any point.
 
-    ci/queue.py --server-bin BINARY [--shards 4] [--workers 50] [--seconds 10] [--seed N]
+    ci/jobs.py --server-bin BINARY [--shards 4] [--workers 50] [--seconds 10] [--seed N]
 
 A producer writes a job's body under a key of its own and pushes the job in one pipeline. Workers wait by BLMOVE,
 BRPOPLPUSH, BLMPOP, BZPOPMIN and XREADGROUP, each on queues of their own kind, and look for the body of what they get.
@@ -154,8 +154,12 @@ def main():
         shop.stop_producing.set()
         for thread in shop.producers:
             thread.join(timeout=60)
-        # Workers wait a tenth of a second: whatever is left after many times that is left for ever.
-        time.sleep(3)
+        # Workers wait a tenth of a second: what is left when none of them has got anything for many times that, is left
+        # for ever. Before, there may be a backlog.
+        before = -1
+        while (now := sum(len(jobs) for jobs in shop.delivered.values())) != before:
+            before = now
+            time.sleep(3)
         shop.stop.set()
         for thread in shop.workers:
             thread.join(timeout=60)
