@@ -388,7 +388,7 @@ impl Core {
                 Some(Message::Tracking(post)) => self.tracking_message(self.id, *post),
                 Some(Message::Slow(conn, slow)) => self.log_slow_commands(conn, slow),
                 Some(other) => unreachable!("a shard does not tell itself {other:?}"),
-                None => return,
+                None => return self.publish_shown(mesh),
             }
         }
     }

@@ -235,3 +235,20 @@ fn nothing_expires_while_clients_are_paused() {
         assert_eq!(server.info("expired_keys"), 20);
     });
 }
+
+#[test]
+fn monitors_see_scripts_and_what_they_call() {
+    with_shards(|server| {
+        let mut monitor = server.client();
+        monitor.check("MONITOR\r\n", "+OK\r\n");
+        let mut client = server.redis();
+        for key in ["a", "b", "c"] {
+            let () =
+                redis::cmd("EVAL").arg("redis.call('set', KEYS[1], 1)").arg(1).arg(key).query(&mut client).unwrap();
+            let lines: Vec<String> =
+                std::iter::repeat_with(|| monitor.line()).filter(|line| !line.contains("CLIENT")).take(2).collect();
+            assert!(lines[0].contains("\"EVAL\""), "{lines:?}");
+            assert!(lines[1].contains(&format!("lua] \"set\" \"{key}\" \"1\"")), "{lines:?}");
+        }
+    });
+}

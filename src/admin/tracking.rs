@@ -3,6 +3,8 @@
 //! Reads are noted from the next command on, without a word to other shards. Broadcasting is known to all of them before
 //! the reply, and a client to redirect to is looked for on all.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use std::collections::BTreeSet;
 
 use super::ctx::{AdminCtx, Everywhere, Outcome, Part, downcast};
@@ -200,6 +202,7 @@ fn registered(ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &m
 }
 
 fn enable(ctx: &mut AdminCtx, options: &Options, redirect: Option<Redirect>) {
+    ctx.server.tracking_used.store(true, Relaxed);
     let session = ctx.session();
     let broadcast = options.broadcast.then(|| {
         let before = session.tracking().and_then(|before| before.broadcast.clone());

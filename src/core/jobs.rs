@@ -343,7 +343,7 @@ impl Core {
         self.next_job = self.next_job.wrapping_add(1);
         let session = self.sessions.at(conn);
         let protocol = session.protocol;
-        let tracks = session.tracks() && (spec.flags.has(READONLY) || matches!(work, Work::Exec(_)));
+        let tracks = session.tracks() && (spec.flags.has(READONLY) || matches!(work, Work::Exec(_) | Work::Script(_)));
         let running = Running {
             generation: self.next_job,
             phase: Phase::Opening,

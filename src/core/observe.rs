@@ -18,7 +18,7 @@ use crate::admin::monitor::{Shown, write_line};
 use crate::admin::slowlog::redacted;
 use crate::base::ids::ConnKey;
 use crate::command::args::Args;
-use crate::command::spec::{ADMIN, NO_AUTH, SKIP_MONITOR, Spec};
+use crate::command::spec::{ADMIN, Group, NO_AUTH, SKIP_MONITOR, Spec};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
 use crate::session::{Pause, ReplyMode, Session};
@@ -40,7 +40,12 @@ impl Core {
     /// Looks anew whether somebody looks: at the beginning of a turn, and when a command may have changed it.
     #[inline]
     pub(super) fn refresh_observing(&mut self) {
-        self.observing.monitored = self.server.is_monitored();
+        self.shard.ctx.scripts.notes_reads = self.server.tracking_used.load(Relaxed);
+        let monitored = self.server.is_monitored();
+        if monitored != self.observing.monitored {
+            self.shard.ctx.scripts.show(monitored);
+        }
+        self.observing.monitored = monitored;
         self.observing.is_on =
             self.observing.monitored || self.shard.pause.paused().is_some() || !self.sessions.caching.is_empty();
     }
@@ -140,7 +145,9 @@ impl Core {
 
     /// Shows a command of a client to all monitors.
     fn show(&mut self, conn: ConnKey, db: usize, spec: &Spec, words: &[&[u8]]) {
-        if !self.observing.monitored || spec.flags.has(ADMIN) || spec.flags.has(SKIP_MONITOR) {
+        // Scripts are not shown where Redis shows commands, but before what they call.
+        let is_skipped = spec.flags.has(SKIP_MONITOR) && spec.group != Group::Scripting;
+        if !self.observing.monitored || spec.flags.has(ADMIN) || is_skipped {
             return;
         }
         let Some(session) = self.sessions.get(conn) else { return };
@@ -151,8 +158,22 @@ impl Core {
     /// Sends what was shown since the last time to the monitors of all shards.
     #[inline]
     pub(super) fn publish_shown<M: Mesh>(&mut self, mesh: &mut M) {
+        if self.observing.monitored {
+            self.show_calls();
+        }
         if !self.observing.lines.is_empty() {
             self.publish_lines(mesh);
+        }
+    }
+
+    /// Shows what scripts called.
+    #[cold]
+    fn show_calls(&mut self) {
+        let ctx = &mut self.shard.ctx;
+        for (db, words) in ctx.scripts.take_shown() {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let shown = Shown { unix_us: ctx.now.unix_us(), db, by: None };
+            write_line(&shown, &ctx.config.unixsocket, &words, &mut self.observing.lines);
         }
     }
 

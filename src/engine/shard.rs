@@ -27,7 +27,7 @@ use crate::command::effect::Change;
 use crate::command::error::{Error, Result};
 use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
-use crate::command::spec::{DENYOOM, FAST, READONLY, SKIP_SLOWLOG, Spec};
+use crate::command::spec::{DENYOOM, FAST, Group, READONLY, SKIP_SLOWLOG, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
 use crate::keyspace::evict::Pool;
@@ -413,7 +413,13 @@ impl Shard {
     pub fn track(&mut self, client: Tracker, tracks: bool, spec: &Spec, words: &[&[u8]]) {
         self.note_changes_by(Some(client));
         let called = words.get(1).and_then(|name| spec.subcommand(name)).unwrap_or(spec);
-        if tracks && called.flags.has(READONLY) {
+        if tracks && spec.group == Group::Scripting {
+            // What counts is what it called.
+            for key in self.ctx.scripts.take_reads() {
+                self.tracking.remember(&key, client);
+            }
+            self.observe();
+        } else if tracks && called.flags.has(READONLY) {
             for key in &keys_of(spec, words) {
                 self.tracking.remember(words[key.index as usize], client);
             }

@@ -35,6 +35,12 @@ pub struct Scripts {
     pub commands: Option<Box<CommandStats>>,
     /// Scripts that made way for others.
     pub evicted: u64,
+    /// What scripts called since it was last asked for, with the database, while a client monitors.
+    shown: Option<Vec<(usize, Vec<Vec<u8>>)>>,
+    /// Clients track what they read: see `reads`.
+    pub notes_reads: bool,
+    /// Keys that the last script has read.
+    reads: Vec<Vec<u8>>,
 }
 
 /// Bytes and counts for INFO.
@@ -68,6 +74,9 @@ impl ScriptMemory {
 impl Default for Scripts {
     fn default() -> Scripts {
         Scripts {
+            shown: None,
+            notes_reads: false,
+            reads: Vec::new(),
             store: Arc::default(),
             clock: || 0,
             eval: None,
@@ -84,6 +93,41 @@ impl Default for Scripts {
 }
 
 impl Scripts {
+    /// From now on what scripts call is kept for those who monitor, or no longer.
+    pub fn show(&mut self, wanted: bool) {
+        match wanted {
+            true => _ = self.shown.get_or_insert_default(),
+            false => self.shown = None,
+        }
+    }
+
+    /// A script calls a command.
+    pub fn note_call(&mut self, db: usize, words: &[&[u8]]) {
+        if let Some(shown) = &mut self.shown {
+            shown.push((db, words.iter().map(|word| word.to_vec()).collect()));
+        }
+    }
+
+    /// A script begins.
+    pub fn begin_reads(&mut self) {
+        self.reads.clear();
+    }
+
+    /// A script has read a key.
+    pub fn note_read(&mut self, key: &[u8]) {
+        self.reads.push(key.to_vec());
+    }
+
+    /// What the last script has read.
+    pub fn take_reads(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.reads)
+    }
+
+    /// What scripts called since the last time.
+    pub fn take_shown(&mut self) -> Vec<(usize, Vec<Vec<u8>>)> {
+        self.shown.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// By this clock scripts are timed, and into these counts go the commands that they call.
     pub fn observe(&mut self, clock: fn() -> u64, commands: usize) {
         self.clock = clock;

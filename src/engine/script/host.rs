@@ -11,7 +11,7 @@ use crate::command::args::Args;
 use crate::command::ctx::{FindCommand, Found, ShardCtx};
 use crate::command::error::{Error, Result};
 use crate::command::keys::{keys_of, keys_of_eval};
-use crate::command::spec::{NOSCRIPT, Shape, Spec, WRITE};
+use crate::command::spec::{NOSCRIPT, READONLY, Shape, Spec, WRITE};
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::host::{Host, Interrupt, LogLevel, Replication};
 use crate::script::library::{FunctionId, FunctionVm};
@@ -126,6 +126,7 @@ pub struct ShardHost<'a> {
 
 impl<'a> ShardHost<'a> {
     pub fn new(ctx: &'a mut ShardCtx, started: Started, declared: Option<&'a [&'a [u8]]>) -> ShardHost<'a> {
+        ctx.scripts.begin_reads();
         let (db, watched) = (ctx.db, Watched::new(ctx, started));
         ShardHost { ctx, watched, declared, db, client_db: db }
     }
@@ -156,6 +157,7 @@ impl<'a> ShardHost<'a> {
             return Err(UNDECLARED);
         }
         self.watched.wrote |= spec.flags.has(WRITE);
+        self.ctx.scripts.note_call(self.db, words);
         self.ctx.db = self.db;
         let args = Args::new(words);
         let from = self.ctx.scripts.ticks();
@@ -165,6 +167,9 @@ impl<'a> ShardHost<'a> {
         };
         // What found nothing does not wait for it.
         self.ctx.waiting = None;
+        if self.ctx.scripts.notes_reads && spec.flags.has(READONLY) {
+            keys_of(spec, words).iter().for_each(|key| self.ctx.scripts.note_read(words[key.index as usize]));
+        }
         let elapsed = self.ctx.scripts.ticks() - from;
         let failed = result.is_err();
         count_id(self.ctx, |stats| {

@@ -195,10 +195,11 @@ impl ScriptJob {
         }
     }
 
-    fn call(&mut self, call: Call, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &ShardCtx) -> Round {
+    fn call(&mut self, call: Call, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Round {
         let Call { row, spec, id, db, words, protocol } = call;
         let counted = Counted { id, from_ns: ctx.scripts.ticks() };
         let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        ctx.scripts.note_call(db, &slices);
         match place_of(spec, &slices, slots, ctx.shard) {
             Some(shard) => {
                 self.inner = Inner::Plain(counted);
