@@ -158,9 +158,11 @@ fn pause_cron(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
 }
 
 /// Stops the shard, and with it all of its clients: that is what it is for.
-fn sleep(_ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+fn sleep(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let seconds = parse_f64(&words[2]).filter(|seconds| seconds.is_finite()).unwrap_or(0.0);
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds.max(0.0)));
+    // What follows in the same turn, in the same transaction even, is later by that.
+    ctx.shard.ctx.now = ctx.shard.ctx.now.plus_ms((seconds.max(0.0) * 1000.0) as u64);
     Box::new(())
 }
 
