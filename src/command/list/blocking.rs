@@ -17,6 +17,19 @@ const WHEREFROM: Arg = one_of("wherefrom", &[token("LEFT"), token("RIGHT")]);
 const WHERETO: Arg = one_of("whereto", &[token("LEFT"), token("RIGHT")]);
 const DOUBLE_TIMEOUT: (&str, &str) = ("6.0.0", "`timeout` is interpreted as a double instead of an integer.");
 
+/// BLPOP and BRPOP.
+const POP: Spec = Spec {
+    arity: AtLeast(3),
+    flags: WRITE.and(BLOCKING),
+    keys: &[keys_from(1, RW.and(ACCESS).and(DELETE)).through(-2)],
+    shape: FirstOf,
+    since: "2.0.0",
+    complexity: "O(N) where N is the number of keys.",
+    args: &[key("key").multiple(), double("timeout")],
+    history: &[DOUBLE_TIMEOUT],
+    ..BLOCKING_LIST
+};
+
 pub const ROWS: &[Row<KeyFn>] = &[
     Row {
         run: blmove,
@@ -58,32 +71,16 @@ pub const ROWS: &[Row<KeyFn>] = &[
         run: blpop,
         spec: Spec {
             name: "blpop",
-            arity: AtLeast(3),
-            flags: WRITE.and(BLOCKING),
-            keys: &[keys_from(1, RW.and(ACCESS).and(DELETE)).through(-2)],
-            shape: FirstOf,
-            since: "2.0.0",
-            complexity: "O(N) where N is the number of keys.",
             summary: "Removes the first element of the first list that has any, and returns it; waits for one.",
-            args: &[key("key").multiple(), double("timeout")],
-            history: &[DOUBLE_TIMEOUT],
-            ..BLOCKING_LIST
+            ..POP
         },
     },
     Row {
         run: brpop,
         spec: Spec {
             name: "brpop",
-            arity: AtLeast(3),
-            flags: WRITE.and(BLOCKING),
-            keys: &[keys_from(1, RW.and(ACCESS).and(DELETE)).through(-2)],
-            shape: FirstOf,
-            since: "2.0.0",
-            complexity: "O(N) where N is the number of keys.",
             summary: "Removes the last element of the first list that has any, and returns it; waits for one.",
-            args: &[key("key").multiple(), double("timeout")],
-            history: &[DOUBLE_TIMEOUT],
-            ..BLOCKING_LIST
+            ..POP
         },
     },
     Row {
