@@ -1,6 +1,8 @@
-"""What ci/money.py and ci/queue.py have in common: a server of their own, and a connection that can die at any point."""
+"""What ci/money.py and ci/jobs.py have in common: a server of their own, and a connection that can die at any point."""
 
+import argparse
 import contextlib
+import random
 import socket
 import struct
 import subprocess
@@ -68,6 +70,17 @@ class Connection:
     def close(self):
         self.file.close()
         self.socket.close()
+
+
+def parse_options(doc, crowd):
+    """What both take; `crowd` is the name of the option for the size of the crowd."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--server-bin", required=True)
+    parser.add_argument("--shards", type=int, default=4, help="0: a server without that option")
+    parser.add_argument(f"--{crowd}", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    return parser.parse_args()
 
 
 @contextlib.contextmanager

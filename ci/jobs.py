@@ -10,13 +10,12 @@ list of taken jobs or pending (BLMOVE, BRPOPLPUSH, XREADGROUP), or may be lost w
 BZPOPMIN). No body is missing, and nothing is left in a queue. Exits with 1 if any of that does not hold.
 """
 
-import argparse
 import random
 import sys
 import threading
 import time
 
-from crowd import Connection, Failed, info, server
+from crowd import Connection, Failed, info, parse_options, server
 
 KINDS = ["blmove", "brpoplpush", "blmpop", "bzpopmin", "xreadgroup"]
 QUEUES = 4
@@ -136,13 +135,7 @@ class Shop:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server-bin", required=True)
-    parser.add_argument("--shards", type=int, default=4, help="0: a server without that option")
-    parser.add_argument("--workers", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
+    options = parse_options(__doc__, "workers")
     with server(options.server_bin, options.shards) as port:
         admin = Connection(port)
         for queue in range(QUEUES):

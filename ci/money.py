@@ -9,13 +9,12 @@ with its keys declared and not. Readers add up all accounts by MGET and by EXEC:
 nothing is locked: commands on the whole keyspace answer. Exits with 1 if any of that does not hold.
 """
 
-import argparse
 import random
 import sys
 import threading
 import time
 
-from crowd import Connection, Failed, info, server
+from crowd import Connection, Failed, info, parse_options, server
 
 ACCOUNTS = [f"account:{number}" for number in range(64)]
 BALANCE = 1000
@@ -117,13 +116,7 @@ class Bank:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server-bin", required=True)
-    parser.add_argument("--shards", type=int, default=4, help="0: a server without that option")
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
+    options = parse_options(__doc__, "clients")
     with server(options.server_bin, options.shards) as port:
         admin = Connection(port)
         admin.send(("EVAL", "return 1", 0))
