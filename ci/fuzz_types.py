@@ -734,7 +734,7 @@ def free_port():
 def start_ours(binary, shards, directory):
     port = free_port()
     options = ["--port", str(port), "--shards", str(shards), "--save", "", "--dir", directory, "--bind", "127.0.0.1"]
-    options += ["--save", "", "--enable-debug-command", "yes"]
+    options += ["--enable-debug-command", "yes"]
     process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
     for _ in range(200):
         try:
