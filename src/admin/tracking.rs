@@ -3,9 +3,8 @@
 //! Reads are noted from the next command on, without a word to other shards. Broadcasting is known to all of them before
 //! the reply, and a client to redirect to is looked for on all.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::ctx::{AdminCtx, Everywhere, Outcome, Part, downcast};
 use crate::base::ids::ConnKey;
