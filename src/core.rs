@@ -341,6 +341,16 @@ impl Core {
         match message {
             // Nothing runs behind the last save; who asks is told nothing.
             Message::Run(_) | Message::Step(_) | Message::Unwatch(_) if self.stopped => {}
+            // What follows from it leaves with all else of the turn.
+            Message::PubSub(post) => return self.pubsub_message(from, post),
+            message => self.receive_message(from, message),
+        }
+        self.settle(mesh);
+    }
+
+    /// What another shard, or this one, has told.
+    fn receive_message(&mut self, from: ShardId, message: Message) {
+        match message {
             Message::Run(batch) => self.run_batch(from, batch),
             Message::Ran(batch) => self.batch_done(batch),
             Message::Step(request) => self.take_step(from, *request),
@@ -349,8 +359,7 @@ impl Core {
             Message::Served { conn, reply } => self.served(conn, &reply),
             Message::Wake(conn) => self.wake(conn),
             Message::Unblock(conn) => self.unblock(from, conn),
-            // What follows from it leaves with all else of the turn.
-            Message::PubSub(post) => return self.pubsub_message(from, post),
+            Message::PubSub(post) => self.pubsub_message(from, post),
             Message::Tracking(post) => self.tracking_message(from, *post),
             Message::Slow(conn, slow) => self.log_slow_commands(conn, slow),
             Message::Shown(lines) => self.receive_shown(&lines),
@@ -358,7 +367,6 @@ impl Core {
             Message::MakeRoom => {}
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
-        self.settle(mesh);
     }
 
     /// Sends what is for other shards, and does what the shard has told itself, until nothing is left of either. The
@@ -377,17 +385,7 @@ impl Core {
                 self.room = mesh.has_room();
             }
             match self.own_messages.pop_front() {
-                Some(Message::Step(request)) => self.take_step(self.id, *request),
-                Some(Message::StepDone(reply)) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
-                Some(Message::Ran(batch)) => self.batch_done(batch),
-                Some(Message::Unwatch(conn)) => self.shard.unwatch((self.id, conn)),
-                Some(Message::Served { conn, reply }) => self.served(conn, &reply),
-                Some(Message::Wake(conn)) => self.wake(conn),
-                Some(Message::Unblock(conn)) => self.unblock(self.id, conn),
-                Some(Message::PubSub(post)) => self.pubsub_message(self.id, post),
-                Some(Message::Tracking(post)) => self.tracking_message(self.id, *post),
-                Some(Message::Slow(conn, slow)) => self.log_slow_commands(conn, slow),
-                Some(other) => unreachable!("a shard does not tell itself {other:?}"),
+                Some(message) => self.receive_message(self.id, message),
                 None => return self.publish_shown(mesh),
             }
         }
@@ -406,7 +404,11 @@ impl Core {
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
         self.tell(from, Message::Ran(batch));
-        // Replies before what they make known.
+        self.send_aftermath();
+    }
+
+    /// What commands have brought to others than who sent them: behind the replies that make it known.
+    fn send_aftermath(&mut self) {
         self.send_served();
         self.send_invalidations();
         self.send_events();

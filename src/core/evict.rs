@@ -33,8 +33,6 @@ impl Core {
     /// Keys may have been evicted: who watches them, waits for them or wants to hear of it learns so.
     pub(super) fn tell_of_evicted(&mut self) {
         self.shard.after_commands();
-        self.send_served();
-        self.send_invalidations();
-        self.send_events();
+        self.send_aftermath();
     }
 }

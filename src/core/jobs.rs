@@ -27,7 +27,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::resp::reply::{Protocol, Reply};
-use crate::session::Pause;
+use crate::session::{Pause, Sessions};
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
 pub(super) struct Running {
@@ -51,6 +51,13 @@ pub(super) struct Running {
     work: Work,
     outcomes: Vec<Option<StepOutcome>>,
     missing: usize,
+}
+
+impl Running {
+    /// HELLO inside an EXEC changes it for what follows.
+    fn protocol_now(&self, sessions: &Sessions) -> Protocol {
+        sessions.get(self.conn).map_or(self.protocol, |session| session.protocol)
+    }
 }
 
 /// How far a job is with its locks.
@@ -165,9 +172,7 @@ impl Core {
             self.shard.serve_behind(transaction);
             self.release(transaction);
         }
-        self.send_served();
-        self.send_invalidations();
-        self.send_events();
+        self.send_aftermath();
     }
 
     /// Tells clients that have been served, or woken, so.
@@ -194,9 +199,7 @@ impl Core {
             Waiting::Run(from, mut batch) => {
                 self.shard.run_granted(from, &mut batch);
                 self.tell(from, Message::Ran(batch));
-                self.send_served();
-                self.send_invalidations();
-                self.send_events();
+                self.send_aftermath();
             }
         }
     }
@@ -522,7 +525,7 @@ impl Core {
             Phase::Running => {}
         }
         job.phase = Phase::Running;
-        let protocol = self.sessions.get(job.conn).map_or(job.protocol, |session| session.protocol);
+        let protocol = job.protocol_now(&self.sessions);
         let ctx = &mut self.shard.ctx;
         let next = match &mut job.work {
             Work::Keys(work) => ExecNext::Job(work.advance(outcomes, &self.slots, || ctx.scratch())),
@@ -617,7 +620,7 @@ impl Core {
 
     fn keyless_done(&mut self, key: JobKey, reply: Vec<u8>) -> ExecNext {
         let job = &mut self.jobs[key.index as usize];
-        let protocol = self.sessions.get(job.conn).map_or(job.protocol, |session| session.protocol);
+        let protocol = job.protocol_now(&self.sessions);
         let Work::Exec(exec) = &mut job.work else { unreachable!("only an EXEC runs them") };
         exec.keyless_done(reply, &self.slots, self.dbsize, protocol, &mut self.shard.ctx)
     }
@@ -635,7 +638,7 @@ impl Core {
         };
         let (merge, words) = (everywhere.merge, everywhere.words.clone());
         let conn = job.conn;
-        let protocol = self.sessions.get(conn).map_or(job.protocol, |session| session.protocol);
+        let protocol = job.protocol_now(&self.sessions);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_some() || conn == ConnKey::NOBODY {
