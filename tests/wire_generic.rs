@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Server, with_shards};
 use redis::{Commands, Connection, RedisResult, ScanOptions, cmd};
@@ -255,4 +256,20 @@ fn digests_are_equal_on_any_number_of_shards() {
         cmd("DEBUG").arg("DIGEST").query::<String>(&mut client).unwrap()
     });
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+/// A client that computes a moment ahead of its own clock must not see more than that left: our milliseconds change with
+/// the system's.
+#[test]
+fn the_clock_is_not_behind_the_systems() {
+    let server = Server::start_with(1, &["--hz", "500"]);
+    let mut client = server.redis();
+    let () = client.set("key", "value").unwrap();
+    for _ in 0..2000 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let at_ms = now.as_millis() as i64 + 10_000;
+        let () = client.pexpire_at("key", at_ms).unwrap();
+        let left_ms: i64 = client.pttl("key").unwrap();
+        assert!(left_ms <= 10_000, "{left_ms} ms are left of 10,000");
+    }
 }

@@ -53,8 +53,8 @@ pub struct ShardLoop {
     /// What follows the end of a send that was handed over is known already: do not sleep before.
     more_follows: bool,
     next_tick_ns: u64,
-    /// Unix time less CLOCK_MONOTONIC, in milliseconds; read anew at each tick.
-    clock_offset_ms: i64,
+    /// Unix time less CLOCK_MONOTONIC; read anew at each tick.
+    clock_offset_ns: i64,
 }
 
 /// How long a shard sleeps whose background work waits for a file.
@@ -96,7 +96,7 @@ impl ShardLoop {
             choked: Vec::new(),
             more_follows: false,
             next_tick_ns: 0,
-            clock_offset_ms: 0,
+            clock_offset_ns: 0,
         })
     }
 
@@ -148,7 +148,7 @@ impl ShardLoop {
     }
 
     fn now(&self, mono_ns: u64) -> Now {
-        Now { unix_ms: (mono_ns / 1_000_000) as i64 + self.clock_offset_ms, mono_ns }
+        Now { unix_ms: (mono_ns as i64 + self.clock_offset_ns).div_euclid(1_000_000), mono_ns }
     }
 
     /// One system call: submits what the last turn left, sleeps if there is nothing to do, lists what completed.
@@ -452,7 +452,7 @@ impl ShardLoop {
         for listener in std::mem::take(&mut self.to_accept) {
             self.ring.accept(listener, self.listeners[listener as usize].socket.as_raw_fd());
         }
-        self.clock_offset_ms = clock::unix_us() / 1000 - (now_ns / 1_000_000) as i64;
+        self.clock_offset_ns = clock::unix_less_mono_ns();
         self.core.set_now(self.now(now_ns));
         let pause = self.core.tick();
         self.trim();

@@ -21,6 +21,13 @@ pub fn unix_us() -> i64 {
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
 }
 
+/// Unix time less CLOCK_MONOTONIC, in nanoseconds. Unix time is read last: what is computed with the difference is at no
+/// moment behind the clock that clients on this machine read before.
+pub fn unix_less_mono_ns() -> i64 {
+    let mono_ns = mono_ns() as i64;
+    nanoseconds(read(libc::CLOCK_REALTIME)) as i64 - mono_ns
+}
+
 /// A moment as people write it where this machine stands: `21 Nov 2026 10:03:35.482`.
 pub fn local_time_text(unix_us: i64) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
