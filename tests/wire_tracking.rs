@@ -372,3 +372,20 @@ fn no_copy_is_stale_when_all_is_quiet() {
         });
     });
 }
+
+#[test]
+fn a_key_that_made_room_for_a_command_is_told_of_before_its_reply() {
+    let server = Server::start(1);
+    let mut client = resp3(&server);
+    client.check("CLIENT TRACKING ON\r\n", "+OK\r\n");
+    client.check("SET small x EX 10000\r\n", "+OK\r\n");
+    client.check("GET small\r\n", "$1\r\nx\r\n");
+    client.check("CONFIG SET maxmemory-policy volatile-random\r\n", "+OK\r\n");
+    let limit = server.info("used_memory") + 100_000;
+    client.check(format!("CONFIG SET maxmemory {limit}\r\n"), "+OK\r\n");
+    client.send("SETBIT big 8000000 0\r\n");
+    client.expect(":0\r\n");
+    client.send("GETBIT big 0\r\n");
+    client.expect(invalidate(&["small"]));
+    client.expect(":0\r\n");
+}

@@ -111,14 +111,17 @@ pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
 impl Core {
     /// Parses, routes and runs what arrived, and what waited.
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
-        // What came of the mail, of connections that have ended and of background work.
+        if !self.stopped {
+            self.make_room();
+        }
+        // What came of the mail, of connections that have ended and of background work; and who has copies of what made
+        // room learns it before the replies of this turn.
         self.settle(mesh);
         if self.stopped {
             return;
         }
         self.restricted = self.server.persistence.restricts();
         self.start_chores(mesh);
-        self.make_room();
         self.shard.start_clock();
         self.refresh_observing();
         self.room = mesh.has_room();
@@ -131,6 +134,8 @@ impl Core {
         while !later.is_empty() {
             later = self.wave(later.into_iter(), mesh);
         }
+        // The other shards begin to make room before a client can send what it does next.
+        self.make_room();
         self.settle(mesh);
     }
 
