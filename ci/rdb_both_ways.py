@@ -5,8 +5,8 @@
 
 A data set of every type, encoding and kind of expiry is made with the same commands on each server (REDIS_SERVER and
 VALKEY_SERVER name other binaries), saved there by SAVE and by BGSAVE, with `rdbcompression` on and off, and loaded by all
-of them: DEBUG DIGEST, DBSIZE of each database and the expiries must be the writer's, and redis-check-rdb must find the file
-valid. Exits with 1 if anything differs.
+of them: DEBUG DIGEST, DBSIZE of each database, the expiries and the libraries must be the writer's, and redis-check-rdb
+must find the file valid. Exits with 1 if anything differs.
 """
 
 import argparse
@@ -85,8 +85,17 @@ def value(rng):
     return "".join(chr(rng.randrange(256)) for _ in range(length))
 
 
+LIBRARY = """#!lua name=%s
+redis.register_function("get_%s", function(keys, args) return redis.call("GET", keys[1]) end)
+redis.register_function{function_name="name_%s", callback=function() return "%s" end, flags={"no-writes"}}
+"""
+
+
 def commands(rng, keys):
     """What fills a server, the thresholds of encodings changed meanwhile."""
+    for name in ("first", "second", "gone"):
+        yield ("FUNCTION", "LOAD", LIBRARY % (name, name, name, name * 50))
+    yield ("FUNCTION", "DELETE", "gone")
     for round in range(2):
         for name, choices in THRESHOLDS.items():
             yield ("CONFIG", "SET", name, choices[round])
@@ -141,6 +150,9 @@ def stream(rng, key, values):
 def contents(server):
     """What must be equal. Field values of streams' groups are not in the digest, and looked at by XINFO."""
     seen = {"digest": server.call("DEBUG", "DIGEST")}
+    # The order of functions is that of a hash table there.
+    seen["libraries"] = sorted([library[1], library[-1]] for library in server.call("FUNCTION", "LIST", "WITHCODE"))
+    seen["a function"] = server.call("FCALL", "name_second", 0)
     for db in (0, 1, 9, 15):
         server.call("SELECT", db)
         seen[f"keys of {db}"] = server.call("DBSIZE")

@@ -114,6 +114,42 @@ fn what_is_saved_is_there_after_a_restart_with_any_number_of_shards() {
     }
 }
 
+fn load_library(redis: &mut redis::Connection, name: &str) {
+    let code = format!("#!lua name={name}\nredis.register_function('{name}_name', function() return '{name}' end)");
+    redis::cmd("FUNCTION").arg("LOAD").arg(code).query::<String>(redis).expect("FUNCTION LOAD");
+}
+
+#[test]
+fn libraries_are_saved_and_loaded() {
+    for (shards, then) in [(1, 4), (4, 1)] {
+        let directory = Directory::new();
+        let server = directory.start(shards, &[]);
+        let mut redis = server.redis();
+        load_library(&mut redis, "one");
+        load_library(&mut redis, "two");
+        call(&mut redis, "SAVE").unwrap();
+        drop(server);
+        let server = directory.start(then, &[]);
+        let mut redis = server.redis();
+        for name in ["one", "two"] {
+            // From several connections: so that other shards than the first have to find it.
+            for _ in 0..4 {
+                assert_eq!(call(&mut server.redis(), &format!("FCALL {name}_name 0")).unwrap(), name);
+            }
+        }
+        // What is loaded again replaces what was there, but where it is to stay.
+        load_library(&mut redis, "three");
+        assert!(call(&mut redis, "DEBUG RELOAD NOSAVE NOFLUSH").is_err());
+        assert_eq!(call(&mut redis, "DEBUG RELOAD NOSAVE NOFLUSH MERGE").unwrap(), "OK");
+        assert_eq!(call(&mut redis, "FCALL three_name 0").unwrap(), "three");
+        assert_eq!(call(&mut redis, "DEBUG RELOAD NOSAVE").unwrap(), "OK");
+        assert!(call(&mut redis, "FCALL three_name 0").is_err());
+        assert_eq!(call(&mut redis, "FCALL one_name 0").unwrap(), "one");
+        assert_eq!(call(&mut redis, "DEBUG RELOAD").unwrap(), "OK");
+        assert_eq!(call(&mut redis, "FCALL two_name 0").unwrap(), "two");
+    }
+}
+
 /// One client writes 1, 2, 3 … into keys of all shards in turn: in a file of one moment the values are those of some
 /// moment between two writes.
 #[test]

@@ -13,6 +13,7 @@ use crate::base::limits::BACKGROUND_STEP_KEYS;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::engine::script::function;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
 use crate::persist::status::{Cancelled, InProgress, Shutdown};
@@ -258,6 +259,9 @@ fn load_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     if !reload.keeps {
         shard.keyspace.abort_snapshot();
         (0..shard.keyspace.databases()).for_each(|db| drop(shard.keyspace.take(db)));
+        if id == 0 {
+            function::forget_all(shard);
+        }
     }
     let duplicates = if reload.merges { Duplicates::Replaced } else { Duplicates::Refused };
     let loaded = File::open(&shard.config.dbfilename).map_err(|error| error.to_string()).and_then(|file| {

@@ -17,6 +17,7 @@ use crate::config::value::RdbVersionCheck;
 use crate::data::dump::{self, NoValue, Restored};
 use crate::data::entry::{Entry, Value};
 use crate::engine::route::SlotMap;
+use crate::engine::script::function;
 use crate::keyspace::access;
 
 /// Empty collections that are told of one by one; more are only counted.
@@ -60,6 +61,8 @@ pub enum LoadError {
     Module {
         key: Vec<u8>,
     },
+    /// A library of functions does not load: why.
+    Function(Vec<u8>),
 }
 
 impl fmt::Display for LoadError {
@@ -87,6 +90,7 @@ impl fmt::Display for LoadError {
             LoadError::Module { key } => {
                 write!(f, "The RDB file contains module data I can't load: key '{}'", key.escape_ascii())
             }
+            LoadError::Function(reason) => write!(f, "Failed loading library, {}", String::from_utf8_lossy(reason)),
         }
     }
 }
@@ -109,8 +113,6 @@ pub struct Loader<R> {
     /// This shard tells what concerns the file as a whole.
     tells: bool,
     pub loaded: Loaded,
-    /// Sources of libraries.
-    pub functions: Vec<Vec<u8>>,
 }
 
 impl<R: Read> Loader<R> {
@@ -128,7 +130,7 @@ impl<R: Read> Loader<R> {
         };
         let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum, versions)?;
         let (began_ms, loaded) = (ctx.now_ms(), Loaded::default());
-        Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded, functions: Vec::new() })
+        Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded })
     }
 
     /// How far the file was read.
@@ -145,11 +147,10 @@ impl<R: Read> Loader<R> {
                 Item::ModuleAux(name) if self.tells => {
                     tracing::warn!("The RDB file contains AUX module data I can't load: no matching module '{name}'");
                 }
-                Item::Function(source) => {
-                    if self.tells {
-                        tracing::warn!("The RDB file contains a library of functions, which is left out");
-                    }
-                    self.functions.push(source.into_owned());
+                // All shards share libraries: one of them loads those of the file.
+                Item::Function(source) if self.tells => {
+                    let replaces = self.duplicates == Duplicates::Replaced;
+                    function::load_from_file(ctx, &source, replaces).map_err(LoadError::Function)?;
                 }
                 Item::SelectDb(db) if db >= ctx.keyspace.databases() as u64 => {
                     return Err(LoadError::Databases(ctx.keyspace.databases()));
@@ -167,7 +168,7 @@ impl<R: Read> Loader<R> {
                     }
                     return Ok(true);
                 }
-                Item::Aux(..) | Item::ModuleAux(_) | Item::Entry(_) => {}
+                Item::Aux(..) | Item::ModuleAux(_) | Item::Function(_) | Item::Entry(_) => {}
                 Item::SelectDb(_) | Item::ResizeDb { .. } | Item::SlotInfo => {}
             }
         }

@@ -28,6 +28,7 @@ use crate::codec::rdb::Form;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::data::entry::EntryRef;
+use crate::script::store::Libraries;
 
 /// A chunk leaves its shard when it is so large.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -70,8 +71,12 @@ pub struct Saving {
 
 #[derive(Debug)]
 enum FromShard {
-    /// By database: keys, and those with an expiry.
-    Begun(Vec<(u64, u64)>),
+    Begun {
+        /// By database: keys, and those with an expiry.
+        sizes: Vec<(u64, u64)>,
+        /// All shards share libraries: one of them tells.
+        functions: Libraries,
+    },
     Chunk(Chunk),
 }
 
@@ -81,7 +86,7 @@ pub struct Target {
     pub directory: PathBuf,
     pub file_name: String,
     pub temp_name: String,
-    /// But for its sizes, which the shards tell.
+    /// But for its sizes and functions, which the shards tell.
     pub header: Header,
 }
 
@@ -121,8 +126,9 @@ impl Saving {
         self.changes.fetch_add(ctx.journal.dirty, Relaxed);
         // What was flushed before is not in this file.
         ctx.journal.flushed = false;
+        let functions = if shard == 0 { ctx.scripts.store.libraries().1 } else { Libraries::new() };
         // The thread is gone if the file could not be written; it has told why.
-        let _ = sender.send(FromShard::Begun(sizes));
+        let _ = sender.send(FromShard::Begun { sizes, functions });
         let usage = Usage::of(&self.config, ctx.now);
         ctx.keyspace.begin_snapshot(|db| {
             let chunk = Chunk::new(db, self.form);
@@ -232,8 +238,9 @@ impl Feed {
         let (mut begun, mut waiting) = (0, Vec::new());
         while begun < self.shards {
             match self.next()? {
-                Some(FromShard::Begun(sizes)) => {
+                Some(FromShard::Begun { sizes, functions }) => {
                     begun += 1;
+                    header.functions.extend(functions.into_values());
                     header.sizes.resize(header.sizes.len().max(sizes.len()), (0, 0));
                     for (sum, size) in header.sizes.iter_mut().zip(sizes) {
                         *sum = (sum.0 + size.0, sum.1 + size.1);

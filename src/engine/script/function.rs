@@ -192,6 +192,22 @@ fn change<R>(ctx: &mut ShardCtx, change: impl Fn(&mut FunctionVm, &mut LoadHost)
     }
 }
 
+/// The library that a file holds; the text of the error if it does not load.
+pub fn load_from_file(ctx: &mut ShardCtx, code: &[u8], replaces: bool) -> std::result::Result<(), Vec<u8>> {
+    change(ctx, |vm, host| vm.load(code, replaces, host).map_err(Error::dynamic))
+        .map(|_| ())
+        .map_err(|error| error.text().to_vec())
+}
+
+/// No library is left, on any shard.
+pub fn forget_all(ctx: &mut ShardCtx) {
+    let emptied = change(ctx, |vm, _| {
+        *vm = FunctionVm::default();
+        Ok(())
+    });
+    emptied.expect("nothing keeps libraries from going");
+}
+
 fn function(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"delete" => {
@@ -204,10 +220,7 @@ fn function(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         b"dump" => dump(ctx, reply),
         b"flush" => {
             check_flush(args)?;
-            change(ctx, |vm, _| {
-                *vm = FunctionVm::default();
-                Ok(())
-            })?;
+            forget_all(ctx);
             reply.ok();
         }
         b"help" => write_help("FUNCTION", HELP, reply),

@@ -16,8 +16,10 @@ use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 
 const FORMS: [Form; 2] = [Form::File { compresses: false }, Form::File { compresses: true }];
 
+const LIBRARY: &[u8] = b"#!lua name=one\nredis.register_function('f', function() end)";
+
 fn header(form: Form) -> Header {
-    let (functions, sizes) = (vec![b"#!lua name=one".to_vec()], vec![(3, 1), (0, 0), (1, 0)]);
+    let (functions, sizes) = (vec![LIBRARY[..].into()], vec![(3, 1), (0, 0), (1, 0)]);
     Header { redis_version: "7.2.4", unix_s: 1000, used_memory: 1 << 20, sizes, functions, form }
 }
 

@@ -3,6 +3,8 @@
 //! The version stands in the header, and whether an entry needs a newer one than `RDB_VERSION_OF_FILES` shows only when
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
+use std::sync::Arc;
+
 use super::MAGIC;
 use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
@@ -24,7 +26,7 @@ pub struct Header {
     /// By database: keys, and those with an expiry; a hint to readers. Empty databases may be left out.
     pub sizes: Vec<(u64, u64)>,
     /// The sources of all libraries.
-    pub functions: Vec<Vec<u8>>,
+    pub functions: Vec<Arc<[u8]>>,
     pub form: Form,
 }
 
