@@ -15,6 +15,7 @@
 mod admin;
 mod blocking;
 mod evict;
+mod hops;
 mod jobs;
 mod observe;
 mod persistence;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::blocking::Blocking;
+use self::hops::Hops;
 use self::jobs::Running;
 use self::observe::Observing;
 use self::requests::Batch;
@@ -65,6 +67,7 @@ pub struct Core {
     registry: &'static Registry,
     dbsize: &'static KeyRow,
     jobs: Slab<Running>,
+    hops: Hops,
     next_job: u32,
     /// Commands for other shards, by shard, being collected.
     departing: Vec<Option<Box<RunBatch>>>,
@@ -72,6 +75,8 @@ pub struct Core {
     #[allow(clippy::vec_box)] // The box itself travels.
     idle_batches: Vec<Box<RunBatch>>,
     outgoing: Vec<(ShardId, Message)>,
+    /// The same, to leave with one stamp and in the order of stamps: one for each shard, this one included.
+    together: Vec<(ShardId, Message)>,
     /// What this shard has for itself.
     own_messages: VecDeque<Message>,
     blocking: Blocking,
@@ -143,10 +148,12 @@ impl Core {
             registry,
             dbsize: registry.key_row("dbsize").0,
             jobs: Slab::new(),
+            hops: Hops::default(),
             next_job: 0,
             departing: (0..server.shards).map(|_| None).collect(),
             idle_batches: Vec::new(),
             outgoing: Vec::new(),
+            together: Vec::new(),
             own_messages: VecDeque::new(),
             blocking: Blocking::default(),
             granted: VecDeque::new(),
@@ -258,6 +265,7 @@ impl Core {
         self.sessions.trim();
         self.send_invalidations();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
+        self.hops.trim();
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
         self.tick_persistence();
@@ -271,6 +279,7 @@ impl Core {
             || self.background
             || self.evicting
             || !self.outgoing.is_empty()
+            || !self.together.is_empty()
             || !self.own_messages.is_empty()
             || self.loader.is_some()
             || !self.chores.is_empty()
@@ -317,11 +326,13 @@ impl Core {
     /// Nothing is on its way to other shards or back, and no client waits for a reply.
     pub fn is_at_rest(&self) -> bool {
         self.jobs.is_empty()
+            && self.hops.is_empty()
             && self.shard.locks.is_empty()
             && self.blocking.is_empty()
             && self.shard.blocked.is_empty()
             && self.shard.watching.is_empty()
             && self.outgoing.is_empty()
+            && self.together.is_empty()
             && self.departing.iter().all(Option::is_none)
             && self.sessions.iter().all(|session| session.is_idle() && session.is_answered())
     }
@@ -352,7 +363,7 @@ impl Core {
     fn receive_message(&mut self, from: ShardId, message: Message) {
         match message {
             Message::Run(batch) => self.run_batch(from, batch),
-            Message::Ran(batch) => self.batch_done(batch),
+            Message::Ran(batch) => self.batch_done(from, batch),
             Message::Step(request) => self.take_step(from, *request),
             Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
             Message::Unwatch(conn) => self.shard.unwatch((from, conn)),
@@ -379,8 +390,11 @@ impl Core {
                 }
                 self.run_granted(waiting);
             }
-            if !self.outgoing.is_empty() {
-                mesh.publish(&mut self.outgoing);
+            if !self.outgoing.is_empty() || !self.together.is_empty() {
+                // What was told before a transaction asked for its locks comes before (a client gave up its watched keys,
+                // and watches others).
+                mesh.publish(&mut Vec::new(), &mut self.outgoing);
+                mesh.publish(&mut self.together, &mut self.outgoing);
                 // A step may have taken the last place, and other connections' commands follow in this turn.
                 self.room = mesh.has_room();
             }

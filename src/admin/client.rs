@@ -724,7 +724,7 @@ impl Facts<'_> {
             channels,
             patterns,
             shard_channels,
-            session.queue().map_or(-1, |queue| queue.commands.len() as i64),
+            session.queue().map_or(-1, |queue| queue.len() as i64),
             session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len()),
             session.input.len(),
             session.input.capacity() - session.input.len(),

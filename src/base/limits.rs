@@ -21,6 +21,10 @@ pub const PIPELINE_REMOTE_MAX: usize = 16 * 1024;
 /// The same in bytes of the replies to come, as far as those of late foretell them.
 pub const PIPELINE_REMOTE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Memory of a transaction's queue, and how many of them, that a shard keeps for the next ones; beyond it they are freed.
+pub const QUEUE_KEPT_BYTES_MAX: usize = 4 * 1024;
+pub const TRANSACTIONS_KEPT_MAX: usize = 64;
+
 /// How large the first reply from another shard is assumed to be.
 pub const REPLY_BYTES_ASSUMED: usize = 1024 * 1024;
 

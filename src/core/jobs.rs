@@ -1,10 +1,10 @@
 //! Jobs at their coordinator, and their steps at the shards: locks, rounds, outcomes, the reply.
 //!
-//! A job asks all of its shards for locks at once. If one refuses, it gives up what the others granted and asks again,
-//! shard by shard in ascending order, waiting its turn at each. What to do then, round after round, is the job's own
-//! affair (`engine::gather`); this module carries its steps there and back.
+//! A job asks all of its shards for locks at once, and waits its turn at each: all shards take such requests in the same
+//! order. What to do then, round after round, is the job's own affair (`engine::gather`); this module carries its steps
+//! there and back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,6 +27,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::resp::reply::{Protocol, Reply};
+use crate::session::transaction::Queue;
 use crate::session::{Pause, Sessions};
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
@@ -62,11 +63,8 @@ impl Running {
 
 /// How far a job is with its locks.
 pub(super) enum Phase {
-    /// All shards were asked at once, and may refuse. The steps of an admin command ask for nothing.
+    /// All shards were asked for locks. The steps of an admin command ask for nothing.
     Opening,
-    /// Some refused: now each is asked when the one before has granted, in ascending order, and lets it wait. So no two
-    /// jobs wait for each other.
-    InOrder { left: VecDeque<Part>, outcomes: Vec<StepOutcome> },
     /// The locks are held, or were given up with the last round.
     Running,
 }
@@ -137,13 +135,8 @@ impl Core {
         let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
         match lock {
             Lock::Held => self.run_request(from, request(step)),
-            Lock::Try(set) => match self.shard.locks.try_acquire(transaction, set) {
-                true => self.run_request(from, request(step)),
-                false => self.answer(from, job, ordinal, StepOutcome::Refused),
-            },
-            Lock::Wait(set) => {
-                let granted =
-                    self.shard.locks.acquire_or_wait(transaction, set, Waiting::Step(from, Box::new(request(step))));
+            Lock::Acquire(set) => {
+                let granted = self.shard.locks.acquire(transaction, set, Waiting::Step(from, Box::new(request(step))));
                 if let Some(Waiting::Step(from, request)) = granted {
                     self.run_request(from, *request);
                 }
@@ -272,8 +265,9 @@ impl Core {
         }
         let mut db = session.db;
         let (queue, watched) = session.end_transaction();
-        let commands = queue.map(|queue| queue.commands).unwrap_or_default();
-        let commands = commands.into_iter().map(|words| self.queued(words, &mut db)).collect();
+        let commands = queue.iter().flat_map(Queue::iter);
+        let commands = commands.map(|words| self.queued(words.iter().map(|word| word.to_vec()).collect(), &mut db));
+        let commands = commands.collect();
         let watched = watched.into_iter().map(|(_, key)| (self.slots.shard_of(&key), key)).collect();
         let exec = Exec::new((self.id, conn), watched, commands);
         self.run_job(conn, spec, id, Work::Exec(Box::new(exec)), Start::Locked, mesh)
@@ -385,34 +379,27 @@ impl Core {
                 let round = parts.into_iter().map(|part| (part.shard, part.step)).collect();
                 return self.send_round(key, round, false);
             }
-            // It waits there holding nothing.
-            [_] => return self.ask_in_order(key, parts.into()),
-            _ => {}
+            // It holds nothing elsewhere.
+            [_] if ends => {}
+            [_] => self.jobs[key.index as usize].held = vec![parts[0].shard],
+            _ => {
+                self.jobs[key.index as usize].held = parts.iter().map(|part| part.shard).collect();
+                self.shard.locks.stats.locked += 1;
+            }
         }
         let job = &mut self.jobs[key.index as usize];
         job.missing = parts.len();
         job.outcomes = parts.iter().map(|_| None).collect();
-        job.held = parts.iter().map(|part| part.shard).collect();
+        let releases = job.held.is_empty();
+        let is_alone = parts.len() == 1;
         for (ordinal, Part { shard, locks, step }) in parts.into_iter().enumerate() {
-            self.send_step(key, shard, ordinal, Lock::Try(locks), step, false, true);
+            let request = self.step_request(key, ordinal, Lock::Acquire(locks), step, releases, true);
+            if is_alone {
+                self.tell(shard, Message::Step(request));
+            } else {
+                self.together.push((shard, Message::Step(request)));
+            }
         }
-    }
-
-    /// Asks the first shard, then, when it has granted, the next.
-    pub(super) fn ask_in_order(&mut self, key: JobKey, mut left: VecDeque<Part>) {
-        let Part { shard, locks, step } = left.pop_front().expect("a job has a shard");
-        let job = &mut self.jobs[key.index as usize];
-        job.missing = 1;
-        job.outcomes = vec![None];
-        let ends = left.is_empty() && job.held.is_empty() && job.work.ends_with_opening();
-        if !ends {
-            job.held.push(shard);
-        }
-        match &mut job.phase {
-            Phase::InOrder { left: after, .. } => *after = left,
-            phase => *phase = Phase::InOrder { left, outcomes: Vec::new() },
-        }
-        self.send_step(key, shard, 0, Lock::Wait(locks), step, ends, true);
     }
 
     /// Sends the steps of a round; with the last, the job's locks end.
@@ -463,9 +450,21 @@ impl Core {
         releases: bool,
         answered: bool,
     ) {
+        let request = self.step_request(job, ordinal, lock, step, releases, answered);
+        self.tell(shard, Message::Step(request));
+    }
+
+    fn step_request(
+        &self,
+        job: JobKey,
+        ordinal: usize,
+        lock: Lock,
+        step: Step,
+        releases: bool,
+        answered: bool,
+    ) -> Box<StepRequest> {
         let Running { conn, tracks, .. } = self.jobs[job.index as usize];
-        let request = StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered, conn, tracks };
-        self.tell(shard, Message::Step(Box::new(request)));
+        Box::new(StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered, conn, tracks })
     }
 
     pub(super) fn run_step(&mut self, step: Step) -> StepOutcome {
@@ -494,7 +493,7 @@ impl Core {
 
     pub(super) fn round_done(&mut self, key: JobKey) {
         let job = &mut self.jobs[key.index as usize];
-        let mut outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
+        let outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
         let has_run = matches!(job.phase, Phase::Running);
         if has_run && matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
             return self.merge_parts(key, outcomes);
@@ -502,27 +501,6 @@ impl Core {
         if let [StepOutcome::Published(receivers)] = outcomes[..] {
             let next = self.keyless_done(key, receivers_reply(receivers).to_vec());
             return self.go_on(key, next);
-        }
-        match &mut job.phase {
-            Phase::Opening if outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Refused)) => {
-                // Whoever granted lets go again; who refused holds nothing.
-                let mut granted = outcomes.iter().map(|outcome| !matches!(outcome, StepOutcome::Refused));
-                job.held.retain(|_| granted.next().expect("an outcome a shard"));
-                let parts = job.work.open(self.dbsize, &self.slots, job.protocol);
-                self.shard.locks.stats.fallbacks += 1;
-                self.release_all(key);
-                return self.ask_in_order(key, parts.into());
-            }
-            Phase::InOrder { left, outcomes: so_far } => {
-                so_far.append(&mut outcomes);
-                if !left.is_empty() {
-                    let left = std::mem::take(left);
-                    return self.ask_in_order(key, left);
-                }
-                outcomes = std::mem::take(so_far);
-            }
-            Phase::Opening => self.shard.locks.stats.single_hop += 1,
-            Phase::Running => {}
         }
         job.phase = Phase::Running;
         let protocol = job.protocol_now(&self.sessions);

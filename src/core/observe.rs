@@ -21,6 +21,7 @@ use crate::command::args::Args;
 use crate::command::spec::{ADMIN, Group, NO_AUTH, SKIP_MONITOR, Spec};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
+use crate::session::transaction::Queue;
 use crate::session::{Pause, ReplyMode, Session};
 
 /// What a core keeps for those who look.
@@ -140,7 +141,8 @@ impl Core {
     /// What EXEC is going to run; nothing for other commands.
     fn transaction_of(&self, conn: ConnKey, spec: &Spec) -> Vec<Vec<Vec<u8>>> {
         let queue = self.sessions.get(conn).filter(|_| spec.name == "exec").and_then(Session::queue);
-        queue.filter(|queue| !queue.failed).map(|queue| queue.commands.clone()).unwrap_or_default()
+        let commands = queue.filter(|queue| !queue.failed).into_iter().flat_map(Queue::iter);
+        commands.map(|words| words.iter().map(|word| word.to_vec()).collect()).collect()
     }
 
     /// Shows a command of a client to all monitors.
@@ -185,7 +187,7 @@ impl Core {
                 self.outgoing.push((shard, Message::Shown(lines.clone())));
             }
         }
-        mesh.publish(&mut self.outgoing);
+        mesh.publish(&mut self.together, &mut self.outgoing);
         self.receive_shown(&lines);
     }
 

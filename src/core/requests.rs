@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Core, Fate, Input};
+use super::admin::is_run_in_multi;
+use super::{Core, Fate, Input, hops};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::base::limits::{
     BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX,
@@ -15,7 +16,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
 use crate::command::keyspace;
-use crate::command::spec::{Group, Shape, Spec};
+use crate::command::spec::{Group, NO_MULTI, Shape, Spec};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Run};
 use crate::engine::mesh::Mesh;
@@ -30,8 +31,8 @@ use crate::session::{Close, Pause, Session};
 pub(super) struct Batch<'t> {
     pub(super) words: Vec<&'t [u8]>,
     own: Vec<Own<'t>>,
-    /// Commands of other shards since the last flush.
-    departing: usize,
+    /// Commands of other shards, or of several, since the last flush.
+    pub(super) departing: usize,
 }
 
 /// A command on keys of this shard.
@@ -403,6 +404,9 @@ impl Core {
             }
             _ => {
                 let words: Words = batch.words.drain(first..).collect();
+                if let Some(fate) = self.transact(conn, found, &words, batch, mesh) {
+                    return fate;
+                }
                 self.flush(batch, mesh);
                 return self.dispatch_other(conn, found, &words, mesh);
             }
@@ -417,6 +421,10 @@ impl Core {
         match shard {
             Some(shard) if shard == self.id => {
                 let session = self.sessions.at(conn);
+                if session.pipeline.has_hop() {
+                    batch.words.truncate(first);
+                    return Fate::NotYet(Pause::Barrier);
+                }
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
                 let discard = session.start_command(id);
                 let may_wait = !self.shard.locks.is_empty();
@@ -454,10 +462,49 @@ impl Core {
                 fate
             }
             None => {
+                if let Some(fate) = self.hop_by_key(conn, row, id, first, shared, batch) {
+                    return fate;
+                }
                 let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);
                 self.start_job(conn, row, id, &words, mesh)
             }
+        }
+    }
+
+    /// MULTI, the commands behind it, and their EXEC, where that goes in one hop: none of them touches what is collected
+    /// to leave, so that a pipeline of transactions leaves together.
+    fn transact<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        found: Option<&'static Command>,
+        words: &[&[u8]],
+        batch: &mut Batch<'_>,
+        mesh: &mut M,
+    ) -> Option<Fate> {
+        let command = found?;
+        let spec = command.spec;
+        let session = self.sessions.at(conn);
+        let is_plain = session.is_authenticated() && !session.is_restricted() && !self.restricted;
+        if !is_plain || self.shard.memory.is_set() || !spec.arity.allows(words.len()) {
+            return None;
+        }
+        if batch.own.last().is_some_and(|own| own.conn == conn) {
+            // Their replies come first.
+            self.flush(batch, mesh);
+        }
+        match self.sessions.at(conn).queue() {
+            None if spec.name == "multi" => match command.run {
+                Run::Admin(run) => {
+                    self.sessions.lend_transaction(conn);
+                    Some(self.run_admin(conn, run, spec, command.id, words, mesh))
+                }
+                Run::Key(_) => None,
+            },
+            Some(queue) if spec.name == "exec" && !queue.failed => self.hop_exec(conn, spec, command.id, batch),
+            Some(_) if is_run_in_multi(spec) || spec.flags.has(NO_MULTI) || !spec.subcommands.is_empty() => None,
+            Some(_) => Some(self.queue(conn, spec, words)),
+            None => None,
         }
     }
 
@@ -525,9 +572,11 @@ impl Core {
             no_touch: session.no_touch,
             tracks: session.tracks(),
             deferred: false,
+            hop: None,
+            is_queued: false,
+            followers: 0,
         };
-        let idle = &mut self.idle_batches;
-        self.departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default()).push(item, words, shared);
+        hops::departing(&mut self.departing, &mut self.idle_batches, shard).push(item, words, shared);
         if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
             Fate::TakenThenPause(Pause::Barrier)
         } else {
@@ -544,9 +593,9 @@ impl Core {
         }
         if batch.departing > 0 {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
-                self.outgoing.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
+                self.together.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
             }
-            mesh.publish(&mut self.outgoing);
+            mesh.publish(&mut self.together, &mut self.outgoing);
             self.room = mesh.has_room();
             batch.departing = 0;
         }
@@ -628,6 +677,9 @@ impl Core {
             no_touch: own.no_touch,
             tracks: own.tracks,
             deferred: false,
+            hop: None,
+            is_queued: false,
+            followers: 0,
         };
         self.shard.defer(self.id, item, words, own.shared);
         true
@@ -661,17 +713,30 @@ impl Core {
         self.shard.slowlog.push(entry, length_max);
     }
 
-    pub(super) fn batch_done(&mut self, mut batch: Box<RunBatch>) {
+    pub(super) fn batch_done(&mut self, shard: ShardId, mut batch: Box<RunBatch>) {
         for (index, command) in std::mem::take(&mut batch.slow) {
             self.log_slow_command(batch.items[index].session, command);
         }
-        let mut from = 0;
-        for (item, &end) in batch.items.iter().zip(&batch.reply_ends).filter(|(item, _)| !item.deferred) {
-            self.sessions.complete(item.session, item.sequence, &batch.replies[from..end]);
-            from = end;
+        let (mut from, mut index) = (0, 0);
+        while index < batch.items.len() {
+            let item = &batch.items[index];
+            let end = index + 1 + item.followers as usize;
+            if !item.deferred {
+                let replies = batch.reply_ends[index..end].iter().map(|&end| {
+                    let reply = &batch.replies[from..end];
+                    from = end;
+                    reply
+                });
+                match item.hop {
+                    Some(hop) => self.part_done(shard, hop, replies),
+                    None => replies.for_each(|reply| self.sessions.complete(item.session, item.sequence, reply)),
+                }
+                from = batch.reply_ends[end - 1];
+            }
+            index = end;
         }
-        for index in 0..batch.items.len() {
-            self.resume_behind_barrier(batch.items[index].session);
+        for item in batch.items.iter().filter(|item| item.hop.is_none()) {
+            self.resume_behind_barrier(item.session);
         }
         batch.clear();
         self.idle_batches.push(batch);

@@ -8,8 +8,9 @@
 //! Two requests conflict if they have a key in common that one of them changes, or if one is for the whole shard and
 //! either of them changes anything.
 //!
-//! No deadlock: a request that waits at a shard for its transaction holds locks only at shards of lower numbers
-//! (`engine::job` sees to that), and a command that waits for its own sake holds nothing.
+//! No deadlock: the requests of a transaction over several shards leave together, with one stamp, and all shards take
+//! messages in the order of stamps (`runtime::mesh`). So a transaction waits only for those that came earlier, and these do
+//! at every shard; a command that waits for its own sake holds nothing.
 //!
 //! Granting looks at the queues of a request's own keys, and at requests for the whole shard, of which there are few;
 //! only these look at all others.
@@ -130,12 +131,10 @@ struct Request<P> {
 /// Counters for INFO.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LockStats {
-    /// Jobs of this coordinator's that had all their locks at the first asking.
+    /// Transactions of this coordinator's over several shards that needed no lock: one message there and back.
     pub single_hop: u64,
-    /// Jobs that some shard refused, and that then asked shard by shard.
-    pub fallbacks: u64,
-    /// Requests that this shard refused, as they must not wait.
-    pub conflicts: u64,
+    /// Transactions of this coordinator's that asked several shards for locks.
+    pub locked: u64,
     /// Requests and commands that had to wait here.
     pub waited: u64,
 }
@@ -191,19 +190,8 @@ impl<P> LockTable<P> {
         })
     }
 
-    /// Grants or refuses at once.
-    pub fn try_acquire(&mut self, transaction: TxId, set: LockSet) -> bool {
-        let granted = self.admits(&set);
-        if granted {
-            self.insert(set, Some(transaction), None);
-        } else {
-            self.stats.conflicts += 1;
-        }
-        granted
-    }
-
     /// Grants at once and gives the payload back, or queues it.
-    pub fn acquire_or_wait(&mut self, transaction: TxId, set: LockSet, payload: P) -> Option<P> {
+    pub fn acquire(&mut self, transaction: TxId, set: LockSet, payload: P) -> Option<P> {
         if self.admits(&set) {
             self.insert(set, Some(transaction), None);
             return Some(payload);
@@ -360,6 +348,11 @@ mod tests {
         set
     }
 
+    /// It is granted at once.
+    fn granted(table: &mut LockTable<&'static str>, number: u32, text: &str) -> bool {
+        table.acquire(tx(number), set(text), "").is_some()
+    }
+
     fn released(table: &mut LockTable<&'static str>, number: u32) -> Vec<&'static str> {
         let mut ready = Vec::new();
         assert!(table.release(tx(number), &mut ready));
@@ -369,9 +362,8 @@ mod tests {
     #[test]
     fn readers_share_and_writers_do_not() {
         let mut table = LockTable::<&str>::default();
-        assert!(table.try_acquire(tx(1), set("ab")));
-        assert!(table.try_acquire(tx(2), set("bc")));
-        assert!(!table.try_acquire(tx(3), set("B")));
+        assert!(granted(&mut table, 1, "ab"));
+        assert!(granted(&mut table, 2, "bc"));
         assert!(table.admits(&set("D")) && !table.admits(&set("!")) && table.admits(&set("*")));
         assert!(released(&mut table, 1).is_empty() && released(&mut table, 2).is_empty());
         assert!(table.is_empty());
@@ -380,7 +372,7 @@ mod tests {
     #[test]
     fn nobody_overtakes_what_it_would_conflict_with() {
         let mut table = LockTable::default();
-        assert!(table.try_acquire(tx(1), set("a")));
+        assert!(granted(&mut table, 1, "a"));
         table.wait(set("A"), "write a");
         table.wait(set("ab"), "read a and b");
         table.wait(set("B"), "write b");
@@ -393,10 +385,10 @@ mod tests {
     #[test]
     fn a_waiting_transaction_is_granted_in_its_turn() {
         let mut table = LockTable::default();
-        assert!(table.try_acquire(tx(1), set("A")));
-        assert_eq!(table.acquire_or_wait(tx(2), set("AB"), "second"), None);
-        assert_eq!(table.acquire_or_wait(tx(3), set("B"), "third"), None);
-        assert_eq!(table.acquire_or_wait(tx(4), set("C"), "fourth"), Some("fourth"));
+        assert!(granted(&mut table, 1, "A"));
+        assert_eq!(table.acquire(tx(2), set("AB"), "second"), None);
+        assert_eq!(table.acquire(tx(3), set("B"), "third"), None);
+        assert_eq!(table.acquire(tx(4), set("C"), "fourth"), Some("fourth"));
         assert_eq!(released(&mut table, 1), ["second"]);
         assert_eq!(released(&mut table, 2), ["third"]);
         assert_eq!(released(&mut table, 3), [""; 0]);
@@ -407,8 +399,8 @@ mod tests {
     #[test]
     fn a_request_that_gives_up_waiting_holds_nobody_back() {
         let mut table = LockTable::default();
-        assert!(table.try_acquire(tx(1), set("a")));
-        assert_eq!(table.acquire_or_wait(tx(2), set("!"), "flush"), None);
+        assert!(granted(&mut table, 1, "a"));
+        assert_eq!(table.acquire(tx(2), set("!"), "flush"), None);
         table.wait(set("a"), "read");
         assert_eq!(released(&mut table, 2), ["read"]);
     }
@@ -416,9 +408,9 @@ mod tests {
     #[test]
     fn the_whole_shard_waits_for_all_that_came_before() {
         let mut table = LockTable::default();
-        assert!(table.try_acquire(tx(1), set("A")));
-        assert_eq!(table.acquire_or_wait(tx(2), set("!"), "flush"), None);
-        assert_eq!(table.acquire_or_wait(tx(3), set("*"), "count"), None);
+        assert!(granted(&mut table, 1, "A"));
+        assert_eq!(table.acquire(tx(2), set("!"), "flush"), None);
+        assert_eq!(table.acquire(tx(3), set("*"), "count"), None);
         table.wait(set("b"), "read");
         assert_eq!(released(&mut table, 1), ["flush"]);
         assert_eq!(released(&mut table, 2), ["count", "read"]);
@@ -428,8 +420,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Action {
-        Try(LockSet),
-        Wait(LockSet),
+        Acquire(LockSet),
         Command(LockSet),
         End(prop::sample::Index),
     }
@@ -441,10 +432,9 @@ mod tests {
 
     fn any_action() -> impl Strategy<Value = Action> {
         prop_oneof![
-            any_set().prop_map(Action::Try),
-            any_set().prop_map(Action::Wait),
-            any_set().prop_map(Action::Command),
-            any::<prop::sample::Index>().prop_map(Action::End),
+            2 => any_set().prop_map(Action::Acquire),
+            1 => any_set().prop_map(Action::Command),
+            1 => any::<prop::sample::Index>().prop_map(Action::End),
         ]
     }
 
@@ -469,16 +459,9 @@ mod tests {
                 let free = |set: &LockSet| !model.iter().any(|(_, other, _)| conflict(set, other));
                 let mut ready = Vec::new();
                 match action {
-                    Action::Try(set) => {
+                    Action::Acquire(set) => {
                         let granted = free(&set);
-                        prop_assert_eq!(table.try_acquire(tx(number), set.clone()), granted);
-                        if granted {
-                            model.push((number, set, true));
-                        }
-                    }
-                    Action::Wait(set) => {
-                        let granted = free(&set);
-                        let given_back = table.acquire_or_wait(tx(number), set.clone(), number);
+                        let given_back = table.acquire(tx(number), set.clone(), number);
                         prop_assert_eq!(given_back, granted.then_some(number));
                         model.push((number, set, granted));
                     }

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod evict;
 pub mod gather;
+pub mod hop;
 pub mod lock;
 pub mod memory;
 pub mod mesh;

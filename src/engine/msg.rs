@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{Blocked, Waiter};
+use super::hop::HopKey;
 use super::lock::LockSet;
 use super::pubsub::Post;
 use super::tracking;
@@ -100,14 +101,26 @@ pub struct RunItem {
     pub tracks: bool,
     /// It waits for a lock: its reply comes later, in a batch of its own.
     pub deferred: bool,
+    /// The transaction that it is a part of, in place of a sequence. The part of a command counts at the coordinator.
+    pub hop: Option<HopKey>,
+    /// A command of an EXEC.
+    pub is_queued: bool,
+    /// So many commands behind it are of the same part: nothing comes between them.
+    pub followers: u32,
 }
 
 impl RunBatch {
+    /// Adds a command; how many words it has is seen here.
     pub fn push(&mut self, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
-        debug_assert_eq!(item.arguments as usize, words.len());
-        self.items.push(item);
+        self.items.push(RunItem { arguments: 0, ..item });
+        self.extend_last(words, shared, 0);
+    }
+
+    /// Adds words to the last command. `shared` counts from before the first of them, by so many.
+    pub fn extend_last(&mut self, words: &[&[u8]], shared: &[(usize, Bytes)], before: usize) {
+        self.items.last_mut().expect("there is a command").arguments += words.len() as u32;
         for (index, word) in words.iter().enumerate() {
-            if let Some((_, bytes)) = shared.iter().find(|(at, _)| *at == index) {
+            if let Some((_, bytes)) = shared.iter().find(|(at, _)| *at == before + index) {
                 self.lengths.push(SHARED);
                 self.shared.push(bytes.clone());
             } else {
@@ -152,10 +165,8 @@ pub struct StepRequest {
 pub enum Lock {
     /// Nothing, or what the job holds already.
     Held,
-    /// These locks now, or the step is refused.
-    Try(LockSet),
-    /// These locks, whenever it is their turn.
-    Wait(LockSet),
+    /// These locks, when it is their turn.
+    Acquire(LockSet),
 }
 
 #[derive(Debug)]
@@ -183,8 +194,7 @@ pub enum Step {
     Store { changes: Vec<(DbKey, Option<Entry>)>, events: Vec<(DbKey, &'static str)> },
     /// Take note that the client watches these keys.
     Watch { watcher: Watcher, db: usize, keys: Vec<Vec<u8>> },
-    /// Has any of the client's watched keys changed? It may be asked again, as another shard may refuse: so nothing is
-    /// forgotten.
+    /// Has any of the client's watched keys changed? Nothing is forgotten: another shard may say yes.
     Check { watcher: Watcher },
     /// Run these commands of an EXEC, one after the other; with a watcher, only if its keys have not changed.
     Exec { watcher: Option<Watcher>, commands: Vec<ExecCommand>, protocol: Protocol },
@@ -227,8 +237,6 @@ pub enum StepOutcome {
     Replies(Vec<Vec<u8>>),
     /// A message has gone out to so many clients.
     Published(u32),
-    /// The locks could not be had at once; nothing has been done.
-    Refused,
     Admin(Box<dyn Any + Send>),
 }
 

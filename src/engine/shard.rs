@@ -282,6 +282,11 @@ impl Shard {
         !self.slow.is_empty() | !self.ctx.events.is_empty()
     }
 
+    /// Commands that take long are taken note of.
+    pub fn logs_slow(&self) -> bool {
+        self.slow_ns != u64::MAX
+    }
+
     #[inline]
     pub fn has_slow(&self) -> bool {
         !self.slow.is_empty()
@@ -307,7 +312,30 @@ impl Shard {
         self.run_items(from, batch, guard);
     }
 
-    /// Runs a command that was deferred.
+    /// What these commands need is free. Their words come first among `words`.
+    #[cold]
+    fn admits_items(&self, items: &[RunItem], mut words: &[&[u8]]) -> bool {
+        items.iter().all(|item| {
+            let (of_item, rest) = words.split_at(item.arguments as usize);
+            words = rest;
+            self.locks.admits_command(&item.row.spec, of_item)
+        })
+    }
+
+    /// Runs a command that is a part of a transaction, or of which this is a part. Whether there is memory was asked before.
+    fn execute_part(&mut self, item: &RunItem, args: &Args, output: &mut Vec<u8>) {
+        let db = usize::from(item.db);
+        if item.is_queued {
+            self.execute_admitted(item.row, item.id, db, args, item.protocol, output);
+            // Nobody waits inside a transaction.
+            self.ctx.waiting = None;
+        } else {
+            self.run(item.row, db, args, item.protocol, output).expect("a part of a command cannot fail");
+            self.start_clock();
+        }
+    }
+
+    /// Runs what was deferred.
     pub fn run_granted(&mut self, from: ShardId, batch: &mut RunBatch) {
         self.run_items(from, batch, None);
     }
@@ -339,44 +367,59 @@ impl Shard {
         let (mut first, mut first_shared) = (0, 0);
         self.memory.refresh();
         self.start_clock();
-        for (index, (item, &hash)) in items.iter_mut().zip(&hashes).enumerate() {
-            let range = first..first + item.arguments as usize;
-            first = range.end;
-            let own: Vec<(usize, Bytes)> = lengths[range.clone()]
-                .iter()
-                .enumerate()
-                .filter(|&(_, &length)| length == SHARED)
-                .map(|(index, _)| {
-                    first_shared += 1;
-                    (index, shared[first_shared - 1].clone())
-                })
-                .collect();
-            let words = &words[range];
-            if let Some(from) = guard
-                && !self.locks.is_empty()
-                && !self.locks.admits_command(&item.row.spec, words)
-            {
-                self.defer(from, item.clone(), words, &own);
-                item.deferred = true;
+        let mut index = 0;
+        while index < items.len() {
+            // Where its part of a transaction ends; most commands are none.
+            let end = index + 1 + items[index].followers as usize;
+            let mut waiting = None;
+            if guard.is_some() && !self.locks.is_empty() && !self.admits_items(&items[index..end], &words[first..]) {
+                waiting = Some((LockSet::default(), Box::<RunBatch>::default()));
+            }
+            for index in index..end {
+                let (item, hash) = (&mut items[index], hashes[index]);
+                let range = first..first + item.arguments as usize;
+                first = range.end;
+                let own: Vec<(usize, Bytes)> = lengths[range.clone()]
+                    .iter()
+                    .enumerate()
+                    .filter(|&(_, &length)| length == SHARED)
+                    .map(|(index, _)| {
+                        first_shared += 1;
+                        (index, shared[first_shared - 1].clone())
+                    })
+                    .collect();
+                let words = &words[range];
+                if let Some((set, later)) = &mut waiting {
+                    set.merge(&LockSet::of_command(&item.row.spec, words));
+                    later.push(item.clone(), words, &own);
+                    item.deferred = true;
+                    reply_ends.push(replies.len());
+                    continue;
+                }
+                if let Some(key) = words.get(1) {
+                    self.ctx.remember_hash(key, hash);
+                }
+                self.ctx.no_touch = item.no_touch;
+                let args = Args::with_shared(words, &own);
+                let db = usize::from(item.db);
+                match item.hop {
+                    None => self.execute(item.row, item.id, db, &args, item.protocol, replies),
+                    Some(_) => self.execute_part(item, &args, replies),
+                }
                 reply_ends.push(replies.len());
-                continue;
+                if item.tracks | self.tracking.is_on() {
+                    self.track((from, item.session), item.tracks, &item.row.spec, words);
+                }
+                if self.has_slow() {
+                    slow.extend(self.take_slow().into_iter().map(|command| (index, command)));
+                }
             }
-            if let Some(key) = words.get(1) {
-                self.ctx.remember_hash(key, hash);
-            }
-            self.ctx.no_touch = item.no_touch;
-            let args = Args::with_shared(words, &own);
-            self.execute(item.row, item.id, usize::from(item.db), &args, item.protocol, replies);
-            reply_ends.push(replies.len());
-            if item.tracks | self.tracking.is_on() {
-                self.track((from, item.session), item.tracks, &item.row.spec, words);
-            }
-            if guard.is_some() {
+            if let Some((set, later)) = waiting {
+                self.locks.wait(set, Waiting::Run(from, later));
+            } else if guard.is_some() {
                 self.after_commands();
             }
-            if self.has_slow() {
-                slow.extend(self.take_slow().into_iter().map(|command| (index, command)));
-            }
+            index = end;
         }
         self.ctx.no_touch = false;
         self.ctx.forget_hash();

@@ -373,7 +373,7 @@ impl ShardLoop {
             // Counted at once, so that a burst is spread.
             server.connections[least].fetch_add(1, Relaxed);
             let adopted = Adopted { socket, listener, from: self.core.id };
-            return self.mesh.publish(&mut vec![(least, Message::Adopt(Box::new(adopted)))]);
+            return self.mesh.publish(&mut Vec::new(), &mut vec![(least, Message::Adopt(Box::new(adopted)))]);
         }
         server.connections[self.core.id].fetch_add(1, Relaxed);
         self.open(socket);

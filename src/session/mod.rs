@@ -14,6 +14,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::base::ids::{CommandId, ConnKey};
+use crate::base::limits::TRANSACTIONS_KEPT_MAX;
 use crate::base::metrics::Traffic;
 use crate::base::ticket::Ticket;
 use crate::resp::parse::Partial;
@@ -383,6 +384,9 @@ pub struct Sessions {
     next_generation: u32,
     pub pool: OutputPool,
     pub traffic: Traffic,
+    /// Transactions that have ended, for the next ones.
+    #[allow(clippy::vec_box)] // The box itself is used again.
+    transactions: Vec<Box<Transaction>>,
     /// Clients that see every command.
     pub monitors: Vec<ConnKey>,
     /// Clients whose CLIENT CACHING waits for the command that it is about.
@@ -505,6 +509,25 @@ impl Sessions {
             self.dirty.push(key.index);
         }
         Some((session.output.writer(&mut self.pool), protocol))
+    }
+
+    /// For a client that is about to begin one: memory of a transaction that has ended.
+    pub fn lend_transaction(&mut self, key: ConnKey) {
+        let session = &mut self.slots[key.index as usize];
+        if session.transaction.is_none() {
+            session.transaction = self.transactions.pop();
+        }
+    }
+
+    /// Ends MULTI for an EXEC that took the queue, of a client that watches nothing.
+    pub fn end_exec(&mut self, key: ConnKey, queue: Queue) {
+        let session = &mut self.slots[key.index as usize];
+        let transaction = session.transaction.take();
+        session.update_direct();
+        if let Some(mut transaction) = transaction.filter(|_| self.transactions.len() < TRANSACTIONS_KEPT_MAX) {
+            transaction.reuse(queue);
+            self.transactions.push(transaction);
+        }
     }
 
     /// The reply of a command that was answered elsewhere. Nobody waits for it any more if the client is gone.

@@ -14,6 +14,8 @@ pub struct Pipeline {
     /// The sequence of `slots[0]`.
     head: Sequence,
     waiting: usize,
+    /// A transaction in one hop is among those that wait.
+    has_hop: bool,
     /// How large a reply from elsewhere may be: the largest of late, fading with each smaller one.
     reply_bytes: usize,
 }
@@ -26,7 +28,7 @@ enum Slot {
 
 impl Default for Pipeline {
     fn default() -> Pipeline {
-        Pipeline { slots: VecDeque::new(), head: 0, waiting: 0, reply_bytes: REPLY_BYTES_ASSUMED }
+        Pipeline { slots: VecDeque::new(), head: 0, waiting: 0, has_hop: false, reply_bytes: REPLY_BYTES_ASSUMED }
     }
 }
 
@@ -54,6 +56,18 @@ impl Pipeline {
         self.slots.push_back(Slot::Waiting { discard });
         self.waiting += 1;
         self.head.wrapping_add(self.slots.len() as u32 - 1)
+    }
+
+    /// The same for a transaction in one hop.
+    pub fn push_hop(&mut self, discard: bool) -> Sequence {
+        self.has_hop = true;
+        self.push_waiting(discard)
+    }
+
+    /// A transaction in one hop may not have run yet on the connection's own shard.
+    #[inline]
+    pub fn has_hop(&self) -> bool {
+        self.has_hop
     }
 
     /// Where a reply that is ready now goes while earlier ones are not. Only if not empty.
@@ -92,6 +106,7 @@ impl Pipeline {
         self.slots.pop_front();
         self.head = self.head.wrapping_add(1);
         if self.slots.is_empty() {
+            self.has_hop = false;
             // An idle connection holds no memory here.
             self.slots = VecDeque::new();
         }

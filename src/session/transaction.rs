@@ -1,5 +1,9 @@
 //! A client's MULTI: what it has queued, and the keys it watches.
 
+use smallvec::SmallVec;
+
+use crate::base::limits::QUEUE_KEPT_BYTES_MAX;
+
 /// What a client in MULTI, or with watched keys, has beyond others; most have nothing.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -7,21 +11,71 @@ pub struct Transaction {
     queue: Option<Queue>,
     /// Keys with their databases, each once.
     watched: Vec<(usize, Vec<u8>)>,
+    /// Memory for the next queue.
+    spare: Option<Queue>,
 }
 
 /// Commands between MULTI and EXEC.
 #[derive(Debug, Default)]
 pub struct Queue {
-    pub commands: Vec<Vec<Vec<u8>>>,
+    /// The words of all commands, one after the other.
+    bytes: Vec<u8>,
+    lengths: Vec<u32>,
+    /// How many words each command has.
+    counts: Vec<u32>,
     /// A command was refused: EXEC will be, too.
     pub failed: bool,
     /// Some of them may take more memory.
     pub takes_memory: bool,
 }
 
+/// The words of a queued command.
+pub type QueuedWords<'q> = SmallVec<[&'q [u8]; 8]>;
+
+impl Queue {
+    pub fn push(&mut self, words: &[&[u8]]) {
+        self.counts.push(words.len() as u32);
+        self.lengths.extend(words.iter().map(|word| word.len() as u32));
+        words.iter().for_each(|word| self.bytes.extend_from_slice(word));
+    }
+
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = QueuedWords<'_>> {
+        let (mut bytes, mut lengths) = (self.bytes.as_slice(), self.lengths.as_slice());
+        self.counts.iter().map(move |&count| {
+            let (of_command, later) = lengths.split_at(count as usize);
+            lengths = later;
+            let word = |&length: &u32| {
+                let (word, rest) = bytes.split_at(length as usize);
+                bytes = rest;
+                word
+            };
+            of_command.iter().map(word).collect()
+        })
+    }
+
+    /// The same memory for another transaction, if it is not much.
+    fn recycled(mut self) -> Option<Queue> {
+        if self.bytes.capacity() + 4 * (self.lengths.capacity() + self.counts.capacity()) > QUEUE_KEPT_BYTES_MAX {
+            return None;
+        }
+        self.bytes.clear();
+        self.lengths.clear();
+        self.counts.clear();
+        Some(Queue { failed: false, takes_memory: false, ..self })
+    }
+}
+
 impl Transaction {
     pub fn begin(&mut self) {
-        self.queue = Some(Queue::default());
+        self.queue = Some(self.spare.take().unwrap_or_default());
     }
 
     pub fn queue(&self) -> Option<&Queue> {
@@ -30,6 +84,17 @@ impl Transaction {
 
     pub fn queue_mut(&mut self) -> Option<&mut Queue> {
         self.queue.as_mut()
+    }
+
+    /// Back into MULTI with what was taken.
+    pub fn put_queue(&mut self, queue: Queue) {
+        self.queue = Some(queue);
+    }
+
+    /// Nothing queued and nothing watched, with the memory of a queue that has been run.
+    pub fn reuse(&mut self, queue: Queue) {
+        debug_assert!(self.queue.is_none() && self.watched.is_empty());
+        self.spare = queue.recycled();
     }
 
     /// Ends MULTI.
@@ -57,7 +122,7 @@ impl Transaction {
 
     /// Bytes of the queued commands and watched keys, for CLIENT LIST.
     pub fn bytes(&self) -> usize {
-        let queued = self.queue.iter().flat_map(|queue| queue.commands.iter().flatten().map(Vec::capacity));
-        queued.chain(self.watched.iter().map(|(_, key)| key.capacity())).sum()
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes.capacity() + 4 * queue.lengths.capacity());
+        queued + self.watched.iter().map(|(_, key)| key.capacity()).sum::<usize>()
     }
 }

@@ -30,10 +30,12 @@ pub enum Fault {
     SharedForExclusive,
     /// EXEC locks the keys of its commands only.
     WatchedUnlocked,
-    /// A shard that should refuse goes on as if it had granted.
-    RefusedAsGranted,
-    /// A shard waits where it should refuse.
-    RefusedWaits,
+    /// A shard goes on with what should wait for its locks.
+    WaitingAsGranted,
+    /// What a transaction asks of shards leaves one by one, each with a stamp of its own.
+    RequestsApart,
+    /// The same of the parts of a transaction in one hop.
+    PartsApart,
     /// A transaction leaves its locks at a shard.
     ReleaseLost,
     /// The last steps come after the locks have ended.
@@ -73,15 +75,14 @@ impl Fault {
         }
         let is_check = matches!(request.step, Step::Check { .. });
         match (self, &mut request.lock) {
-            (Fault::EarlyRelease, Lock::Try(_) | Lock::Wait(_)) => request.releases = true,
-            (Fault::SharedForExclusive, Lock::Try(set) | Lock::Wait(set)) => {
+            (Fault::EarlyRelease, Lock::Acquire(_)) => request.releases = true,
+            (Fault::SharedForExclusive, Lock::Acquire(set)) => {
                 set.keys.iter_mut().for_each(|(_, mode)| *mode = Mode::Shared);
             }
-            (Fault::WatchedUnlocked, Lock::Try(set) | Lock::Wait(set)) if is_check => {
+            (Fault::WatchedUnlocked, Lock::Acquire(set)) if is_check => {
                 set.keys.retain(|(_, mode)| *mode == Mode::Exclusive);
             }
-            (Fault::RefusedAsGranted, Lock::Try(set)) if !core.shard.locks.admits(set) => request.lock = Lock::Held,
-            (Fault::RefusedWaits, Lock::Try(set)) => request.lock = Lock::Wait(std::mem::take(set)),
+            (Fault::WaitingAsGranted, Lock::Acquire(set)) if !core.shard.locks.admits(set) => request.lock = Lock::Held,
             (Fault::ReleaseLost, Lock::Held) if matches!(request.step, Step::Nothing) => request.releases = false,
             (Fault::CommitAfterRelease, Lock::Held) if request.releases && !matches!(request.step, Step::Nothing) => {
                 let released = StepRequest {
@@ -98,7 +99,7 @@ impl Fault {
                 return Some(std::mem::replace(request, released));
             }
             (Fault::CheckForgotten, _) if is_check => request.step = Step::Nothing,
-            (Fault::WholeUnlocked, Lock::Try(set) | Lock::Wait(set)) if set.whole.is_some() => {
+            (Fault::WholeUnlocked, Lock::Acquire(set)) if set.whole.is_some() => {
                 *set = LockSet { keys: std::mem::take(&mut set.keys), whole: None };
             }
             _ => {}

@@ -266,13 +266,18 @@ fn watched_unlocked_is_found() {
 }
 
 #[test]
-fn refused_as_granted_is_found() {
-    Shape::Moves.finds(Fault::RefusedAsGranted);
+fn waiting_as_granted_is_found() {
+    Shape::Moves.finds(Fault::WaitingAsGranted);
 }
 
 #[test]
-fn refused_waits_is_found() {
-    Shape::FewTransactions.finds(Fault::RefusedWaits);
+fn requests_apart_is_found() {
+    Shape::Moves.finds(Fault::RequestsApart);
+}
+
+#[test]
+fn parts_apart_is_found() {
+    Shape::FewTransactions.finds(Fault::PartsApart);
 }
 
 #[test]

@@ -30,6 +30,10 @@ impl Pace for Stop<'_> {
     fn step(&mut self) {
         self.0.suspend(());
     }
+
+    fn wait(&mut self, _: u32) {
+        self.0.suspend(());
+    }
 }
 
 /// The product's mesh, or what a fault makes of it.
@@ -42,30 +46,45 @@ struct FaultyMesh<'y> {
 }
 
 impl Mesh for FaultyMesh<'_> {
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
         matches!(self.fault, Some(Fault::TornPublication | Fault::OverflowOvertaken)) || self.mesh.has_room()
     }
 
-    fn publish(&mut self, messages: &mut Vec<(ShardId, Message)>) {
+    fn publish(&mut self, together: &mut Vec<(ShardId, Message)>, messages: &mut Vec<(ShardId, Message)>) {
         match self.fault {
-            Some(Fault::LatePublication) => {
-                for message in messages.drain(..) {
-                    self.mesh.publish(&mut vec![message]);
-                }
+            Some(Fault::LatePublication) => self.publish_apart(together, messages),
+            Some(Fault::RequestsApart) if matches!(together[..], [(_, Message::Step(_)), ..]) => {
+                self.publish_apart(together, messages);
             }
-            Some(Fault::OwnPartFirst) => self.late.extend(messages.drain(..)),
-            Some(Fault::OverflowOvertaken) if !self.mesh.has_room() => self.late.extend(messages.drain(..)),
+            Some(Fault::PartsApart) if matches!(together[..], [(_, Message::Run(_)), ..]) => {
+                self.publish_apart(together, messages);
+            }
+            Some(Fault::OwnPartFirst) => self.late.extend(together.drain(..).chain(messages.drain(..))),
+            Some(Fault::OverflowOvertaken) if !self.mesh.has_room() => {
+                self.late.extend(together.drain(..).chain(messages.drain(..)));
+            }
+            Some(Fault::TornPublication) if !self.mesh.has_room() => {
+                messages.splice(0..0, together.drain(..));
+                self.mesh.publish(together, messages);
+            }
             None => {
-                let commands = messages.iter().any(|(_, message)| matches!(message, Message::Run(_)));
+                let commands = together.iter().any(|(_, message)| matches!(message, Message::Run(_)));
                 assert!(!commands || self.mesh.has_room(), "commands leave though a mailbox is full");
-                self.mesh.publish(messages);
+                self.mesh.publish(together, messages);
             }
-            Some(_) => self.mesh.publish(messages),
+            Some(_) => self.mesh.publish(together, messages),
         }
     }
 }
 
 impl FaultyMesh<'_> {
+    fn publish_apart(&mut self, together: &mut Vec<(ShardId, Message)>, messages: &mut Vec<(ShardId, Message)>) {
+        for message in together.drain(..).chain(messages.drain(..)) {
+            self.yielder.suspend(());
+            self.mesh.publish(&mut vec![message], &mut Vec::new());
+        }
+    }
+
     fn receive(&mut self, mail: &mut Vec<(ShardId, Envelope)>) {
         if self.fault == Some(Fault::TimeReadLate) {
             read_late_next();
@@ -75,7 +94,7 @@ impl FaultyMesh<'_> {
 
     fn publish_late(&mut self) {
         if self.fault == Some(Fault::OwnPartFirst) || self.mesh.has_room() {
-            self.mesh.publish(&mut self.late.drain(..).collect());
+            self.mesh.publish(&mut Vec::new(), &mut self.late.drain(..).collect());
         }
     }
 
