@@ -14,6 +14,7 @@
 
 mod admin;
 mod blocking;
+mod clients;
 mod evict;
 mod jobs;
 mod observe;
@@ -218,6 +219,9 @@ impl Core {
             self.sessions.traffic.output_limit_disconnections += 1;
         } else if session.ended && session.is_idle() && session.close.is_none() {
             session.close = Some(Close::AfterReplies);
+        }
+        if self.sessions.keeps_accounts() {
+            self.sessions.account(conn);
         }
     }
 

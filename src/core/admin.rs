@@ -115,7 +115,7 @@ impl Core {
         let session = self.sessions.at(conn);
         let queue = session.queue_mut().expect("the caller knows that it is in MULTI");
         queue.takes_memory |= spec.flags.has(DENYOOM);
-        queue.commands.push(words.iter().map(|word| word.to_vec()).collect());
+        queue.push(words.iter().map(|word| word.to_vec()).collect());
         if !session.take_reply_mode() {
             self.sessions.reply_buffer(conn).extend_from_slice(b"+QUEUED\r\n");
         }

@@ -27,6 +27,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::resp::reply::{Protocol, Reply};
+use crate::session::transaction::Queue;
 use crate::session::{Pause, Sessions};
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
@@ -272,7 +273,7 @@ impl Core {
         }
         let mut db = session.db;
         let (queue, watched) = session.end_transaction();
-        let commands = queue.map(|queue| queue.commands).unwrap_or_default();
+        let commands = queue.map(Queue::into_commands).unwrap_or_default();
         let commands = commands.into_iter().map(|words| self.queued(words, &mut db)).collect();
         let watched = watched.into_iter().map(|(_, key)| (self.slots.shard_of(&key), key)).collect();
         let exec = Exec::new((self.id, conn), watched, commands);

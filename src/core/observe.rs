@@ -140,7 +140,7 @@ impl Core {
     /// What EXEC is going to run; nothing for other commands.
     fn transaction_of(&self, conn: ConnKey, spec: &Spec) -> Vec<Vec<Vec<u8>>> {
         let queue = self.sessions.get(conn).filter(|_| spec.name == "exec").and_then(Session::queue);
-        queue.filter(|queue| !queue.failed).map(|queue| queue.commands.clone()).unwrap_or_default()
+        queue.filter(|queue| !queue.failed).map(|queue| queue.commands().to_vec()).unwrap_or_default()
     }
 
     /// Shows a command of a client to all monitors.

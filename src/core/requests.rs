@@ -121,6 +121,7 @@ impl Core {
             return;
         }
         self.restricted = self.server.persistence.restricts();
+        self.refresh_client_limit();
         self.start_chores(mesh);
         self.shard.start_clock();
         self.refresh_observing();
@@ -184,6 +185,9 @@ impl Core {
     pub(super) fn receive<'t>(&mut self, input: &Input<'t>, held: &mut Held, units: &mut Units<'t>) {
         let now_ms = self.shard.ctx.now_ms();
         let limits = self.limits_of(input.conn);
+        if self.sessions.keeps_accounts() {
+            self.sessions.mark_dirty(input.conn);
+        }
         let session = self.sessions.at(input.conn);
         session.last_active_ms = now_ms;
         session.received_bytes += input.bytes.len() as u64;

@@ -7,16 +7,34 @@ pub struct Transaction {
     queue: Option<Queue>,
     /// Keys with their databases, each once.
     watched: Vec<(usize, Vec<u8>)>,
+    watched_bytes: usize,
 }
 
 /// Commands between MULTI and EXEC.
 #[derive(Debug, Default)]
 pub struct Queue {
-    pub commands: Vec<Vec<Vec<u8>>>,
+    commands: Vec<Vec<Vec<u8>>>,
+    bytes: usize,
     /// A command was refused: EXEC will be, too.
     pub failed: bool,
     /// Some of them may take more memory.
     pub takes_memory: bool,
+}
+
+impl Queue {
+    pub fn push(&mut self, words: Vec<Vec<u8>>) {
+        let heads = words.capacity() * size_of::<Vec<u8>>() + size_of::<Vec<Vec<u8>>>();
+        self.bytes += heads + words.iter().map(Vec::capacity).sum::<usize>();
+        self.commands.push(words);
+    }
+
+    pub fn commands(&self) -> &[Vec<Vec<u8>>] {
+        &self.commands
+    }
+
+    pub fn into_commands(self) -> Vec<Vec<Vec<u8>>> {
+        self.commands
+    }
 }
 
 impl Transaction {
@@ -42,6 +60,7 @@ impl Transaction {
         let is_new = !self.watched.iter().any(|(known_db, known)| *known_db == db && known == key);
         if is_new {
             self.watched.push((db, key.to_vec()));
+            self.watched_bytes += key.len() + size_of::<(usize, Vec<u8>)>();
         }
         is_new
     }
@@ -52,12 +71,12 @@ impl Transaction {
 
     /// Forgets the watched keys.
     pub fn take_watched(&mut self) -> Vec<(usize, Vec<u8>)> {
+        self.watched_bytes = 0;
         std::mem::take(&mut self.watched)
     }
 
     /// Bytes of the queued commands and watched keys, for CLIENT LIST.
     pub fn bytes(&self) -> usize {
-        let queued = self.queue.iter().flat_map(|queue| queue.commands.iter().flatten().map(Vec::capacity));
-        queued.chain(self.watched.iter().map(|(_, key)| key.capacity())).sum()
+        self.queue.as_ref().map_or(0, |queue| queue.bytes) + self.watched_bytes
     }
 }
