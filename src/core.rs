@@ -37,7 +37,7 @@ use self::observe::Observing;
 use self::requests::Batch;
 use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
-use crate::base::ids::{ConnKey, ShardId};
+use crate::base::ids::{ConnKey, JobKey, ShardId};
 use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX};
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
@@ -78,6 +78,8 @@ pub struct Core {
     blocking: Blocking,
     /// What has been granted its locks and not run yet.
     granted: VecDeque<Waiting>,
+    /// Jobs of scripts that have run for too long: they go on in the next turn.
+    paused_scripts: Vec<JobKey>,
     /// Sessions whose pause is over: their input is to be looked at.
     resumed: Vec<ConnKey>,
     /// Sessions that wait for room in a mailbox.
@@ -151,6 +153,7 @@ impl Core {
             own_messages: VecDeque::new(),
             blocking: Blocking::default(),
             granted: VecDeque::new(),
+            paused_scripts: Vec::new(),
             resumed: Vec::new(),
             starved: Vec::new(),
             spare: Batch::default(),
@@ -278,6 +281,8 @@ impl Core {
             || !self.own_messages.is_empty()
             || self.loader.is_some()
             || !self.chores.is_empty()
+            || !self.paused_scripts.is_empty()
+            || self.shard.is_busy()
     }
 
     /// There is work that will go on without an event, though not at once.
@@ -294,9 +299,11 @@ impl Core {
             return;
         }
         let start = self.shard.ticks();
+        let is_busy = self.shard.is_busy();
         loop {
             let ctx = &mut self.shard.ctx;
-            let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
+            // To a script that pauses, nothing expires.
+            let expiring = !is_busy && ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
             let saving = self.save_slice();
             self.background = expiring || freeing || saving;
@@ -377,7 +384,9 @@ impl Core {
     /// others work at the same time, and find all that this shard had done before.
     fn settle<M: Mesh>(&mut self, mesh: &mut M) {
         loop {
-            while let Some(waiting) = self.granted.pop_front() {
+            while !self.shard.is_busy()
+                && let Some(waiting) = self.granted.pop_front()
+            {
                 if self.stopped {
                     continue;
                 }
@@ -407,6 +416,13 @@ impl Core {
     /// Runs commands of another shard's connections, but for those that have to wait for a lock.
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
+        self.batch_ran(from, batch);
+    }
+
+    fn batch_ran(&mut self, from: ShardId, batch: Box<RunBatch>) {
+        if self.shard.is_busy() {
+            self.became_busy();
+        }
         self.tell(from, Message::Ran(batch));
         self.send_aftermath();
     }

@@ -59,7 +59,6 @@ pub enum Topic {
     Persistence,
     PubSub,
     Replication,
-    Scripting,
     Tls,
 }
 
@@ -72,7 +71,6 @@ impl Topic {
             Topic::Persistence => "persistence",
             Topic::PubSub => "publish/subscribe",
             Topic::Replication => "replication",
-            Topic::Scripting => "scripting",
             Topic::Tls => "TLS",
         }
     }
@@ -228,7 +226,7 @@ directives! {
     latency_tracking: bool = true, "latency-tracking", Mutable, TYPE, Honoured;
     latency_tracking_info_percentiles: Percentiles = Percentiles(vec![50.0, 99.0, 99.9]), "latency-tracking-info-percentiles", Mutable, WORDS, Honoured;
     notify_keyspace_events: NotifyFlags = NotifyFlags::default(), "notify-keyspace-events", Mutable, TYPE, Honoured;
-    busy_reply_threshold: u64 = 5000, "busy-reply-threshold" | "lua-time-limit", Mutable, long_from(0), Awaits(Scripting);
+    busy_reply_threshold: u64 = 5000, "busy-reply-threshold" | "lua-time-limit", Mutable, long_from(0), Honoured;
     propagation_error_behavior: PropagationError = PropagationError::Ignore, "propagation-error-behavior", Mutable, TYPE, NO_FAILING_EFFECTS;
 
     // Encodings of collections.

@@ -117,6 +117,8 @@ pub enum Next {
     Round(Round),
     /// The locks end with these steps. A reply that is there is right as it is; without one, the outcomes make it.
     Last { round: Round, reply: Option<Vec<u8>> },
+    /// Nothing yet: it goes on in the next turn.
+    Pause,
     /// The locks are no longer needed.
     Reply(Vec<u8>),
     /// The client waits at these shards; the locks end with the steps that tell them, if they do not know. Having waited in

@@ -159,7 +159,7 @@ impl Exec {
                     return ExecNext::Job(Next::Round(round));
                 }
                 Next::Reply(reply) => self.replies[place] = Some(reply),
-                Next::Wait { .. } => unreachable!("nobody waits inside a transaction"),
+                Next::Wait { .. } | Next::Pause => unreachable!("nobody waits inside a transaction"),
             },
             Stage::Script(mut script, place) => match script.advance(outcomes, slots, dbsize, ctx) {
                 Next::Reply(reply) => self.replies[place] = Some(reply),
