@@ -29,7 +29,8 @@ step_conformance() {
 step_files() {
   python3 ci/rdb_both_ways.py --server-bin "$binary" --keys 150
   python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards 1 --mode full \
-    integration/convert-ziplist-hash-on-load integration/convert-ziplist-zset-on-load integration/convert-zipmap-hash-on-load
+    integration/convert-ziplist-hash-on-load integration/convert-ziplist-zset-on-load integration/convert-zipmap-hash-on-load \
+    unit/client-eviction
 }
 step_commands() {
   "$binary" --port 7390 --save '' > /dev/null 2>&1 &

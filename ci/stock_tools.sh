@@ -149,6 +149,8 @@ os.write(terminal, b"expire key ")
 until(b"seconds [NX|XX|GT|LT]")
 os.write(terminal, b"100\r")
 until(b"(integer) 1")
+# What is typed before the prompt is there is thrown away.
+until(b"> ")
 os.write(terminal, b"quit\r")
 os.waitpid(process, 0)
 END

@@ -10,10 +10,12 @@
 //! and then sends what sessions have in their output. Commands of all connections go through one [`Batch`]: parsed
 //! first, with their table lines on the way to the cache; then those for other shards are published; then the shard's
 //! own run (design, section 4: two passes, causal order). A command that is not plain access to keys of one shard is
-//! a barrier in its own connection: it waits for the replies before it, and what follows waits for its own.
+//! a barrier in its own connection: it waits for the replies before it, and what follows waits for its own. Transactions
+//! in one hop are none (`hops`): they leave with the commands around them.
 
 mod admin;
 mod blocking;
+mod clients;
 mod evict;
 mod hops;
 mod jobs;
@@ -38,7 +40,7 @@ use self::observe::Observing;
 use self::requests::Batch;
 use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
-use crate::base::ids::{ConnKey, ShardId};
+use crate::base::ids::{ConnKey, JobKey, ShardId};
 use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX};
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
@@ -82,6 +84,8 @@ pub struct Core {
     blocking: Blocking,
     /// What has been granted its locks and not run yet.
     granted: VecDeque<Waiting>,
+    /// Jobs of scripts that have run for too long: they go on in the next turn.
+    paused_scripts: Vec<JobKey>,
     /// Sessions whose pause is over: their input is to be looked at.
     resumed: Vec<ConnKey>,
     /// Sessions that wait for room in a mailbox.
@@ -157,6 +161,7 @@ impl Core {
             own_messages: VecDeque::new(),
             blocking: Blocking::default(),
             granted: VecDeque::new(),
+            paused_scripts: Vec::new(),
             resumed: Vec::new(),
             starved: Vec::new(),
             spare: Batch::default(),
@@ -226,6 +231,9 @@ impl Core {
         } else if session.ended && session.is_idle() && session.close.is_none() {
             session.close = Some(Close::AfterReplies);
         }
+        if self.sessions.keeps_accounts() {
+            self.sessions.account(conn);
+        }
     }
 
     /// Ends a connection whose argument is longer than client-query-buffer-limit. What is read of it at once, or waits
@@ -283,6 +291,8 @@ impl Core {
             || !self.own_messages.is_empty()
             || self.loader.is_some()
             || !self.chores.is_empty()
+            || !self.paused_scripts.is_empty()
+            || self.shard.is_busy()
     }
 
     /// There is work that will go on without an event, though not at once.
@@ -299,9 +309,11 @@ impl Core {
             return;
         }
         let start = self.shard.ticks();
+        let is_busy = self.shard.is_busy();
         loop {
             let ctx = &mut self.shard.ctx;
-            let expiring = ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
+            // To a script that pauses, nothing expires.
+            let expiring = !is_busy && ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
             let saving = self.save_slice();
             self.background = expiring || freeing || saving;
@@ -384,7 +396,9 @@ impl Core {
     /// others work at the same time, and find all that this shard had done before.
     fn settle<M: Mesh>(&mut self, mesh: &mut M) {
         loop {
-            while let Some(waiting) = self.granted.pop_front() {
+            while !self.shard.is_busy()
+                && let Some(waiting) = self.granted.pop_front()
+            {
                 if self.stopped {
                     continue;
                 }
@@ -417,6 +431,13 @@ impl Core {
     /// Runs commands of another shard's connections, but for those that have to wait for a lock.
     fn run_batch(&mut self, from: ShardId, mut batch: Box<RunBatch>) {
         self.shard.run_batch(from, &mut batch);
+        self.batch_ran(from, batch);
+    }
+
+    fn batch_ran(&mut self, from: ShardId, batch: Box<RunBatch>) {
+        if self.shard.is_busy() {
+            self.became_busy();
+        }
         self.tell(from, Message::Ran(batch));
         self.send_aftermath();
     }

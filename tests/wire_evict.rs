@@ -243,3 +243,31 @@ fn evicted_keys_are_told_and_fail_transactions_that_watch_them() {
         client.check("mget gone stays\r\n", "*2\r\n$-1\r\n$1\r\nv\r\n");
     });
 }
+
+#[test]
+fn clients_that_take_too_much_are_closed_the_largest_first() {
+    let server = Server::start(1);
+    let mut control = server.client();
+    control.check("CLIENT NO-EVICT ON\r\n", "+OK\r\n");
+    control.check("CONFIG SET maxmemory-clients 1mb\r\n", "+OK\r\n");
+    let mut small = server.client();
+    small.check("PING\r\n", "+PONG\r\n");
+    let mut large = server.client();
+    large.check("MULTI\r\n", "+OK\r\n");
+    let value = "x".repeat(300_000);
+    for _ in 0..3 {
+        large.check(request(&["SET", "key", &value]), "+QUEUED\r\n");
+    }
+    large.send(request(&["SET", "key", &value]));
+    large.expect_close();
+    small.check("PING\r\n", "+PONG\r\n");
+    assert_eq!(server.info("evicted_clients"), 1);
+    // A share of maxmemory, of which there is none: no limit.
+    control.check("CONFIG SET maxmemory-clients 1%\r\n", "+OK\r\n");
+    small.check("MULTI\r\n", "+OK\r\n");
+    for _ in 0..6 {
+        small.check(request(&["SET", "key", &value]), "+QUEUED\r\n");
+    }
+    control.check("CONFIG SET maxmemory 100mb\r\n", "+OK\r\n");
+    small.expect_close();
+}

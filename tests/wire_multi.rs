@@ -27,6 +27,29 @@ fn queued_commands_run_at_exec_wherever_their_keys_are() {
 }
 
 #[test]
+fn a_pipeline_of_transactions_is_answered_in_order() {
+    with_shards(|server| {
+        let mut client = server.client();
+        let (mut commands, mut replies) = (Vec::new(), String::new());
+        for round in 0..50 {
+            commands.push(format!("MSET a {round} b {round} c {round} d {round} / GET a / GET d / MGET d a d"));
+            let value = format!("${}|{round}|", round.to_string().len());
+            replies += &format!("+OK|{value}{value}*3|{value}{value}{value}");
+            commands.push("MULTI / INCR a / INCR b / GET nothing / EXEC / GET a / EXISTS a b a / DEL b nothing".into());
+            let next = round + 1;
+            replies += &format!("+OK|+QUEUED|+QUEUED|+QUEUED|*3|:{next}|:{next}|$-1|");
+            replies += &format!("${}|{next}|:3|:1|", next.to_string().len());
+            commands.push("MULTI / LPUSH a 1 / APPEND b x / EXEC / MULTI / EXEC".into());
+            replies += "+OK|+QUEUED|+QUEUED|*2|-WRONGTYPE Operation against a key holding the wrong kind of value|:1|+OK|*0|";
+        }
+        check(&mut client, &commands.join(" / "), &replies);
+        check(&mut client, "CLIENT REPLY SKIP / MSET a 1 b 2 / MGET a b", "*2|$1|1|$1|2|");
+        check(&mut client, "MULTI / SET a 3 / SET b 4", "+OK|+QUEUED|+QUEUED|");
+        check(&mut client, "EXEC / MGET a b", "*2|+OK|+OK|*2|$1|3|$1|4|");
+    });
+}
+
+#[test]
 fn what_is_wrong_when_it_is_queued_ends_the_transaction() {
     with_shards(|server| {
         let mut client = server.client();

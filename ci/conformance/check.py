@@ -54,9 +54,16 @@ def main():
     listed = {name: read_list(name) for name in LISTS}
     with tempfile.TemporaryDirectory() as work:
         fails = os.path.join(work, 'fails')
+        server = os.path.abspath(options.server_bin)
+        if options.mode == 'full':
+            # The suite starts it itself, and knows nothing of shards.
+            server, binary = os.path.join(work, 'server'), server
+            with open(server, 'w', encoding='utf8') as script:
+                script.write(f'#!/bin/sh\nexec {binary} "$@" --shards {options.shards}\n')
+            os.chmod(server, 0o755)
         command = [
             sys.executable, os.path.join(HERE, 'tcl_score.py'), '--suite-dir', options.suite_dir, '--mode', options.mode,
-            '--server-bin', options.server_bin, '--baseline', os.path.join(HERE, f'valkey81_{options.mode}.names'),
+            '--server-bin', server, '--baseline', os.path.join(HERE, f'valkey81_{options.mode}.names'),
             '--fail-out', fails, '--server-args', f'--shards {options.shards}',
         ]
         if options.mode == 'external':

@@ -700,9 +700,7 @@ impl Facts<'_> {
         let text = String::from_utf8_lossy;
         let [channels, patterns, shard_channels] = subscriptions;
         let output = &session.output;
-        let argument_bytes = session.query_bytes() - session.input.capacity();
-        let multi_bytes = session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
-        let memory = size_of::<Session>() + session.query_bytes() + output.allocated_bytes() + multi_bytes;
+        let memory = session.memory();
         // A command that waits for other shards is not done yet.
         let waits = matches!(session.pause, Some(Pause::Job | Pause::Blocked));
         let running = session.pipeline.waiting() as u64 + u64::from(waits);
@@ -726,16 +724,16 @@ impl Facts<'_> {
             shard_channels,
             session.queue().map_or(-1, |queue| queue.len() as i64),
             session.transaction.as_ref().map_or(0, |transaction| transaction.watched().len()),
-            session.input.len(),
-            session.input.capacity() - session.input.len(),
-            argument_bytes,
-            multi_bytes,
+            memory.query,
+            memory.query_free,
+            memory.arguments,
+            memory.multi,
             output.buffer_capacity(),
             output.buffer_capacity(),
             output.bytes() - output.queued_bytes(),
             output.queued_buffers(),
             output.queued_bytes(),
-            memory,
+            memory.total,
             if output.is_sending() { "rw" } else { "r" },
             session.last_command.map_or("NULL", |id| self.names[usize::from(id)]),
             tracking::redirection(session.tracking()),
@@ -835,7 +833,7 @@ mod tests {
         session.set_subscribed(true);
         let facts = Facts { now_ms: 3_500, unix_path: "/run/s".to_string(), names: &["client|list"] };
         let line = String::from_utf8(facts.line_of(session, [1, 2, 3])).expect("text");
-        let (line, memory) = (line.replace(&format!("tot-mem={}", size_of::<Session>()), "tot-mem=*"), "tot-mem=*");
+        let (line, memory) = (line.replace(&format!("tot-mem={}", session.memory().total), "tot-mem=*"), "tot-mem=*");
         assert!(line.contains(memory), "{line}");
         assert_eq!(
             line,

@@ -163,6 +163,8 @@ pub struct Server {
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
     pub evictable: EvictableKeys,
+    /// Bytes of the clients of each shard, while `maxmemory-clients` is set.
+    pub client_bytes: Vec<AtomicU64>,
     /// A client has asked to have its reads tracked since the start.
     pub tracking_used: AtomicBool,
     /// Scripts and libraries that all shards know.
@@ -195,6 +197,7 @@ impl Server {
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
             tracked_keys: AtomicU64::new(0),
             evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            client_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             tracking_used: AtomicBool::new(false),
             scripts: Arc::default(),
         }

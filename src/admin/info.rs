@@ -269,7 +269,7 @@ const STATS: &[Field] = &[
         (t.shards.iter().map(|shard| shard.expire_cpu_ns).sum::<u64>() / 1_000_000).to_string()
     }),
     ("evicted_keys", |t| t.keys.evicted.to_string()),
-    ("evicted_clients", |_| "0".into()),
+    ("evicted_clients", |t| t.traffic.evicted_clients.to_string()),
     ("evicted_scripts", |t| t.sum(|shard| shard.scripts_evicted)),
     ("total_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[0])),
     ("current_eviction_exceeded_time", |t| t.max(|shard| shard.exceeded_ms[1])),
@@ -501,7 +501,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         clients.blocked += u64::from(session.is_blocked());
         clients.query_bytes_max = clients.query_bytes_max.max(query);
         clients.output_bytes_max = clients.output_bytes_max.max(output);
-        clients.bytes += size_of_val(session) as u64 + query + output;
+        clients.bytes += session.memory().total as u64;
     }
     Box::new(Figures {
         dbs: (0..keyspace.databases()).map(db_figures).collect(),

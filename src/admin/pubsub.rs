@@ -239,7 +239,9 @@ fn sunsubscribe(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Ou
 
 fn begin(ctx: &mut AdminCtx, kind: Kind, verb: &str, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     for name in args.from(1) {
-        ctx.shard.pubsub.subscribe(ctx.conn, kind, name, ctx.slots);
+        if ctx.shard.pubsub.subscribe(ctx.conn, kind, name, ctx.slots) {
+            ctx.session().count_subscription(true, name.len());
+        }
         confirm(ctx, kind, verb, Some(name), reply);
     }
     ctx.session().set_subscribed(true);
@@ -258,7 +260,9 @@ fn end(ctx: &mut AdminCtx, kind: Kind, verb: &str, args: &Args, reply: &mut Repl
         named
     };
     for name in names {
-        ctx.shard.pubsub.unsubscribe(ctx.conn, kind, name, ctx.slots);
+        if ctx.shard.pubsub.unsubscribe(ctx.conn, kind, name, ctx.slots) {
+            ctx.session().count_subscription(false, name.len());
+        }
         confirm(ctx, kind, verb, Some(name), reply);
     }
     if names.is_empty() {

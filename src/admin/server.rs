@@ -9,6 +9,7 @@ use crate::base::rng::Rng;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::engine::script::busy_error;
 use crate::persist::status::Shutdown;
 use crate::resp::reply::Reply;
 
@@ -99,6 +100,10 @@ fn shutdown(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outco
     if abort {
         // A shutdown that has begun takes no further command.
         return Err(Error::Text("ERR No shutdown in progress."));
+    }
+    let busy = &ctx.server.scripts.busy;
+    if busy.is_on() && !nosave {
+        return Err(busy_error(busy));
     }
     if !ctx.is_first_in_line() && !nosave {
         // What it does before its parts run would be done twice.

@@ -182,6 +182,8 @@ pub struct Traffic {
     /// Clients closed for unparsed input, or for replies they did not read, beyond the limits.
     pub query_limit_disconnections: u64,
     pub output_limit_disconnections: u64,
+    /// Clients closed as all together took more than `maxmemory-clients`.
+    pub evicted_clients: u64,
 }
 
 impl Traffic {
@@ -192,6 +194,7 @@ impl Traffic {
         self.writes += other.writes;
         self.query_limit_disconnections += other.query_limit_disconnections;
         self.output_limit_disconnections += other.output_limit_disconnections;
+        self.evicted_clients += other.evicted_clients;
     }
 }
 

@@ -4,6 +4,7 @@
 //! place. A handler parses its arguments, looks up, acts, records the effect, replies; it knows no session and no
 //! other shard.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::KeyRow;
@@ -92,6 +93,8 @@ pub struct ShardCtx {
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
     /// The command found nothing and wants to wait: for whoever ran it to see to, or not.
     pub waiting: Option<Wait>,
+    /// The command, a script, takes long: it pauses, and has not replied. For whoever ran it to let it go on.
+    pub suspended: Option<Box<dyn Any + Send>>,
     /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
     pub packed_threshold: usize,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
@@ -122,6 +125,7 @@ impl ShardCtx {
             commands: |_| Found::Unknown,
             sought: None,
             waiting: None,
+            suspended: None,
             packed_threshold: 0,
             hashed: (0, 0, 0),
         }

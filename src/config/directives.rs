@@ -54,13 +54,11 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     AccessControl,
-    Eviction,
     Cluster,
     Collections,
     Persistence,
     PubSub,
     Replication,
-    Scripting,
     Tls,
 }
 
@@ -68,13 +66,11 @@ impl Topic {
     pub const fn name(self) -> &'static str {
         match self {
             Topic::AccessControl => "access control lists",
-            Topic::Eviction => "eviction",
             Topic::Cluster => "cluster mode",
             Topic::Collections => "the collection types",
             Topic::Persistence => "persistence",
             Topic::PubSub => "publish/subscribe",
             Topic::Replication => "replication",
-            Topic::Scripting => "scripting",
             Topic::Tls => "TLS",
         }
     }
@@ -145,7 +141,7 @@ directives! {
     proto_max_bulk_len: u64 = 512 << 20, "proto-max-bulk-len", Mutable, bytes_from(1 << 20), Honoured;
     client_query_buffer_limit: u64 = 1 << 30, "client-query-buffer-limit", Mutable, bytes_from(1 << 20), Honoured;
     client_output_buffer_limit: OutputLimits = OutputLimits::DEFAULT, "client-output-buffer-limit", Mutable, WORDS, Honoured;
-    maxmemory_clients: MemoryShare = MemoryShare::Bytes(0), "maxmemory-clients", Mutable, BYTES_OR_PERCENT, Refused(Eviction);
+    maxmemory_clients: MemoryShare = MemoryShare::Bytes(0), "maxmemory-clients", Mutable, BYTES_OR_PERCENT, Honoured;
     tracking_table_max_keys: u64 = 1_000_000, "tracking-table-max-keys", Mutable, long_from(0), Honoured;
     max_new_connections_per_cycle: u32 = 10, "max-new-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     max_new_tls_connections_per_cycle: u32 = 1, "max-new-tls-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
@@ -230,7 +226,7 @@ directives! {
     latency_tracking: bool = true, "latency-tracking", Mutable, TYPE, Honoured;
     latency_tracking_info_percentiles: Percentiles = Percentiles(vec![50.0, 99.0, 99.9]), "latency-tracking-info-percentiles", Mutable, WORDS, Honoured;
     notify_keyspace_events: NotifyFlags = NotifyFlags::default(), "notify-keyspace-events", Mutable, TYPE, Honoured;
-    busy_reply_threshold: u64 = 5000, "busy-reply-threshold" | "lua-time-limit", Mutable, long_from(0), Awaits(Scripting);
+    busy_reply_threshold: u64 = 5000, "busy-reply-threshold" | "lua-time-limit", Mutable, long_from(0), Honoured;
     propagation_error_behavior: PropagationError = PropagationError::Ignore, "propagation-error-behavior", Mutable, TYPE, NO_FAILING_EFFECTS;
 
     // Encodings of collections.
@@ -662,9 +658,8 @@ mod tests {
     fn refused_directives_name_their_topic_and_take_their_default() {
         check_refused("appendonly", "yes", "not supported yet, it comes with persistence");
         check_refused("tls-port", "6380", "not supported yet, it comes with TLS");
-        check_refused("maxmemory-clients", "5%", "not supported yet, it comes with eviction");
         let mut config = Config::default();
-        assert_eq!(set(&mut config, &[("appendonly", "no"), ("tls-port", "0"), ("maxmemory-clients", "0")]), "");
+        assert_eq!(set(&mut config, &[("appendonly", "no"), ("tls-port", "0")]), "");
     }
 
     #[test]

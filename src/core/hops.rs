@@ -11,7 +11,7 @@ use super::{Core, Fate};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::command::KeyRow;
 use crate::command::keys::keys_of;
-use crate::command::spec::{Shape, Spec};
+use crate::command::spec::{Group, Shape, Spec};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::Run;
 use crate::engine::hop::{Hop, HopKey};
@@ -134,6 +134,10 @@ impl Core {
             let command = self.registry.find(words[0]).expect("it was found when it was queued");
             let called = self.registry.called(command, &words);
             let (Run::Key(row), Some((called, id))) = (command.run, called) else { break };
+            // It may pause, and what follows it has to wait.
+            if called.group == Group::Scripting {
+                break;
+            }
             let Some(shard) = self.place_of(command, called, &words) else { break };
             places.push((row, id, shard));
         }

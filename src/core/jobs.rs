@@ -18,6 +18,7 @@ use crate::command::args::Args;
 use crate::command::error::{self, Error};
 use crate::command::spec::{Group, READONLY, Spec};
 use crate::dispatch::registry::Run;
+use crate::engine::busy::Ended;
 use crate::engine::gather::{self, Job, Next, Part};
 use crate::engine::lock::{LockSet, Mode, TxId};
 use crate::engine::mesh::Mesh;
@@ -134,6 +135,10 @@ impl Core {
         let transaction = TxId { shard: from, job };
         let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
         match lock {
+            // The script that is in the middle of its work must not see what the step does.
+            Lock::Held if self.shard.is_busy() && !matches!(step, Step::Admin(_)) => {
+                self.shard.hold_back(from, request(step));
+            }
             Lock::Held => self.run_request(from, request(step)),
             Lock::Acquire(set) => {
                 let granted = self.shard.locks.acquire(transaction, set, Waiting::Step(from, Box::new(request(step))));
@@ -148,7 +153,19 @@ impl Core {
     pub(super) fn run_request(&mut self, from: ShardId, request: StepRequest) {
         let StepRequest { job, ordinal, step, releases, answered, conn, tracks, .. } = request;
         self.shard.caller = Some(((from, conn), tracks));
-        let outcome = self.run_step(step);
+        let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
+        match self.run_step(step) {
+            Some(outcome) => self.end_request(from, request(Step::Nothing), outcome),
+            None => {
+                self.shard.suspend_step(from, request(Step::Nothing));
+                self.became_busy();
+            }
+        }
+    }
+
+    /// A step has run: what follows from it.
+    fn end_request(&mut self, from: ShardId, request: StepRequest, outcome: StepOutcome) {
+        let StepRequest { job, ordinal, releases, answered, conn, .. } = request;
         self.shard.end_step();
         if self.shard.has_slow() {
             let slow = self.shard.take_slow();
@@ -191,8 +208,7 @@ impl Core {
             Waiting::Step(from, request) => self.run_request(from, *request),
             Waiting::Run(from, mut batch) => {
                 self.shard.run_granted(from, &mut batch);
-                self.tell(from, Message::Ran(batch));
-                self.send_aftermath();
+                self.batch_ran(from, batch);
             }
         }
     }
@@ -467,7 +483,7 @@ impl Core {
         Box::new(StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered, conn, tracks })
     }
 
-    pub(super) fn run_step(&mut self, step: Step) -> StepOutcome {
+    fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
         match step {
             Step::Admin(step) => {
                 let AdminStep { part, words, conn } = *step.downcast::<AdminStep>().expect("made by start_everywhere");
@@ -475,7 +491,7 @@ impl Core {
                 self.run_unblocks();
                 self.resume_postponed();
                 self.stopped = self.server.stopping.load(Relaxed);
-                outcome
+                Some(outcome)
             }
             step => self.shard.run_step(step),
         }
@@ -518,6 +534,39 @@ impl Core {
         self.go_on(key, next);
     }
 
+    /// Lets scripts that have run for too long go on, each up to its next pause.
+    pub(super) fn go_on_with_scripts<M: Mesh>(&mut self, mesh: &mut M) {
+        if self.paused_scripts.is_empty() && !self.shard.is_busy() {
+            return;
+        }
+        for job in std::mem::take(&mut self.paused_scripts) {
+            self.round_done(job);
+        }
+        if let Some((ended, held_back)) = self.shard.go_on() {
+            let mut ready = Vec::new();
+            self.shard.locks.free(&mut ready);
+            self.granted.extend(ready);
+            match ended {
+                Ended::Command(from, batch) => {
+                    self.shard.after_commands();
+                    self.tell(from, Message::Ran(batch));
+                    self.send_aftermath();
+                }
+                Ended::Exec(from, step) => self.end_request(from, step.0, step.1),
+            }
+            // The next of them may hold back the rest.
+            for (from, request) in held_back {
+                self.take_step(from, request);
+            }
+        }
+        self.settle(mesh);
+    }
+
+    /// A script runs for too long: from now on clients are told so.
+    pub(super) fn became_busy(&mut self) {
+        self.refresh_observing();
+    }
+
     fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
         while let ExecNext::Keyless(words) = next {
             let Some(reply) = self.run_keyless(key, &words) else { return };
@@ -527,6 +576,10 @@ impl Core {
         match next {
             Next::Round(round) => self.send_round(key, round, false),
             Next::Last { round, reply: None } => self.send_round(key, round, true),
+            Next::Pause => {
+                self.paused_scripts.push(key);
+                self.became_busy();
+            }
             Next::Last { round, reply: Some(reply) } => {
                 self.send_unanswered(key, round);
                 self.finish_job(key, &reply);

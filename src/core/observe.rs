@@ -18,9 +18,10 @@ use crate::admin::monitor::{Shown, write_line};
 use crate::admin::slowlog::redacted;
 use crate::base::ids::ConnKey;
 use crate::command::args::Args;
-use crate::command::spec::{ADMIN, Group, NO_AUTH, SKIP_MONITOR, Spec};
+use crate::command::spec::{ADMIN, ALLOW_BUSY, Group, NO_AUTH, SKIP_MONITOR, Spec};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
+use crate::engine::script::busy_error;
 use crate::session::transaction::Queue;
 use crate::session::{Pause, ReplyMode, Session};
 
@@ -31,6 +32,8 @@ pub(super) struct Observing {
     pub is_on: bool,
     /// A client of this or of another shard monitors.
     monitored: bool,
+    /// A script runs for too long, here or on another shard.
+    busy: bool,
     /// Lines that no monitor has been sent yet.
     lines: Vec<u8>,
     /// Sessions that wait for the end of a pause, in the order in which they came to it.
@@ -47,8 +50,11 @@ impl Core {
             self.shard.ctx.scripts.show(monitored);
         }
         self.observing.monitored = monitored;
-        self.observing.is_on =
-            self.observing.monitored || self.shard.pause.paused().is_some() || !self.sessions.caching.is_empty();
+        self.observing.busy = self.server.scripts.busy.is_on();
+        self.observing.is_on = self.observing.monitored
+            || self.observing.busy
+            || self.shard.pause.paused().is_some()
+            || !self.sessions.caching.is_empty();
     }
 
     /// Decides what becomes of the command whose words end the batch's.
@@ -83,6 +89,19 @@ impl Core {
             self.end_caching(conn);
             return fate;
         };
+        if self.observing.busy {
+            if !self.sessions.at(conn).pipeline.is_empty() {
+                // One of its commands is the script that runs too long, or waits for it.
+                batch.words.truncate(first);
+                return Fate::NotYet(Pause::Barrier);
+            }
+            if !spec.flags.has(ALLOW_BUSY) {
+                batch.words.truncate(first);
+                self.flush(batch, mesh);
+                let id = self.registry.find(words[0]).and_then(|command| self.registry.called(command, &words));
+                return self.reject(conn, id.map(|(_, id)| id), &busy_error(&self.server.scripts.busy));
+            }
+        }
         let transaction = self.transaction_of(conn, spec);
         let holds = |spec: &Spec| self.shard.pause.holds(spec.flags);
         let is_held = holds(spec) || transaction.iter().any(|queued| self.called(&slices(queued)).is_some_and(holds));

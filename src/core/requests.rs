@@ -16,12 +16,12 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
 use crate::command::keyspace;
-use crate::command::spec::{Group, NO_MULTI, Shape, Spec};
+use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, Shape, Spec};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Run};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch, RunItem};
-use crate::engine::script;
+use crate::engine::script::{self, busy_error};
 use crate::resp::parse::{self, Parsed, Partial, ProtocolError, RequestLimits};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::{Close, Pause, Session};
@@ -51,6 +51,27 @@ pub(super) struct Own<'t> {
     sequence: Option<Sequence>,
     discard: bool,
     shared: &'t [(usize, Bytes)],
+}
+
+impl Own<'_> {
+    /// The same, to be run later.
+    fn item(&self, sequence: Sequence) -> RunItem {
+        RunItem {
+            session: self.conn,
+            sequence,
+            row: self.row,
+            id: self.id,
+            db: self.db as u16,
+            arguments: self.words,
+            protocol: self.protocol,
+            no_touch: self.no_touch,
+            tracks: self.tracks,
+            deferred: false,
+            hop: None,
+            is_queued: false,
+            followers: 0,
+        }
+    }
 }
 
 impl Batch<'_> {
@@ -122,7 +143,9 @@ impl Core {
             return;
         }
         self.restricted = self.server.persistence.restricts();
+        self.refresh_client_limit();
         self.start_chores(mesh);
+        self.go_on_with_scripts(mesh);
         self.shard.start_clock();
         self.refresh_observing();
         self.room = mesh.has_room();
@@ -185,6 +208,9 @@ impl Core {
     pub(super) fn receive<'t>(&mut self, input: &Input<'t>, held: &mut Held, units: &mut Units<'t>) {
         let now_ms = self.shard.ctx.now_ms();
         let limits = self.limits_of(input.conn);
+        if self.sessions.keeps_accounts() {
+            self.sessions.mark_dirty(input.conn);
+        }
         let session = self.sessions.at(input.conn);
         session.last_active_ms = now_ms;
         session.received_bytes += input.bytes.len() as u64;
@@ -428,7 +454,9 @@ impl Core {
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
                 let discard = session.start_command(id);
                 let may_wait = !self.shard.locks.is_empty();
-                let in_order = may_wait || !session.pipeline.is_empty();
+                // A script may pause, and be answered later.
+                let is_script = spec.group == Group::Scripting;
+                let in_order = may_wait || is_script || !session.pipeline.is_empty();
                 let sequence = in_order.then(|| session.pipeline.push_waiting(discard));
                 batch.own.push(Own {
                     conn,
@@ -604,13 +632,13 @@ impl Core {
         }
         self.shard.memory.refresh();
         self.shard.start_clock();
-        let locked = !self.shard.locks.is_empty();
+        let mut locked = !self.shard.locks.is_empty();
         let guarded = self.shard.is_guarded();
         for own in &batch.own {
             if self.sessions.at(own.conn).is_cut_off() {
                 continue;
             }
-            if locked && self.defer_own(own, batch) {
+            if locked && self.put_off(own, batch) {
                 continue;
             }
             let first = own.first_word as usize;
@@ -635,6 +663,12 @@ impl Core {
                 Some(sequence) => {
                     self.scratch.clear();
                     self.shard.execute(own.row, own.id, own.db, &args, own.protocol, &mut self.scratch);
+                    if self.shard.has_suspended() {
+                        self.shard.suspend_command(self.id, own.item(sequence), words, own.shared);
+                        self.became_busy();
+                        locked = true;
+                        continue;
+                    }
                     self.sessions.complete(own.conn, sequence, &self.scratch);
                 }
             }
@@ -659,29 +693,28 @@ impl Core {
         self.settle(mesh);
     }
 
-    /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place.
+    /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place. Or for a
+    /// script that runs too long, which it is told.
     #[cold]
-    pub(super) fn defer_own(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
+    pub(super) fn put_off(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
         let words = &batch.words[own.first_word as usize..][..own.words as usize];
         if self.shard.locks.admits_command(&own.row.spec, words) {
             return false;
         }
-        let item = RunItem {
-            session: own.conn,
-            sequence: own.sequence.expect("while locks are held, every reply has a place of its own"),
-            row: own.row,
-            id: own.id,
-            db: own.db as u16,
-            arguments: own.words,
-            protocol: own.protocol,
-            no_touch: own.no_touch,
-            tracks: own.tracks,
-            deferred: false,
-            hop: None,
-            is_queued: false,
-            followers: 0,
-        };
-        self.shard.defer(self.id, item, words, own.shared);
+        if own.row.spec.called(words).flags.has(ALLOW_BUSY) {
+            return false;
+        }
+        match own.sequence {
+            Some(sequence) => self.shard.defer(self.id, own.item(sequence), words, own.shared),
+            // It came in the turn in which the script has paused; otherwise every reply has a place of its own.
+            None => {
+                let error = busy_error(&self.server.scripts.busy);
+                self.shard.commands.rejected(Some(own.id), error.code());
+                if !own.discard {
+                    Reply::new(self.sessions.direct_buffer(own.conn), own.protocol).error(&error.text());
+                }
+            }
+        }
         true
     }
 

@@ -10,6 +10,8 @@
 //! all that it looks for; what an earlier run did and answered is dropped. Each run finds out at least one key more, and
 //! a handler whose keys come from keys it has read is through after as many runs as its reads are deep.
 //!
+//! Commands that work key by key come here only where they cannot go in one hop (`super::hop`): inside scripts and EXECs.
+//!
 //! A job is a transaction. It opens with locks on all of its keys, shared or exclusive: its first round's steps travel with
 //! the request for them, and read at most. What comes after the last lock is granted happens as far as everybody else can
 //! tell: so a job that computes nothing from what several shards say (MSET, and what stores the copies it computed) does
@@ -117,6 +119,8 @@ pub enum Next {
     Round(Round),
     /// The locks end with these steps. A reply that is there is right as it is; without one, the outcomes make it.
     Last { round: Round, reply: Option<Vec<u8>> },
+    /// Nothing yet: it goes on in the next turn.
+    Pause,
     /// The locks are no longer needed.
     Reply(Vec<u8>),
     /// The client waits at these shards; the locks end with the steps that tell them, if they do not know. Having waited in

@@ -117,6 +117,8 @@ pub struct LockTable<P> {
     wholes: VecDeque<(Arrival, Mode)>,
     next: Arrival,
     waiting: usize,
+    /// A script is running: see [`LockTable::seize`].
+    seized: bool,
     pub stats: LockStats,
 }
 
@@ -149,6 +151,7 @@ impl<P> Default for LockTable<P> {
             wholes: VecDeque::new(),
             next: 0,
             waiting: 0,
+            seized: false,
             stats: LockStats::default(),
         }
     }
@@ -158,7 +161,18 @@ impl<P> LockTable<P> {
     /// Nothing is granted and nothing waits: commands run as they come.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.requests.is_empty() && !self.seized
+    }
+
+    /// Nothing is granted from now on, not even to who waits already: a script is in the middle of its work here.
+    pub fn seize(&mut self) {
+        self.seized = true;
+    }
+
+    /// The script is over; what waited goes on, in the order of arrival.
+    pub fn free(&mut self, ready: &mut Vec<P>) {
+        self.seized = false;
+        self.grant_behind(LockSet::whole(Mode::Exclusive), ready);
     }
 
     /// Requests that wait.
@@ -176,7 +190,8 @@ impl<P> LockTable<P> {
         if whole_mode(spec, words).is_some() {
             return self.admits(&LockSet::of_command(spec, words));
         }
-        locked_keys(spec, words).into_iter().all(|(key, mode)| self.key_is_free(key, mode, Arrival::MAX))
+        !self.seized
+            && locked_keys(spec, words).into_iter().all(|(key, mode)| self.key_is_free(key, mode, Arrival::MAX))
     }
 
     /// The same, beside what this transaction holds.
@@ -184,10 +199,11 @@ impl<P> LockTable<P> {
         let holder = holder.and_then(|transaction| self.by_transaction.get(&transaction));
         let set = LockSet::of_command(spec, words);
         let conflicts = |other: Mode, mode: Mode| mode == Mode::Exclusive || other == Mode::Exclusive;
-        set.keys.iter().all(|(key, mode)| {
-            let queues = self.keys.get(key).into_iter().chain([&self.wholes]);
-            queues.flatten().all(|(other, held)| Some(other) == holder || !conflicts(*held, *mode))
-        })
+        !self.seized
+            && set.keys.iter().all(|(key, mode)| {
+                let queues = self.keys.get(key).into_iter().chain([&self.wholes]);
+                queues.flatten().all(|(other, held)| Some(other) == holder || !conflicts(*held, *mode))
+            })
     }
 
     /// Grants at once and gives the payload back, or queues it.
@@ -240,9 +256,14 @@ impl<P> LockTable<P> {
     /// Ends a request, and grants what that lets go on. A command that is granted is over when its payload has run, which
     /// is before anything else happens here: so it makes way at once.
     fn end(&mut self, arrival: Arrival, ready: &mut Vec<P>) {
-        let mut ended = vec![self.detach(arrival)];
+        let set = self.detach(arrival);
+        self.grant_behind(set, ready);
+    }
+
+    fn grant_behind(&mut self, set: LockSet, ready: &mut Vec<P>) {
+        let mut ended = vec![set];
         while let Some(set) = ended.pop() {
-            if self.waiting == 0 {
+            if self.waiting == 0 || self.seized {
                 break;
             }
             for arrival in self.candidates_behind(&set) {
@@ -307,6 +328,9 @@ impl<P> LockTable<P> {
     }
 
     fn is_grantable(&self, set: &LockSet, arrival: Arrival) -> bool {
+        if self.seized {
+            return false;
+        }
         if let Some(mode) = set.whole {
             let mut earlier = self.requests.range(..arrival).map(|(_, request)| request);
             if earlier.any(|other| mode == Mode::Exclusive || other.set.changes()) {
@@ -403,6 +427,23 @@ mod tests {
         assert_eq!(table.acquire(tx(2), set("!"), "flush"), None);
         table.wait(set("a"), "read");
         assert_eq!(released(&mut table, 2), ["read"]);
+    }
+
+    #[test]
+    fn while_a_script_runs_nothing_is_granted() {
+        let mut table = LockTable::default();
+        assert!(granted(&mut table, 1, "A"));
+        table.wait(set("a"), "read a");
+        table.seize();
+        assert!(!table.is_empty() && !table.admits(&set("b")));
+        assert_eq!(table.acquire(tx(3), set("!"), "flush"), None);
+        table.wait(set("c"), "read c");
+        assert!(released(&mut table, 1).is_empty());
+        let mut ready = Vec::new();
+        table.free(&mut ready);
+        assert_eq!(ready, ["read a", "flush"]);
+        assert_eq!(released(&mut table, 3), ["read c"]);
+        assert!(table.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Level 5: the shard machine: routing, running commands on keys, and what shards say to each other.
 
 pub mod block;
+pub mod busy;
 pub mod evict;
 pub mod gather;
 pub mod hop;

@@ -130,6 +130,20 @@ impl RunBatch {
         }
     }
 
+    /// The words of the only item.
+    pub fn words(&self) -> Vec<&[u8]> {
+        debug_assert_eq!(self.items.len(), 1);
+        let (mut at, mut shared) = (0, self.shared.iter());
+        let word = |&length: &u32| match length {
+            SHARED => &shared.next().expect("one for each such length")[..],
+            length => {
+                at += length as usize;
+                &self.bytes[at - length as usize..at]
+            }
+        };
+        self.lengths.iter().map(word).collect()
+    }
+
     /// Empties it for the next use; buffers that grew large are given up.
     pub fn clear(&mut self) {
         self.items.clear();

@@ -1,6 +1,7 @@
 //! EXEC: a transaction's commands, over any number of shards, as a state machine like [`super::gather::Job`].
 //!
-//! It opens with the locks of all its commands and watched keys. Then the commands run in stages: a row of commands each
+//! Most need none of this and go in one hop (`super::hop`): those without watched keys whose commands each lie on one shard.
+//! The others open with the locks of all its commands and watched keys. Then the commands run in stages: a row of commands each
 //! of which lies on one shard is one stage, in which every shard gets its part in one message, as no other client can see
 //! in which order shards work; a command over several shards is a stage of its own, and so is one without keys, which
 //! the core runs. Where everything is on one shard, locks, watched keys and commands go there in one message.
@@ -159,7 +160,7 @@ impl Exec {
                     return ExecNext::Job(Next::Round(round));
                 }
                 Next::Reply(reply) => self.replies[place] = Some(reply),
-                Next::Wait { .. } => unreachable!("nobody waits inside a transaction"),
+                Next::Wait { .. } | Next::Pause => unreachable!("nobody waits inside a transaction"),
             },
             Stage::Script(mut script, place) => match script.advance(outcomes, slots, dbsize, ctx) {
                 Next::Reply(reply) => self.replies[place] = Some(reply),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{BlockTable, Blocked, Waiter};
+use super::busy::Busy;
 use super::evict::Room;
 use super::lock::{LockSet, LockTable, TxId};
 use super::memory::MemoryLimit;
@@ -58,7 +59,7 @@ pub struct Shard {
     /// Nanoseconds that pass, for the time that commands take.
     ticks: fn() -> u64,
     /// When the command before ended, hence this one began: one reading of the clock a command.
-    ended: u64,
+    pub(super) ended: u64,
     /// A command that takes this long is looked at: the smaller of the next two.
     slow_ns: u64,
     slowlog_ns: u64,
@@ -76,6 +77,8 @@ pub struct Shard {
     pub memory: MemoryLimit,
     /// Keys that may make room.
     pub(super) pool: Pool,
+    /// A script that runs too long.
+    pub(super) busy: Option<Box<Busy>>,
 }
 
 impl Shard {
@@ -105,6 +108,7 @@ impl Shard {
             cron_paused: false,
             memory: MemoryLimit::default(),
             pool: Pool::default(),
+            busy: None,
         };
         shard.ctx.scripts.observe(ticks, commands);
         shard.configure(config);
@@ -214,6 +218,9 @@ impl Shard {
         if let Err(error) = self.run(row, db, args, protocol, output) {
             self.failed(id, &error);
         }
+        if self.has_suspended() {
+            return;
+        }
         let elapsed = self.ran(id);
         if self.is_slow(elapsed) {
             self.was_slow(&row.spec, elapsed, args.words());
@@ -308,8 +315,7 @@ impl Shard {
     /// Runs the commands of another shard's connections; their replies are left in the batch. What has to wait for a lock
     /// is marked there, and comes back in a batch of its own.
     pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
-        let guard = if self.is_guarded() { Some(from) } else { None };
-        self.run_items(from, batch, guard);
+        self.run_items(from, batch, self.is_guarded());
     }
 
     /// What these commands need is free. Their words come first among `words`.
@@ -337,11 +343,11 @@ impl Shard {
 
     /// Runs what was deferred.
     pub fn run_granted(&mut self, from: ShardId, batch: &mut RunBatch) {
-        self.run_items(from, batch, None);
+        self.run_items(from, batch, false);
     }
 
-    /// `guard`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
-    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, guard: Option<ShardId>) {
+    /// `guarded`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
+    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
@@ -372,7 +378,7 @@ impl Shard {
             // Where its part of a transaction ends; most commands are none.
             let end = index + 1 + items[index].followers as usize;
             let mut waiting = None;
-            if guard.is_some() && !self.locks.is_empty() && !self.admits_items(&items[index..end], &words[first..]) {
+            if guarded && !self.locks.is_empty() && !self.admits_items(&items[index..end], &words[first..]) {
                 waiting = Some((LockSet::default(), Box::<RunBatch>::default()));
             }
             for index in index..end {
@@ -407,6 +413,13 @@ impl Shard {
                     Some(_) => self.execute_part(item, &args, replies),
                 }
                 reply_ends.push(replies.len());
+                if self.has_suspended() {
+                    // It is no part of a transaction.
+                    self.suspend_command(from, item.clone(), words, &own);
+                    item.deferred = true;
+                    guarded = true;
+                    continue;
+                }
                 if item.tracks | self.tracking.is_on() {
                     self.track((from, item.session), item.tracks, &item.row.spec, words);
                 }
@@ -416,7 +429,7 @@ impl Shard {
             }
             if let Some((set, later)) = waiting {
                 self.locks.wait(set, Waiting::Run(from, later));
-            } else if guard.is_some() {
+            } else if guarded {
                 self.after_commands();
             }
             index = end;
@@ -471,8 +484,9 @@ impl Shard {
     }
 
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
-    pub fn run_step(&mut self, step: Step) -> StepOutcome {
-        match step {
+    /// `None`: it contains a script that goes on in later turns.
+    pub fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
+        Some(match step {
             Step::Nothing => StepOutcome::Done,
             Step::Run { row, db, words, protocol, waiter } => {
                 let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -482,7 +496,7 @@ impl Shard {
                 if let Some((caller, true)) = self.caller {
                     self.track(caller, true, &row.spec, &slices);
                 }
-                let Some(wait) = self.ctx.waiting.take() else { return StepOutcome::Reply(reply) };
+                let Some(wait) = self.ctx.waiting.take() else { return Some(StepOutcome::Reply(reply)) };
                 if let Some(waiter) = waiter {
                     let accessed = keys_of(&row.spec, &slices).into_iter().filter(|key| key.flags.has(ACCESS));
                     let keys = accessed.map(|key| slices[key.index as usize].to_vec()).collect();
@@ -545,28 +559,34 @@ impl Shard {
                     let dirty = self.has_changed(watcher);
                     self.unwatch(watcher);
                     if dirty {
-                        return StepOutcome::Dirty;
+                        return Some(StepOutcome::Dirty);
                     }
                 }
                 self.start_clock();
-                StepOutcome::Replies(commands.into_iter().map(|command| self.run_queued(command, protocol)).collect())
+                return self.run_exec(commands.into(), Vec::new(), protocol);
             }
             Step::Admin(_) => unreachable!("the core runs admin steps itself"),
-        }
+        })
     }
 
-    /// One command of an EXEC.
-    fn run_queued(&mut self, command: ExecCommand, protocol: Protocol) -> Vec<u8> {
+    /// One command of an EXEC. Its script may pause.
+    pub(super) fn run_queued(&mut self, command: &ExecCommand, protocol: Protocol) -> Vec<u8> {
         let ExecCommand { row, id, db, words } = command;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let mut reply = Vec::new();
-        self.execute_admitted(row, id, db, &Args::new(&words), protocol, &mut reply);
+        self.execute_admitted(row, *id, *db, &Args::new(&words), protocol, &mut reply);
         self.ctx.waiting = None;
-        match self.caller {
-            Some((caller, tracks)) if tracks || self.tracking.is_on() => self.track(caller, tracks, &row.spec, &words),
-            _ => self.note_changes(),
+        if !self.has_suspended() {
+            self.track_queued(row, &words);
         }
         reply
+    }
+
+    pub(super) fn track_queued(&mut self, row: &KeyRow, words: &[&[u8]]) {
+        match self.caller {
+            Some((caller, tracks)) if tracks || self.tracking.is_on() => self.track(caller, tracks, &row.spec, words),
+            _ => self.note_changes(),
+        }
     }
 
     fn watch(&mut self, watcher: Watcher, db: usize, keys: Vec<Vec<u8>>) {

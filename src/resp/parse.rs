@@ -352,7 +352,16 @@ impl Partial {
 
     /// Bytes held of the large argument that is arriving: what Redis would hold of it in its query buffer.
     pub fn arriving_bytes(&self) -> usize {
-        if let State::Large { body, .. } = &self.state { body.len() } else { 0 }
+        match (&self.state, self.args.last()) {
+            (State::Large { body, .. }, _) => body.len(),
+            (State::LargeEnd { .. }, Some(Argument::Large(body))) => body.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes allocated for that argument.
+    pub fn arriving_capacity(&self) -> usize {
+        if let State::Large { body, .. } = &self.state { body.capacity() } else { self.arriving_bytes() }
     }
 
     fn next_argument(&mut self) {

@@ -217,9 +217,9 @@ impl ShardLoop {
         for conn in std::mem::take(&mut self.ended) {
             self.core.input_ended(conn);
         }
-        while let Some(key) = self.core.sessions.next_dirty() {
-            self.serve(key);
-        }
+        self.serve_dirty();
+        self.core.evict_clients();
+        self.serve_dirty();
         if !self.choked.is_empty() {
             let (still, over) = std::mem::take(&mut self.choked).into_iter().partition(|&key| self.core.is_choked(key));
             self.choked = still;
@@ -239,6 +239,12 @@ impl ShardLoop {
             fd if fd >= 0 => ring.wake_peer(fd, shard as u32),
             _ => {}
         });
+    }
+
+    fn serve_dirty(&mut self) {
+        while let Some(key) = self.core.sessions.next_dirty() {
+            self.serve(key);
+        }
     }
 
     /// Sends what a session has to say, or ends its connection.

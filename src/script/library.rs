@@ -13,7 +13,7 @@ use super::header::{self, is_name};
 use super::host::{Host, ScriptFlags};
 use super::lua::{Lua, REGISTRY, Raise, Returns, Type};
 use super::sandbox;
-use super::vm::{Arguments, End, Machine, Place};
+use super::vm::{Arguments, Called, End, Machine, Place, Prepared};
 use crate::resp::reply::Reply;
 
 /// What a library's code has registered so far.
@@ -182,9 +182,18 @@ impl FunctionVm {
         true
     }
 
-    pub fn run(&mut self, id: &FunctionId, words: (&[&[u8]], &[&[u8]]), host: &mut dyn Host, reply: &mut Reply) -> End {
-        let Function { place, ref name, .. } = self.libraries[&id.library].functions[id.index];
-        self.machine.run(place, Arguments::Parameters, words, name, host, reply)
+    pub fn prepare(&mut self, id: &FunctionId, words: (&[&[u8]], &[&[u8]])) -> Prepared {
+        let place = self.function(id).place;
+        self.machine.prepare(place, Arguments::Parameters, words)
+    }
+
+    pub fn call(&mut self, prepared: Prepared, host: &mut dyn Host) -> Called {
+        self.machine.call(prepared, host)
+    }
+
+    pub fn finish(&mut self, id: &FunctionId, called: Called, reply: &mut Reply) -> End {
+        let name = &self.libraries[&id.library].functions[id.index].name;
+        self.machine.finish(called, name, reply)
     }
 
     /// Bytes that Lua holds.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::coroutine::Stacks;
 use super::host::Host;
 use super::library::{FunctionVm, Library};
 use super::store::{Libraries, Store};
@@ -25,6 +26,8 @@ pub struct Scripts {
     spare_evals: Vec<Box<EvalVm>>,
     #[allow(clippy::vec_box)]
     spare_functions: Vec<Box<FunctionVm>>,
+    /// For scripts that run.
+    pub stacks: Stacks,
     /// What is known of scripts, by text or name: see [`Scripts::touches_others`].
     touches_others: HashMap<Box<[u8]>, bool, ahash::RandomState>,
     /// The flush that `eval` has followed.
@@ -83,6 +86,7 @@ impl Default for Scripts {
             functions: None,
             spare_evals: Vec::new(),
             spare_functions: Vec::new(),
+            stacks: Stacks::default(),
             touches_others: HashMap::default(),
             flushes: 0,
             library_version: 0,
@@ -162,7 +166,8 @@ impl Scripts {
             return;
         }
         if !vm.spread {
-            self.eval = Some(vm);
+            // While a script pauses, another may have been made.
+            self.eval.get_or_insert(vm);
         } else if self.spare_evals.len() < SPARES_MAX {
             self.spare_evals.push(vm);
         }
@@ -170,9 +175,10 @@ impl Scripts {
 
     /// The state of functions, with all libraries there are, to be given back; `spread` as above.
     pub fn take_functions(&mut self, spread: bool, host: &mut dyn Host) -> Box<FunctionVm> {
-        let mut vm = if spread { self.spare_functions.pop() } else { self.functions.take() }.unwrap_or_default();
+        let vm = if spread { self.spare_functions.pop() } else { self.functions.take() };
+        let known = vm.as_ref().map_or(0, |vm| if spread { vm.version } else { self.library_version });
+        let mut vm = vm.unwrap_or_default();
         vm.spread = spread;
-        let known = if spread { vm.version } else { self.library_version };
         if self.store.library_version() != known {
             let (version, libraries) = self.store.libraries();
             follow(&mut vm, &libraries, host);
@@ -186,7 +192,8 @@ impl Scripts {
 
     pub fn give_functions(&mut self, vm: Box<FunctionVm>) {
         if !vm.spread {
-            self.functions = Some(vm);
+            // As above: what was made meanwhile is newer.
+            self.functions.get_or_insert(vm);
         } else if self.spare_functions.len() < SPARES_MAX {
             self.spare_functions.push(vm);
         }

@@ -34,13 +34,77 @@ pub struct StoredScript {
 #[derive(Debug, Default)]
 pub struct Busy {
     /// Scripts that run too long.
-    pub scripts: AtomicU64,
+    scripts: AtomicU64,
     /// One of them has written: it must not end half-way.
-    pub wrote: AtomicBool,
+    wrote: AtomicBool,
     /// It is a function.
-    pub is_function: AtomicBool,
+    is_function: AtomicBool,
     /// SCRIPT KILL or FUNCTION KILL.
-    pub kill: AtomicBool,
+    kill: AtomicBool,
+    call: Mutex<Option<BusyCall>>,
+}
+
+/// How a script that runs too long was called.
+#[derive(Clone, Debug)]
+pub struct BusyCall {
+    pub words: Vec<Vec<u8>>,
+    /// By the clock of scripts, in nanoseconds.
+    pub since_ns: u64,
+}
+
+impl Busy {
+    /// Clients are told to wait. Asked for once a turn.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.scripts.load(Ordering::Relaxed) > 0
+    }
+
+    pub fn is_function(&self) -> bool {
+        self.is_function.load(Ordering::Relaxed)
+    }
+
+    /// A script runs too long.
+    pub fn begin(&self, is_function: bool) {
+        self.is_function.store(is_function, Ordering::Relaxed);
+        self.scripts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of those has ended.
+    pub fn end(&self) {
+        if self.scripts.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.kill.store(false, Ordering::Relaxed);
+            self.wrote.store(false, Ordering::Relaxed);
+            *self.lock_call() = None;
+        }
+    }
+
+    pub fn set_wrote(&self) {
+        self.wrote.store(true, Ordering::Relaxed);
+    }
+
+    pub fn wrote(&self) -> bool {
+        self.wrote.load(Ordering::Relaxed)
+    }
+
+    pub fn kill(&self) {
+        self.kill.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.kill.load(Ordering::Relaxed)
+    }
+
+    pub fn set_call(&self, call: BusyCall) {
+        *self.lock_call() = Some(call);
+    }
+
+    pub fn call(&self) -> Option<BusyCall> {
+        self.lock_call().clone()
+    }
+
+    fn lock_call(&self) -> MutexGuard<'_, Option<BusyCall>> {
+        self.call.lock().expect("nothing panics while it holds the call")
+    }
 }
 
 /// Texts of libraries, by name.

@@ -11,7 +11,8 @@ use sha1::{Digest as _, Sha1};
 
 use super::api::{self, Api};
 use super::context::Owner;
-use super::convert::{ErrorInfo, error_info, write_value};
+pub use super::convert::ErrorInfo;
+use super::convert::{error_info, write_value};
 use super::header;
 use super::host::{Host, ScriptFlags};
 use super::lua::{Failed, Lua, REGISTRY};
@@ -47,6 +48,16 @@ pub enum End {
     /// With an error; it may be one that was counted when a command failed with it.
     Failed(ErrorInfo),
 }
+
+/// A function that is about to be called.
+#[must_use]
+pub struct Prepared {
+    parameters: c_int,
+}
+
+/// A call that is over; its result is not looked at yet.
+#[must_use]
+pub struct Called(Result<(), Failed>);
 
 /// How the arguments of a script reach it.
 #[derive(Clone, Copy)]
@@ -115,23 +126,15 @@ impl Machine {
         self.lua.load(code, name)
     }
 
-    /// Calls the function at a place and writes what it returns. `name` is what error messages call the script.
-    pub fn run(
-        &mut self,
-        place: Place,
-        arguments: Arguments,
-        words: (&[&[u8]], &[&[u8]]),
-        name: &[u8],
-        host: &mut dyn Host,
-        reply: &mut Reply,
-    ) -> End {
+    /// Lays out the function at a place and what it is called with.
+    pub fn prepare(&mut self, place: Place, arguments: Arguments, words: (&[&[u8]], &[&[u8]])) -> Prepared {
         let lua = self.lua;
         debug_assert!(lua.top() == 0, "between runs the stack is empty");
         sandbox::reset_globals(lua);
         lua.raw_get_index(REGISTRY, HANDLER);
         lua.raw_get_index(REGISTRY, place);
         let (keys, args) = words;
-        let parameters = match arguments {
+        match arguments {
             Arguments::Globals => {
                 // A script may have changed its own environment: the next run begins with the usual one.
                 sandbox::push_globals(lua);
@@ -142,19 +145,29 @@ impl Machine {
                     lua.set_field(-2, name);
                 }
                 lua.pop(1);
-                0
+                Prepared { parameters: 0 }
             }
             Arguments::Parameters => {
                 push_list(lua, keys);
                 push_list(lua, args);
-                2
+                Prepared { parameters: 2 }
             }
-        };
-        let result = self.context.with_host(host, || lua.call_protected(parameters, 1, 1));
+        }
+    }
+
+    /// Calls what was prepared. Nothing that it was prepared from is needed any more.
+    pub fn call(&mut self, prepared: Prepared, host: &mut dyn Host) -> Called {
+        let lua = self.lua;
+        Called(self.context.with_host(host, || lua.call_protected(prepared.parameters, 1, 1)))
+    }
+
+    /// Writes what the call has returned. `name` is what error messages call the script.
+    pub fn finish(&mut self, called: Called, name: &[u8], reply: &mut Reply) -> End {
+        let lua = self.lua;
         let context = self.context.get();
         context.revive(lua);
         let inner = context.protocol;
-        let end = match result {
+        let end = match called.0 {
             Ok(()) => match write_value(lua, inner, reply) {
                 Some(info) => End::Failed(info),
                 None => End::Done,
@@ -318,15 +331,16 @@ impl EvalVm {
         self.scripts[script.0].digest
     }
 
-    pub fn run(
-        &mut self,
-        script: ScriptId,
-        words: (&[&[u8]], &[&[u8]]),
-        host: &mut dyn Host,
-        reply: &mut Reply,
-    ) -> End {
-        let Script { place, name, .. } = self.scripts[script.0];
-        self.machine.run(place, Arguments::Globals, words, &name, host, reply)
+    pub fn prepare(&mut self, script: ScriptId, words: (&[&[u8]], &[&[u8]])) -> Prepared {
+        self.machine.prepare(self.scripts[script.0].place, Arguments::Globals, words)
+    }
+
+    pub fn call(&mut self, prepared: Prepared, host: &mut dyn Host) -> Called {
+        self.machine.call(prepared, host)
+    }
+
+    pub fn finish(&mut self, script: ScriptId, called: Called, reply: &mut Reply) -> End {
+        self.machine.finish(called, &self.scripts[script.0].name, reply)
     }
 
     pub fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 //! A session is plain state that `core` and the admin commands work on; it knows neither sockets nor shards. It shares
 //! slot and generation with the driver's connection.
 
+pub mod memory;
 pub mod output;
 pub mod pipeline;
 pub mod tracking;
@@ -19,6 +20,7 @@ use crate::base::metrics::Traffic;
 use crate::base::ticket::Ticket;
 use crate::resp::parse::Partial;
 use crate::resp::reply::Protocol;
+use memory::Accounts;
 use output::{Output, OutputPool};
 use pipeline::Pipeline;
 use tracking::Tracking;
@@ -149,6 +151,10 @@ pub struct Session {
     /// Pushes that came while a job ran for it: they may not overtake its reply.
     #[allow(clippy::box_collection)] // Hardly any connection has some.
     pub held_pushes: Option<Box<Vec<u8>>>,
+    /// Of the names that it has subscribed to.
+    subscription_bytes: usize,
+    /// Its part of the shard's sum (`memory`).
+    counted_bytes: usize,
     /// Listed in `Sessions::dirty`.
     dirty: bool,
     /// The last wave of inputs it had a part in (`core`).
@@ -168,6 +174,12 @@ pub struct Names {
     pub name: Vec<u8>,
     pub library_name: Vec<u8>,
     pub library_version: Vec<u8>,
+}
+
+impl Names {
+    fn bytes(&self) -> usize {
+        size_of::<Names>() + self.name.capacity() + self.library_name.capacity() + self.library_version.capacity()
+    }
 }
 
 impl Session {
@@ -202,6 +214,8 @@ impl Session {
             pipeline: Pipeline::default(),
             output: Output::default(),
             held_pushes: None,
+            subscription_bytes: 0,
+            counted_bytes: 0,
             dirty: false,
             wave: 0,
             over_soft_limit_since_ms: None,
@@ -294,6 +308,9 @@ impl Session {
 
     pub fn set_subscribed(&mut self, subscribed: bool) {
         self.subscribed = subscribed;
+        if !subscribed {
+            self.subscription_bytes = 0;
+        }
         self.update_direct();
     }
 
@@ -395,6 +412,7 @@ pub struct Sessions {
     dirty: Vec<u32>,
     /// Clients whose wait CLIENT UNBLOCK has ended.
     unblocked: Vec<(ConnKey, Unblock)>,
+    accounts: Accounts,
 }
 
 impl Sessions {
@@ -408,6 +426,7 @@ impl Sessions {
 
     pub fn remove(&mut self, key: ConnKey) {
         if self.get(key).is_some() {
+            self.count(key, 0);
             let mut session = self.slots.remove(key.index as usize);
             session.output.clear(&mut self.pool);
             self.monitors.retain(|&monitor| monitor != key);
@@ -568,6 +587,9 @@ impl Sessions {
         if let Some(session) = self.get_mut(key) {
             if session.close != Some(Close::Now) {
                 session.close = Some(how);
+            }
+            if how == Close::Now {
+                self.count(key, 0);
             }
             self.mark_dirty(key);
         }

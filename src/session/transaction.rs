@@ -13,6 +13,7 @@ pub struct Transaction {
     watched: Vec<(usize, Vec<u8>)>,
     /// Memory for the next queue.
     spare: Option<Queue>,
+    watched_bytes: usize,
 }
 
 /// Commands between MULTI and EXEC.
@@ -61,9 +62,13 @@ impl Queue {
         })
     }
 
+    fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity() + size_of::<u32>() * (self.lengths.capacity() + self.counts.capacity())
+    }
+
     /// The same memory for another transaction, if it is not much.
     fn recycled(mut self) -> Option<Queue> {
-        if self.bytes.capacity() + 4 * (self.lengths.capacity() + self.counts.capacity()) > QUEUE_KEPT_BYTES_MAX {
+        if self.capacity_bytes() > QUEUE_KEPT_BYTES_MAX {
             return None;
         }
         self.bytes.clear();
@@ -107,6 +112,7 @@ impl Transaction {
         let is_new = !self.watched.iter().any(|(known_db, known)| *known_db == db && known == key);
         if is_new {
             self.watched.push((db, key.to_vec()));
+            self.watched_bytes += key.len() + size_of::<(usize, Vec<u8>)>();
         }
         is_new
     }
@@ -117,12 +123,12 @@ impl Transaction {
 
     /// Forgets the watched keys.
     pub fn take_watched(&mut self) -> Vec<(usize, Vec<u8>)> {
+        self.watched_bytes = 0;
         std::mem::take(&mut self.watched)
     }
 
     /// Bytes of the queued commands and watched keys, for CLIENT LIST.
     pub fn bytes(&self) -> usize {
-        let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes.capacity() + 4 * queue.lengths.capacity());
-        queued + self.watched.iter().map(|(_, key)| key.capacity()).sum::<usize>()
+        self.queue.as_ref().map_or(0, Queue::capacity_bytes) + self.watched_bytes
     }
 }

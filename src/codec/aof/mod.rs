@@ -6,7 +6,7 @@
 //! and then groups:
 //!
 //! ```text
-//! #peristyle generation=<n> shard=<n|-> shards=<n> start=<hex> boot=<boot id>\r\n
+//! #peristyle generation=<n> shard=<n|-> shards=<n> start=<hex> boot=<boot id> round=<n>\r\n
 //!
 //! #TS:<unix s>\r\n                             aof-timestamp-enabled, where the second has changed
 //! *3\r\n$3\r\nSET\r\n ...                      commands, the first of a segment being a SELECT
@@ -17,7 +17,8 @@
 //!
 //! *The header* says which shard of how many wrote the segment (`-`: a record of the whole keyspace, FLUSHALL and its
 //! like), in which start of the server (`start`, Unix time in microseconds; `boot`, the kernel's boot id), and to which
-//! generation it belongs: generations are loaded one after the other, the segments of one in any order.
+//! generation it belongs: generations are loaded one after the other, the segments of one in any order. `round` is the
+//! last round that the shard had ended when it began the segment: whose lines recovery looks for is told by that.
 //!
 //! *A group* is what one write brings. Its last line covers the `length` bytes in front of it, back to the group
 //! before or the header, with their CRC-64 (that of RDB files). `position` is how much the shard has logged since the
@@ -31,6 +32,7 @@
 //!
 //! Recovery overwrites what does not count with lines of `#skipped`.
 
+pub mod read;
 pub mod write;
 
 use std::fmt;
@@ -58,6 +60,8 @@ pub struct Header {
     pub start: u64,
     /// The kernel's boot id; `-` where it is not known.
     pub boot: String,
+    /// The last round that the shard had ended when it began the segment.
+    pub round: u64,
 }
 
 /// A transaction over several shards.
@@ -109,13 +113,13 @@ pub struct GroupEnd {
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { generation, shard, shards, start, boot } = self;
+        let Header { generation, shard, shards, start, boot, round } = self;
         write!(f, "{HEADER}generation={generation} shard=")?;
         match shard {
             Some(shard) => write!(f, "{shard}")?,
             None => f.write_str("-")?,
         }
-        write!(f, " shards={shards} start={start:x} boot={boot}\r\n")
+        write!(f, " shards={shards} start={start:x} boot={boot} round={round}\r\n")
     }
 }
 

@@ -4,7 +4,7 @@
 //! again on what is there now. The others follow at their next call of a function.
 
 use super::host::LoadHost;
-use super::{SCRIPTING, kill, write_help};
+use super::{SCRIPTING, busy_error, kill, write_help};
 use crate::base::glob;
 use crate::codec::rdb::{self, DumpError, Form, Output, Reader, opcode};
 use crate::command::KeyRow;
@@ -14,6 +14,7 @@ use crate::command::error::{Error, Result};
 use crate::command::spec::*;
 use crate::resp::reply::Reply;
 use crate::script::library::{Function, FunctionVm, Library};
+use crate::script::store::BusyCall;
 
 const LOAD_FLAGS: Flags = WRITE.and(DENYOOM).and(NOSCRIPT);
 const ALL_SHARDS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
@@ -231,7 +232,7 @@ fn function(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             restore(ctx, args)?;
             reply.ok();
         }
-        b"stats" => stats(ctx, reply),
+        b"stats" => stats(ctx, reply)?,
         other => unreachable!("no such subcommand is declared: {other:?}"),
     }
     if matches!(args.get(1).to_ascii_lowercase().as_slice(), b"delete" | b"flush" | b"restore") {
@@ -385,11 +386,28 @@ fn describe(function: &Function, reply: &mut Reply) {
     function.flags.names().for_each(|name| reply.simple(name));
 }
 
-fn stats(ctx: &mut ShardCtx, reply: &mut Reply) {
+fn stats(ctx: &mut ShardCtx, reply: &mut Reply) -> Result {
+    let busy = &ctx.scripts.store.busy;
+    if busy.is_on() && !busy.is_function() {
+        return Err(busy_error(busy));
+    }
+    let call = busy.call();
     let vm = take_vm(ctx, false);
     reply.map(2);
     reply.bulk(b"running_script");
-    reply.null();
+    match call {
+        None => reply.null(),
+        Some(BusyCall { words, since_ns }) => {
+            reply.map(3);
+            reply.bulk(b"name");
+            reply.bulk(&words[1]);
+            reply.bulk(b"command");
+            reply.array(words.len());
+            words.iter().for_each(|word| reply.bulk(word));
+            reply.bulk(b"duration_ms");
+            reply.integer((ctx.scripts.ticks().saturating_sub(since_ns) / 1_000_000) as i64);
+        }
+    }
     reply.bulk(b"engines");
     reply.map(1);
     reply.bulk(b"LUA");
@@ -399,4 +417,5 @@ fn stats(ctx: &mut ShardCtx, reply: &mut Reply) {
     reply.bulk(b"functions_count");
     reply.integer(vm.functions() as i64);
     ctx.scripts.give_functions(vm);
+    Ok(())
 }

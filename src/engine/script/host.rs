@@ -1,22 +1,22 @@
 //! A script's calls on one shard: what it may call, and the call itself, on the shard's own keyspace.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use super::job::{Answers, Call};
+use super::job::{Answers, Asked, Call};
 use crate::base::clock::Now;
 use crate::base::ids::CommandId;
 use crate::base::metrics::CommandStats;
 use crate::command::args::Args;
 use crate::command::ctx::{FindCommand, Found, ShardCtx};
 use crate::command::error::{Error, Result};
-use crate::command::keys::{keys_of, keys_of_eval};
+use crate::command::keys::keys_of;
 use crate::command::spec::{NOSCRIPT, READONLY, Shape, Spec, WRITE};
 use crate::resp::reply::{Protocol, Reply};
+use crate::script::coroutine::Lent;
 use crate::script::host::{Host, Interrupt, LogLevel, Replication};
 use crate::script::library::{FunctionId, FunctionVm};
 use crate::script::store::Store;
-use crate::script::vm::{EvalVm, ScriptId};
+use crate::script::vm::{Called, End, EvalVm, Prepared, ScriptId};
 
 const KILLED_SCRIPT: &str = "Error running script: Script killed by user with SCRIPT KILL.";
 const KILLED_FUNCTION: &str = "Error running script: Script killed by user with FUNCTION KILL.";
@@ -42,6 +42,27 @@ impl Script {
         matches!(self, Script::Function(..))
     }
 
+    pub fn prepare(&mut self, words: (&[&[u8]], &[&[u8]])) -> Prepared {
+        match self {
+            Script::Eval(vm, id) => vm.prepare(*id, words),
+            Script::Function(vm, id) => vm.prepare(id, words),
+        }
+    }
+
+    pub fn call(&mut self, prepared: Prepared, host: &mut dyn Host) -> Called {
+        match self {
+            Script::Eval(vm, _) => vm.call(prepared, host),
+            Script::Function(vm, _) => vm.call(prepared, host),
+        }
+    }
+
+    pub fn finish(&mut self, called: Called, reply: &mut Reply) -> End {
+        match self {
+            Script::Eval(vm, id) => vm.finish(*id, called, reply),
+            Script::Function(vm, id) => vm.finish(id, called, reply),
+        }
+    }
+
     /// The state goes back.
     pub fn give(self, ctx: &mut ShardCtx) {
         match self {
@@ -52,7 +73,7 @@ impl Script {
 }
 
 /// How long a script has run, and whether somebody wants it to end.
-struct Watched {
+pub struct Watched {
     started: Started,
     store: Arc<Store>,
     clock: fn() -> u64,
@@ -64,7 +85,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(ctx: &ShardCtx, started: Started) -> Watched {
+    pub fn new(ctx: &ShardCtx, started: Started) -> Watched {
         Watched {
             started,
             store: ctx.scripts.store.clone(),
@@ -76,103 +97,101 @@ impl Watched {
         }
     }
 
-    fn interrupt(&mut self) -> Interrupt {
-        let now = (self.clock)();
-        let elapsed = (now - *self.since_ns.get_or_insert(now)) / 1_000_000;
+    /// Whether others are to have their turn: it has run for too long.
+    fn is_busy(&mut self) -> bool {
         let busy = &self.store.busy;
-        let is_function = self.started.is_function;
-        if !self.is_busy && self.busy_after_ms > 0 && elapsed >= self.busy_after_ms {
-            self.is_busy = true;
-            busy.scripts.fetch_add(1, Relaxed);
-            busy.is_function.store(is_function, Relaxed);
-            tracing::warn!(
-                "Slow script detected: still in execution after {elapsed} milliseconds. You can try killing the script \
-                 using the {} command.",
-                if is_function { "FUNCTION KILL" } else { "SCRIPT KILL" }
-            );
+        if !self.is_busy && self.busy_after_ms > 0 {
+            let now = (self.clock)();
+            let elapsed = (now - *self.since_ns.get_or_insert(now)) / 1_000_000;
+            if elapsed >= self.busy_after_ms {
+                self.is_busy = true;
+                busy.begin(self.started.is_function);
+                tracing::warn!(
+                    "Slow script detected: still in execution after {elapsed} milliseconds. You can try killing the \
+                     script using the {} command.",
+                    if self.started.is_function { "FUNCTION KILL" } else { "SCRIPT KILL" }
+                );
+            }
         }
-        if !self.is_busy {
+        if self.is_busy && self.wrote {
+            busy.set_wrote();
+        }
+        self.is_busy
+    }
+
+    /// Whether it goes on, being busy.
+    fn verdict(&self) -> Interrupt {
+        if self.wrote || !self.store.busy.is_killed() {
             return Interrupt::Continue;
         }
-        if self.wrote {
-            busy.wrote.store(true, Relaxed);
-        } else if busy.kill.load(Relaxed) {
-            return Interrupt::Kill(if is_function { KILLED_FUNCTION } else { KILLED_SCRIPT });
-        }
-        Interrupt::Continue
+        Interrupt::Kill(if self.started.is_function { KILLED_FUNCTION } else { KILLED_SCRIPT })
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let busy = &self.store.busy;
-        if self.is_busy && busy.scripts.fetch_sub(1, Relaxed) == 1 {
-            busy.kill.store(false, Relaxed);
-            busy.wrote.store(false, Relaxed);
+        if self.is_busy {
+            self.store.busy.end();
         }
     }
 }
 
-/// A shard, lent to a script.
-pub struct ShardHost<'a> {
-    ctx: &'a mut ShardCtx,
+/// A shard, lent to a script, slice by slice once that takes long.
+pub struct ShardHost<'a, 'b> {
+    lent: &'a mut Lent<'b, ShardCtx>,
     watched: Watched,
-    /// The words of the script's command, whose keys it may touch; `None`: any.
-    declared: Option<&'a [&'a [u8]]>,
+    /// The keys that it may touch; `None`: any.
+    declared: Option<Vec<Vec<u8>>>,
     /// The script's database: SELECT in a script is its own affair.
     db: usize,
-    client_db: usize,
 }
 
-impl<'a> ShardHost<'a> {
-    pub fn new(ctx: &'a mut ShardCtx, started: Started, declared: Option<&'a [&'a [u8]]>) -> ShardHost<'a> {
-        ctx.scripts.begin_reads();
-        let (db, watched) = (ctx.db, Watched::new(ctx, started));
-        ShardHost { ctx, watched, declared, db, client_db: db }
-    }
-
-    /// All keys of a command are among those that the script declares.
-    fn declares(&self, spec: &Spec, words: &[&[u8]]) -> bool {
-        let Some(declared) = self.declared else { return true };
-        let known = keys_of_eval(declared);
-        let is_known = |key: &[u8]| known.iter().any(|known| declared[known.index as usize] == key);
-        let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor);
-        !whole && keys_of(spec, words).iter().all(|key| is_known(words[key.index as usize]))
+impl<'a, 'b> ShardHost<'a, 'b> {
+    pub fn new(
+        lent: &'a mut Lent<'b, ShardCtx>,
+        watched: Watched,
+        declared: Option<Vec<Vec<u8>>>,
+    ) -> ShardHost<'a, 'b> {
+        let db = lent.get().db;
+        ShardHost { lent, watched, declared, db }
     }
 
     /// Runs what the words call, unless the script must not.
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
-        let (spec, id, row) = match self.ctx.find_command(words) {
+        let ctx = self.lent.get();
+        let (spec, id, row) = match ctx.find_command(words) {
             Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
             Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Key(row, spec, id) => (spec, id, Some(row)),
             Found::Other(spec, id) => (spec, id, None),
         };
         if let Some(error) = refusal(spec, self.watched.started.only_reads) {
-            count_id(self.ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
+            count_id(ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
             return Err(error);
         }
-        if !self.declares(spec, words) {
+        if let Some(declared) = &self.declared
+            && !declares(declared, spec, words)
+        {
             tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
             return Err(UNDECLARED);
         }
         self.watched.wrote |= spec.flags.has(WRITE);
-        self.ctx.scripts.note_call(self.db, words);
-        self.ctx.db = self.db;
+        ctx.scripts.note_call(self.db, words);
+        ctx.db = self.db;
         let args = Args::new(words);
-        let from = self.ctx.scripts.ticks();
+        let from = ctx.scripts.ticks();
         let result = match row {
-            Some(row) => (row.run)(self.ctx, &args, reply),
-            None => run_without_keys(spec, &args, self.ctx.now, self.ctx.keyspace.databases(), &mut self.db, reply),
+            Some(row) => (row.run)(ctx, &args, reply),
+            None => run_without_keys(spec, &args, ctx.now, ctx.keyspace.databases(), &mut self.db, reply),
         };
         // What found nothing does not wait for it.
-        self.ctx.waiting = None;
-        if self.ctx.scripts.notes_reads && spec.flags.has(READONLY) {
-            keys_of(spec, words).iter().for_each(|key| self.ctx.scripts.note_read(words[key.index as usize]));
+        ctx.waiting = None;
+        if ctx.scripts.notes_reads && spec.flags.has(READONLY) {
+            keys_of(spec, words).iter().for_each(|key| ctx.scripts.note_read(words[key.index as usize]));
         }
-        let elapsed = self.ctx.scripts.ticks() - from;
+        let elapsed = ctx.scripts.ticks() - from;
         let failed = result.is_err();
-        count_id(self.ctx, |stats| {
+        count_id(ctx, |stats| {
             stats.ran(id, elapsed);
             stats.counts[usize::from(id)].failed += u64::from(failed);
         });
@@ -223,26 +242,27 @@ pub fn refusal(spec: &Spec, only_reads: bool) -> Option<Error> {
     writes.then_some(Error::Text("ERR Write commands are not allowed from read-only scripts."))
 }
 
-impl Drop for ShardHost<'_> {
-    fn drop(&mut self) {
-        self.ctx.db = self.client_db;
-    }
+/// All keys of a command are among these.
+fn declares(declared: &[Vec<u8>], spec: &Spec, words: &[&[u8]]) -> bool {
+    let is_known = |key: &[u8]| declared.iter().any(|known| known == key);
+    let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor);
+    !whole && keys_of(spec, words).iter().all(|key| is_known(words[key.index as usize]))
 }
 
-impl Host for ShardHost<'_> {
+impl Host for ShardHost<'_, '_> {
     fn call(&mut self, words: &[&[u8]], protocol: Protocol, reply: &mut Vec<u8>) {
         let mut reply = Reply::new(reply, protocol);
         if let Err(error) = self.run(words, &mut reply) {
             reply.truncate(0);
             reply.error(&error.text());
             let code = error.code();
-            count_id(self.ctx, |stats| *stats.errors.entry(code).or_default() += 1);
+            count_id(self.lent.get(), |stats| *stats.errors.entry(code).or_default() += 1);
         }
     }
 
     fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
         // There is one user, who may do everything.
-        match self.ctx.find_command(words) {
+        match self.lent.get().find_command(words) {
             Found::Unknown | Found::WrongArity => None,
             Found::Key(..) | Found::Other(..) => Some(true),
         }
@@ -257,7 +277,11 @@ impl Host for ShardHost<'_> {
     }
 
     fn interrupt(&mut self) -> Interrupt {
-        self.watched.interrupt()
+        if !self.watched.is_busy() {
+            return Interrupt::Continue;
+        }
+        self.lent.pause();
+        self.watched.verdict()
     }
 }
 
@@ -311,18 +335,16 @@ impl Answered<'_> {
         if let Some(error) = refusal(spec, host.watched.started.only_reads) {
             return Err(error);
         }
-        if let Some(declared) = &host.declared {
-            let is_known = |key: &[u8]| declared.iter().any(|known| known == key);
-            let whole = matches!(spec.shape, Shape::EveryShard(_) | Shape::ByCursor);
-            if whole || !keys_of(spec, words).iter().all(|key| is_known(words[key.index as usize])) {
-                tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
-                return Err(UNDECLARED);
-            }
+        if let Some(declared) = &host.declared
+            && !declares(declared, spec, words)
+        {
+            tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
+            return Err(UNDECLARED);
         }
         host.watched.wrote |= spec.flags.has(WRITE);
         let words = words.iter().map(|word| word.to_vec()).collect();
         let call = Call { row, spec, id, db: host.db, words, protocol: reply.protocol() };
-        reply.raw(&self.answers.suspend(call));
+        reply.raw(&self.answers.suspend(Asked::Call(call)));
         Ok(())
     }
 }
@@ -352,7 +374,11 @@ impl Host for Answered<'_> {
     }
 
     fn interrupt(&mut self) -> Interrupt {
-        self.host.watched.interrupt()
+        if !self.host.watched.is_busy() {
+            return Interrupt::Continue;
+        }
+        self.answers.suspend(Asked::Pause);
+        self.host.watched.verdict()
     }
 }
 

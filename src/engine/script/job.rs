@@ -7,7 +7,7 @@
 //! else comes between.
 
 use super::host::{Script, SpreadHost, Started};
-use super::{declared_keys, run_taken, take};
+use super::{NO_STACK, declared_keys, keys_and_arguments, note_busy, take};
 use crate::base::ids::{CommandId, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -32,9 +32,16 @@ pub struct Call {
     pub protocol: Protocol,
 }
 
-/// What goes in: the reply to the last call.
-pub type Answers = Asks<Vec<u8>, Call>;
-type Running = Coroutine<Vec<u8>, Call, Finished>;
+/// Why a script has stopped.
+pub enum Asked {
+    Call(Call),
+    /// It has run for long: others have their turn.
+    Pause,
+}
+
+/// What goes in: the reply to the last call, or nothing behind a pause.
+pub type Answers = Asks<Vec<u8>, Asked>;
+type Running = Coroutine<Vec<u8>, Asked, Finished>;
 
 struct Finished {
     script: Script,
@@ -61,6 +68,8 @@ enum Inner {
     Spread(Box<Job>, Counted),
     /// It has its reply; what it left is being stored.
     Storing(Vec<u8>, Counted),
+    /// There is none: the script pauses.
+    Paused,
 }
 
 /// What a call counts as, and when it began.
@@ -123,10 +132,11 @@ impl ScriptJob {
                         Next::Round(round)
                     }
                     Next::Reply(reply) => self.answer(reply, counted, slots, dbsize, ctx),
-                    Next::Wait { .. } => unreachable!("nobody waits inside a script"),
+                    Next::Wait { .. } | Next::Pause => unreachable!("nobody waits inside a script"),
                 }
             }
             Inner::Storing(reply, counted) => self.answer(reply, counted, slots, dbsize, ctx),
+            Inner::Paused => self.go_on(Vec::new(), slots, dbsize, ctx),
         }
     }
 
@@ -146,16 +156,18 @@ impl ScriptJob {
         let mut host = SpreadHost::new(ctx, started, (!self.global).then(|| declared_keys(&words)));
         let (words, protocol) = (self.words.clone(), self.protocol);
         let mut script = taken.script;
-        let running = Coroutine::new(move |answers: &Answers| {
+        let running = Coroutine::new(&mut ctx.scripts.stacks, move |answers: &Answers| {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             let mut reply = Vec::new();
             let mut host = host.answered_by(answers);
             // An error is counted by its reply.
-            let _ = run_taken(&mut script, &Args::new(&words), &mut host, &mut Reply::new(&mut reply, protocol));
+            let prepared = script.prepare(keys_and_arguments(&Args::new(&words)));
+            let called = script.call(prepared, &mut host);
+            script.finish(called, &mut Reply::new(&mut reply, protocol));
             Finished { script, reply }
         });
         let Some(running) = running else {
-            Reply::new(&mut bytes, self.protocol).error(b"ERR no memory for the stack of a script");
+            Reply::new(&mut bytes, self.protocol).error(&NO_STACK.text());
             return Next::Reply(bytes);
         };
         self.running = Some(running);
@@ -185,8 +197,16 @@ impl ScriptJob {
     /// Lets the script run up to its next call, or its end.
     fn go_on(&mut self, answer: Vec<u8>, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Next {
         let running = self.running.as_mut().expect("a script is started once, and ends once");
-        match running.resume(answer) {
-            coroutine::Step::Asks(call) => Next::Round(self.call(call, slots, dbsize, ctx)),
+        match running.resume(answer, &mut ctx.scripts.stacks) {
+            coroutine::Step::Asks(Asked::Call(call)) => Next::Round(self.call(call, slots, dbsize, ctx)),
+            coroutine::Step::Asks(Asked::Pause) => {
+                self.inner = Inner::Paused;
+                if ctx.scripts.store.busy.call().is_none() {
+                    let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
+                    note_busy(ctx, &words);
+                }
+                Next::Pause
+            }
             coroutine::Step::Ended(Finished { script, reply }) => {
                 self.running = None;
                 script.give(ctx);

@@ -8,8 +8,10 @@ pub mod function;
 pub mod host;
 pub mod job;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::any::Any;
 
+use crate::base::clock::Now;
+use crate::base::ids::CommandId;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{Found, ShardCtx};
@@ -18,10 +20,12 @@ use crate::command::keys::{keys_of_eval, keys_of_eval_ro};
 use crate::command::spec::*;
 use crate::resp::reply::Reply;
 use crate::script::analysis::declares_all_keys;
-use crate::script::host::{Host, ScriptFlags};
+use crate::script::coroutine::{Lending, Lent, Stacks};
+use crate::script::host::ScriptFlags;
 use crate::script::shard::{parse_digest, script_of_body, script_of_digest};
-use crate::script::vm::End;
-use host::{Script, ShardHost, Started};
+use crate::script::store::{Busy, BusyCall};
+use crate::script::vm::{Called, End, ErrorInfo};
+use host::{Script, ShardHost, Started, Watched};
 
 const ANY: KeyFlags = RW.and(ACCESS).and(UPDATE);
 const READ: KeyFlags = RO.and(ACCESS);
@@ -232,6 +236,7 @@ const HELP: &[&str] = &[
     "    Show a script from the scripts cache.",
 ];
 
+pub(super) const NO_STACK: Error = Error::Text("ERR no memory for the stack of a script");
 const NO_SCRIPT: Error = Error::Text("NOSCRIPT No matching script.");
 
 type KeysAndArguments<'a> = (&'a [&'a [u8]], &'a [&'a [u8]]);
@@ -262,16 +267,76 @@ fn fcall(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     run(ctx, args, reply)
 }
 
+/// A script on its own stack. It works on the shard until it has run for too long; then it pauses now and then.
+type Slices = Lending<ShardCtx, (Script, Called)>;
+
+/// A script that pauses: see [`ShardCtx::suspended`].
+struct Suspended {
+    slices: Slices,
+    id: CommandId,
+    /// Its time stands still: of the commands that it calls, all see the same.
+    now: Now,
+}
+
 fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let Taken { mut script, only_reads } = take(ctx, args, false)?;
-    let started = Started { only_reads, is_function: script.is_function() };
-    let declared = if ctx.shards > 1 { Some(args.words()) } else { None };
-    let mut host = ShardHost::new(ctx, started, declared);
-    let end = run_taken(&mut script, args, &mut host, reply);
-    drop(host);
-    script.give(ctx);
-    finish(ctx, args, end);
+    let watched = Watched::new(ctx, Started { only_reads, is_function: script.is_function() });
+    let declared = if ctx.shards > 1 { Some(declared_keys(args.words())) } else { None };
+    let prepared = script.prepare(keys_and_arguments(args));
+    ctx.scripts.begin_reads();
+    let client_db = ctx.db;
+    let slices = Lending::new(&mut ctx.scripts.stacks, move |lent: &mut Lent<'_, ShardCtx>| {
+        let mut host = ShardHost::new(lent, watched, declared);
+        let called = script.call(prepared, &mut host);
+        (script, called)
+    });
+    let mut slices = slices.ok_or(NO_STACK)?;
+    let ended = slices.go_on(ctx, stacks_of);
+    ctx.db = client_db;
+    let Some(ended) = ended else {
+        let (id, now) = (id_of(ctx, args.words()), ctx.now);
+        note_busy(ctx, args.words());
+        ctx.suspended = Some(Box::new(Suspended { slices, id, now }));
+        return Ok(());
+    };
+    if let Some(info) = end(ctx, ended, reply) {
+        count_failure(ctx, id_of(ctx, args.words()), &info);
+    }
     Ok(())
+}
+
+/// Lets a script that pauses go on; what comes back pauses again. Otherwise it has ended, and replied.
+pub fn go_on(ctx: &mut ShardCtx, suspended: Box<dyn Any + Send>, reply: &mut Reply) -> Option<Box<dyn Any + Send>> {
+    let mut suspended = suspended.downcast::<Suspended>().expect("what is suspended is a script");
+    let now = std::mem::replace(&mut ctx.now, suspended.now);
+    let ended = suspended.slices.go_on(ctx, stacks_of);
+    ctx.now = now;
+    let Some(ended) = ended else { return Some(suspended) };
+    if let Some(info) = end(ctx, ended, reply) {
+        count_failure(ctx, suspended.id, &info);
+    }
+    None
+}
+
+fn stacks_of(ctx: &mut ShardCtx) -> &mut Stacks {
+    &mut ctx.scripts.stacks
+}
+
+/// The script's call is over: the reply, and the error that it may be.
+fn end(ctx: &mut ShardCtx, (mut script, called): (Script, Called), reply: &mut Reply) -> Option<ErrorInfo> {
+    let end = script.finish(called, reply);
+    script.give(ctx);
+    match end {
+        End::Done => None,
+        End::Failed(info) => Some(info),
+    }
+}
+
+/// FUNCTION STATS tells what keeps clients waiting.
+pub(super) fn note_busy(ctx: &ShardCtx, words: &[&[u8]]) {
+    let words = words.iter().map(|word| word.to_vec()).collect();
+    let since_ns = ctx.scripts.ticks().saturating_sub(ctx.config.busy_reply_threshold * 1_000_000);
+    ctx.scripts.store.busy.set_call(BusyCall { words, since_ns });
 }
 
 /// A script that may start, out of the shard's hands for as long as it runs.
@@ -341,13 +406,9 @@ fn take_function(ctx: &mut ShardCtx, args: &Args, spread: bool) -> Result<(Scrip
     }
 }
 
-/// Runs what was taken with the keys and arguments of the words that it was taken for.
-pub(super) fn run_taken(script: &mut Script, args: &Args, host: &mut dyn Host, reply: &mut Reply) -> End {
-    let words = args.integer(2).and_then(|count| split(args, count)).expect("looked at when it was taken");
-    match script {
-        Script::Eval(vm, id) => vm.run(*id, words, host, reply),
-        Script::Function(vm, id) => vm.run(id, words, host, reply),
-    }
+/// What a script that was taken is called with.
+pub(super) fn keys_and_arguments<'a>(args: &Args<'a>) -> KeysAndArguments<'a> {
+    args.integer(2).and_then(|count| split(args, count)).expect("looked at when it was taken")
 }
 
 /// The keys that a script was called with.
@@ -410,13 +471,17 @@ fn key_places(ctx: &ShardCtx, command: &[u8], words: Option<usize>) -> Option<Ve
 }
 
 /// An error of a script counts as one of the command; but what a command inside was counted for is not counted twice.
-fn finish(ctx: &mut ShardCtx, args: &Args, end: End) {
-    if let End::Failed(info) = end {
-        let code = code_of(&info.text);
-        host::count(ctx, args.words(), |stats, id| match info.is_counted {
-            true => stats.counts[usize::from(id)].failed += 1,
-            false => stats.failed(id, code),
-        });
+fn count_failure(ctx: &mut ShardCtx, id: CommandId, info: &ErrorInfo) {
+    host::count_id(ctx, |stats| match info.is_counted {
+        true => stats.counts[usize::from(id)].failed += 1,
+        false => stats.failed(id, code_of(&info.text)),
+    });
+}
+
+fn id_of(ctx: &ShardCtx, words: &[&[u8]]) -> CommandId {
+    match ctx.find_command(words) {
+        Found::Key(_, _, id) | Found::Other(_, id) => id,
+        Found::Unknown | Found::WrongArity => unreachable!("it was called by these words"),
     }
 }
 
@@ -454,18 +519,29 @@ fn script(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+/// What clients are told while a script runs too long.
+pub fn busy_error(busy: &Busy) -> Error {
+    Error::Text(match busy.is_function() {
+        false => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        true => "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+    })
+}
+
 /// SCRIPT KILL and FUNCTION KILL.
 fn kill(ctx: &mut ShardCtx, function: bool, reply: &mut Reply) -> Result {
     let busy = &ctx.scripts.store.busy;
-    if busy.scripts.load(Relaxed) == 0 || busy.is_function.load(Relaxed) != function {
+    if !busy.is_on() {
         return Err(Error::Text("NOTBUSY No scripts in execution right now."));
     }
-    if busy.wrote.load(Relaxed) {
+    if busy.wrote() {
         return Err(Error::Text(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
         ));
     }
-    busy.kill.store(true, Relaxed);
+    if busy.is_function() != function {
+        return Err(busy_error(busy));
+    }
+    busy.kill();
     reply.ok();
     Ok(())
 }

@@ -2,3 +2,5 @@
 //! format).
 
 pub mod manifest;
+pub mod recover;
+pub mod scan;

@@ -57,7 +57,9 @@ fn run_in(vm: &mut EvalVm, host: &mut Fake, body: &str, protocol: Protocol) -> S
         },
     };
     let mut bytes = Vec::new();
-    vm.run(script, (&[b"k1", b"k2"], &[b"a1"]), host, &mut Reply::new(&mut bytes, protocol));
+    let prepared = vm.prepare(script, (&[b"k1", b"k2"], &[b"a1"]));
+    let called = vm.call(prepared, host);
+    vm.finish(script, called, &mut Reply::new(&mut bytes, protocol));
     String::from_utf8_lossy(&bytes).replace("\r\n", " ").trim_end().to_string()
 }
 
@@ -386,7 +388,9 @@ redis.register_function{function_name='late', description='d', flags={'no-writes
     let run = |vm: &mut FunctionVm, name: &str| {
         let id = vm.find(name.as_bytes()).cloned().expect("registered");
         let mut bytes = Vec::new();
-        vm.run(&id, (&[b"k"], &[]), &mut Fake::default(), &mut Reply::new(&mut bytes, Protocol::Resp2));
+        let prepared = vm.prepare(&id, (&[b"k"], &[]));
+        let called = vm.call(prepared, &mut Fake::default());
+        vm.finish(&id, called, &mut Reply::new(&mut bytes, Protocol::Resp2));
         String::from_utf8(bytes).unwrap().replace("\r\n", " ")
     };
     assert_eq!(run(&mut vm, "f"), "*3 *1 $1 k *0 :1 ");

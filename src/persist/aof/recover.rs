@@ -1,0 +1,220 @@
+//! Which part of the logs counts after the server has ended, however it has: a pure function over what scans have found.
+//!
+//! *A crash of the process* leaves what was written, and the kernel has all of it: each log counts up to its last whole
+//! group. As nothing leaves a shard before its effects are written, whatever anybody has seen is there.
+//!
+//! *A power loss* (the boot id has changed) leaves what was synced, and anything of the rest. Under `always` that is all
+//! that anybody has seen: again each log counts up to its last whole group. Under `everysec` the logs end at different
+//! moments, and go back to the last common round that is whole in all of them, which is one moment of all shards: its
+//! line was written while no transaction was under way. A shard that has written nothing yet when a round ended has no
+//! line of it, and keeps nothing; what was synced one by one behind the round (the policy has changed) stays. A record of
+//! the whole keyspace is listed when all that is before it is durable, and so a moment of its own.
+//!
+//! *Transactions over shards* count if they are decided: if the line that says so, which their coordinator writes when
+//! all parts are logged, is among what counts. The parts of others are passed over, and nothing depends on them: the
+//! locks were still held, so nobody has seen what they wrote, and no reply to the client has left. So no log is cut for
+//! another's sake, and no reply ever waits for another shard's log.
+//!
+//! *Damage* is something else than an end: a bad group with whole ones behind it, or one in front of what was known to be
+//! durable. Then nothing is cut, and the server does not start.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::scan::{Fault, Kind, Part, Scan};
+use crate::base::ids::ShardId;
+use crate::codec::aof::{Header, TransactionId};
+
+/// How the server that wrote the newest segments has ended, at worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The kernel went on: what was written is there.
+    Process,
+    /// The machine stopped, or nobody knows.
+    Power,
+}
+
+/// What counts of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// So many bytes.
+    pub keep: u64,
+    /// Parts in these that do not count.
+    pub skipped: Vec<Part>,
+}
+
+/// Why nothing can be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Which file, in the order of the manifest.
+    pub file: usize,
+    pub fault: Fault,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// By file.
+    pub verdicts: Vec<Verdict>,
+    /// The round that the logs go back to.
+    pub round: Option<u64>,
+}
+
+/// By the header of the newest start: whether the kernel is still the one that ran then.
+pub fn crash_of(scans: &[Scan], boot: &str) -> Crash {
+    let newest = scans.iter().filter_map(Scan::header).max_by_key(|header| header.start);
+    // An id that is not known is no proof.
+    match newest {
+        Some(header) if header.boot != boot || boot == "-" => Crash::Power,
+        _ => Crash::Process,
+    }
+}
+
+/// Decides what counts of files that stand in this order in the manifest.
+pub fn decide(scans: &[Scan], crash: Crash) -> Result<Decision, Damage> {
+    let newest = scans.iter().filter_map(Scan::header).map(|header| header.start).max();
+    let is_newest = |scan: &Scan| scan.header().map(|header| header.start) == newest;
+    let mut keep: Vec<u64> = scans.iter().map(|scan| scan.intact).collect();
+    let mut logs: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+    for (file, scan) in scans.iter().enumerate() {
+        let is_last = file + 1 == scans.len();
+        match &scan.kind {
+            Kind::Segment(Header { shard: Some(shard), .. }) if is_newest(scan) => {
+                logs.entry(*shard).or_default().push(file);
+            }
+            // A record that was being written when all ended.
+            Kind::Segment(Header { shard: None, .. }) if is_newest(scan) && may_end(scan, crash) => {}
+            Kind::Blank if may_end(scan, crash) => {}
+            Kind::Foreign if is_last && scan.fault == Some(Fault::Truncated) => {}
+            // What older starts have left was recovered before.
+            Kind::Segment(_) | Kind::Blank | Kind::Foreign => {
+                if let Some(fault) = scan.fault {
+                    return Err(Damage { file, fault });
+                }
+            }
+        }
+    }
+    for log in logs.values() {
+        cut_tail(log, scans, crash, &mut keep)?;
+    }
+    let mut round = None;
+    if crash == Crash::Power {
+        // What stands before a record of the whole keyspace was synced before that was listed.
+        let is_record = |scan: &Scan| {
+            is_newest(scan) && scan.groups > 0 && scan.header().is_some_and(|header| header.shard.is_none())
+        };
+        let behind = scans.iter().rposition(is_record).map_or(0, |record| record + 1);
+        let logs: Vec<&[usize]> = logs.values().map(|log| &log[log.partition_point(|&file| file < behind)..]).collect();
+        round = cut_to_round(&logs, scans, &mut keep);
+    }
+    let decided: HashSet<TransactionId> = scans
+        .iter()
+        .zip(&keep)
+        .flat_map(|(scan, &keep)| scan.decided.iter().filter(move |(_, end)| *end <= keep))
+        .map(|(id, _)| *id)
+        .collect();
+    let verdict = |(scan, &keep): (&Scan, &u64)| {
+        let is_skipped = |part: &&Part| part.bytes.end <= keep && !decided.contains(&part.id);
+        Verdict { keep, skipped: scan.parts.iter().filter(is_skipped).cloned().collect() }
+    };
+    Ok(Decision { verdicts: scans.iter().zip(&keep).map(verdict).collect(), round })
+}
+
+/// Whether what ends a file may be what the crash has left.
+fn may_end(scan: &Scan, crash: Crash) -> bool {
+    match scan.fault {
+        None | Some(Fault::Truncated) => true,
+        Some(Fault::Damaged) => crash == Crash::Power,
+    }
+}
+
+/// Cuts the log of a shard behind its last whole group, if that is its end.
+fn cut_tail(log: &[usize], scans: &[Scan], crash: Crash, keep: &mut [u64]) -> Result<(), Damage> {
+    let durable = log.iter().map(|&file| scans[file].durable).max().unwrap_or(0);
+    let mut position = None;
+    // Where it ends, and why.
+    let mut end: Option<Damage> = None;
+    for &file in log {
+        let scan = &scans[file];
+        if scan.groups > 0 && end.is_none() && position.is_some_and(|position| position != scan.position.start) {
+            // What stood between was not written.
+            end = Some(Damage { file, fault: Fault::Damaged });
+        }
+        match end {
+            Some(damage) if scan.groups > 0 && crash == Crash::Process => return Err(damage),
+            Some(_) => keep[file] = scan.groups_from,
+            None => {
+                if scan.groups > 0 {
+                    position = Some(scan.position.end);
+                }
+                end = scan.fault.map(|fault| Damage { file, fault });
+                if let Some(damage) = end.filter(|_| !may_end(scan, crash)) {
+                    return Err(damage);
+                }
+            }
+        }
+    }
+    match end {
+        Some(damage) if position.unwrap_or(0) < durable => Err(damage),
+        _ => Ok(()),
+    }
+}
+
+/// How far a log is kept: a file of it, and where in that. What stands behind it in the log is dropped.
+type Place = (usize, u64);
+
+/// Takes the logs back to the last round that all of them have.
+fn cut_to_round(logs: &[&[usize]], scans: &[Scan], keep: &mut [u64]) -> Option<u64> {
+    // A round ends in all logs under one lock, hence in one generation.
+    let mut rounds: Vec<(u64, u64)> = Vec::new();
+    for &file in logs.iter().copied().flatten() {
+        let Some(header) = scans[file].header() else { continue };
+        let kept = scans[file].rounds.iter().filter(|round| round.end <= keep[file]);
+        rounds.extend(kept.map(|round| (round.number, header.generation)));
+    }
+    rounds.sort_unstable();
+    rounds.dedup();
+    let places_of = |&round: &(u64, u64)| -> Option<Vec<Option<Place>>> {
+        logs.iter().map(|log| place_of_round(log, round, scans, keep)).collect()
+    };
+    let common = rounds.iter().rev().find_map(|round| Some((round.0, places_of(round)?)));
+    let (number, places) = match common {
+        Some((number, places)) => (Some(number), places),
+        None => (None, vec![None; logs.len()]),
+    };
+    for (log, at) in logs.iter().zip(places) {
+        let synced = log.iter().filter(|&&file| scans[file].lasting > 0 && scans[file].lasting <= keep[file]);
+        let end = at.max(synced.map(|&file| (file, scans[file].lasting)).max());
+        for &file in *log {
+            keep[file] = match end {
+                Some((last, _)) if file < last => keep[file],
+                Some((last, end)) if file == last => end,
+                _ => scans[file].groups_from.min(keep[file]),
+            };
+        }
+    }
+    number
+}
+
+/// How far a log goes at the end of a round of this number and generation; `None` if it has lost that.
+fn place_of_round(log: &[usize], round: (u64, u64), scans: &[Scan], keep: &[u64]) -> Option<Option<Place>> {
+    let (number, generation) = round;
+    let mut before = None;
+    for &file in log {
+        let header = scans[file].header()?;
+        if let Some(round) = scans[file].rounds.iter().find(|round| round.number == number && round.end <= keep[file]) {
+            return Some(Some((file, round.end)));
+        }
+        if header.round >= number {
+            // It was begun behind the round.
+            break;
+        }
+        if header.generation >= generation || scans[file].fault.is_some() || keep[file] < scans[file].intact {
+            return None;
+        }
+        before = Some((file, keep[file]));
+    }
+    // It had written nothing in this generation when the round ended.
+    Some(before)
+}
+
+#[cfg(test)]
+mod tests;
