@@ -86,6 +86,9 @@ pub struct ShardCtx {
     pub no_touch: bool,
     /// Clients are paused: what has expired is gone for readers, and stays where it is.
     pub expiry_paused: bool,
+    /// A log is being loaded. Nothing has expired for its commands, lest they do something else than they did then: a key
+    /// that was made anew would lose its expiry. What was recorded of expired keys follows in the log.
+    pub replaying: bool,
     pub scripts: Scripts,
     /// Set by the level that knows all commands.
     pub commands: FindCommand,
@@ -121,6 +124,7 @@ impl ShardCtx {
             db: 0,
             no_touch: false,
             expiry_paused: false,
+            replaying: false,
             scripts: Scripts::default(),
             commands: |_| Found::Unknown,
             sought: None,
@@ -142,7 +146,7 @@ impl ShardCtx {
         let env = Env {
             config: &self.config,
             seeds: self.keyspace.seeds(),
-            now_ms: self.now.unix_ms,
+            now_ms: self.expiry_ms(),
             rng: &mut self.rng,
             packed_threshold: self.packed_threshold,
         };
@@ -156,6 +160,12 @@ impl ShardCtx {
 
     pub fn now_ms(&self) -> i64 {
         self.now.unix_ms
+    }
+
+    /// Up to when what expires is gone.
+    #[inline]
+    pub fn expiry_ms(&self) -> i64 {
+        if self.replaying { 0 } else { self.now.unix_ms }
     }
 
     /// Remembers the hash of a key, by address, for the lookup that follows.
@@ -265,7 +275,7 @@ impl ShardCtx {
     pub fn string_mut(&mut self, key: &[u8]) -> Result<Option<OccupiedMut<'_>>> {
         let hash = self.hash_of(key);
         let Some(occupied) = self.keyspace.db_mut(self.db).get_mut(hash, key) else { return Ok(None) };
-        if expire::is_expired(occupied.as_ref(), self.now) {
+        if expire::is_expired(occupied.as_ref(), self.now) && !self.replaying {
             // A hash may have been noted for its fields; the look that is due for them will find nothing.
             occupied.remove();
             self.stats.expired += 1;
@@ -415,7 +425,7 @@ impl ShardCtx {
                 self.notify(Class::NEW_KEY, "new", key);
             }
             Lookup::Occupied(mut occupied) => {
-                let expired = expire::is_expired(occupied.as_ref(), self.now);
+                let expired = expire::is_expired(occupied.as_ref(), self.now) && !self.replaying;
                 if expired {
                     self.stats.expired += 1;
                     self.journal.uncounted(self.db, &[expired_word(&self.config), key]);
@@ -564,7 +574,7 @@ impl ShardCtx {
     /// Has its time passed? A key lives through the millisecond of its expiry.
     #[inline]
     pub fn is_expired(&self, entry: EntryRef<'_>) -> bool {
-        expire::is_expired(entry, self.now)
+        expire::is_expired(entry, self.now) && !self.replaying
     }
 
     /// What is recorded when a key expires.
@@ -674,7 +684,7 @@ impl ShardCtx {
             }
             return None;
         };
-        if expire::is_expired(db.at(place), self.now) {
+        if expire::is_expired(db.at(place), self.now) && !self.replaying {
             self.expire(key, hash);
             return None;
         }
@@ -689,7 +699,7 @@ impl ShardCtx {
     fn live_fields(&mut self, key: &[u8], hash: u64, place: Position) -> Option<Position> {
         let entry = self.keyspace.db(self.db).at(place);
         let is_due = collection_of::<Hash>(entry).is_ok_and(|fields| fields.may_be_due(self.now.unix_ms));
-        if !is_due || self.expiry_paused {
+        if !is_due || self.expiry_paused || self.replaying {
             return Some(place);
         }
         self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);

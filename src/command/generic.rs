@@ -676,7 +676,7 @@ fn set_expiry(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, deadline: Dead
         reply.integer(0);
         return Ok(());
     }
-    if at_ms <= ctx.now_ms() {
+    if at_ms <= ctx.expiry_ms() {
         ctx.delete(key);
         ctx.effect(&[ctx.expired_word(), key]);
         ctx.notify(Class::EXPIRED, "expired", key);
@@ -864,7 +864,7 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     })?;
     let base_ms = if options.absolute_ttl { 0 } else { ctx.now_ms() };
     let expire_at_ms = (ttl_ms > 0).then(|| base_ms.saturating_add(ttl_ms));
-    if expire_at_ms.is_some_and(|at_ms| at_ms <= ctx.now_ms()) {
+    if expire_at_ms.is_some_and(|at_ms| at_ms <= ctx.expiry_ms()) {
         if ctx.delete(key) {
             let word: &[u8] = if ctx.config.lazyfree_lazy_server_del { b"UNLINK" } else { b"DEL" };
             ctx.effect(&[word, key]);

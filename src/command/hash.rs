@@ -298,7 +298,7 @@ fn store_pairs(ctx: &mut ShardCtx, args: &Args, command: &str) -> Result<i64> {
 
 /// HSETNX key field value
 fn hsetnx(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.now_ms());
+    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.expiry_ms());
     let absent = ctx.write_as::<Hash>(key)?.is_none_or(|hash| hash.get(field, now_ms).is_none());
     if absent {
         change_or_create(ctx, key, [field].iter(), |hash, env| {
@@ -313,7 +313,7 @@ fn hsetnx(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HGET key field
 fn hget(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let value = ctx.read_as::<Hash>(args.get(1))?.and_then(|hash| hash.get(args.get(2), now_ms));
     reply_value(value, reply);
     Ok(())
@@ -321,7 +321,7 @@ fn hget(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HMGET key field [field ...]
 fn hmget(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let hash = ctx.read_as::<Hash>(args.get(1))?;
     let fields = args.from(2);
     reply.array(fields.len());
@@ -331,7 +331,7 @@ fn hmget(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HGETALL key
 fn hgetall(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let Some(hash) = ctx.read_as::<Hash>(args.get(1))? else {
         reply.map(0);
         return Ok(());
@@ -360,7 +360,7 @@ fn list_column(
     reply: &mut Reply,
     column: for<'a> fn(Pair<'a>) -> Element<'a>,
 ) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let Some(hash) = ctx.read_as::<Hash>(args.get(1))? else {
         reply.array(0);
         return Ok(());
@@ -393,7 +393,7 @@ fn hlen(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HEXISTS key field
 fn hexists(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let exists = ctx.read_as::<Hash>(args.get(1))?.is_some_and(|hash| hash.get(args.get(2), now_ms).is_some());
     reply.integer(i64::from(exists));
     Ok(())
@@ -401,7 +401,7 @@ fn hexists(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HSTRLEN key field
 fn hstrlen(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let value = ctx.read_as::<Hash>(args.get(1))?.and_then(|hash| hash.get(args.get(2), now_ms));
     reply.integer(value.map_or(0, Element::len) as i64);
     Ok(())
@@ -409,7 +409,7 @@ fn hstrlen(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HINCRBY key field increment
 fn hincrby(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.now_ms());
+    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.expiry_ms());
     let by = args.integer(3)?;
     let value = ctx.write_as::<Hash>(key)?.and_then(|hash| hash.get(field, now_ms));
     let value = match value {
@@ -429,7 +429,7 @@ fn hincrby(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HINCRBYFLOAT key field increment
 fn hincrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.now_ms());
+    let (key, field, now_ms) = (args.get(1), args.get(2), ctx.expiry_ms());
     let by = LongDouble::parse(args.get(3)).ok_or(Error::NotAFloat)?;
     if !by.is_finite() {
         return Err(Error::Text("ERR value is NaN or Infinity"));
@@ -461,7 +461,7 @@ fn hincrbyfloat(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HRANDFIELD key [count [WITHVALUES]]
 fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
     let mut rng = Rng::new(ctx.rng.next_u64());
     if args.len() == 2 {
         let drawn = ctx.read_as::<Hash>(key)?.and_then(|hash| hash.random(now_ms, &mut rng));
@@ -509,7 +509,7 @@ fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]
 fn hscan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     scan_collection::<Hash>(ctx, args, reply, Scanned::Hash, |hash, cursor, options, found| {
         hash.scan(cursor, options.count, now_ms, |(field, value)| {
             let (mut digits, mut value_digits) = (Digits::new(), Digits::new());

@@ -292,7 +292,7 @@ impl<'a> Pattern<'a> {
             Pattern::Key { before, behind, field } => (before, behind, field),
         };
         let key = [before, element, behind].concat();
-        let now_ms = ctx.now_ms();
+        let now_ms = ctx.expiry_ms();
         let value = ctx.read(&key)?.value();
         match (value, field) {
             (ValueRef::Text(text), None) => Some(text.bytes(&mut itoa::Buffer::new()).to_vec()),

@@ -460,7 +460,7 @@ fn getex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let expire_at_ms = options.expire_at_ms(now_ms, "getex")?;
     reply_value(Some(held), reply);
     match (options.ttl, expire_at_ms) {
-        (_, Some(at_ms)) if at_ms <= now_ms => delete_as_expired(ctx, key),
+        (_, Some(at_ms)) if at_ms <= ctx.expiry_ms() => delete_as_expired(ctx, key),
         (_, Some(at_ms)) => {
             ctx.set_expire(key, Some(at_ms));
             ctx.effect(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
@@ -691,7 +691,7 @@ fn store_pairs(ctx: &mut ShardCtx, args: &Args) {
 fn store_with(ctx: &mut ShardCtx, args: &Args, ttl: Option<Ttl>, expire_at_ms: Option<i64>) {
     let (key, text) = (args.get(1), args.get(2));
     match (ttl, expire_at_ms) {
-        (_, Some(at_ms)) if at_ms <= ctx.now_ms() => delete_as_expired(ctx, key),
+        (_, Some(at_ms)) if at_ms <= ctx.expiry_ms() => delete_as_expired(ctx, key),
         (Some(ttl), Some(at_ms)) => {
             ctx.set(key, value_of(args, 2), Expiry::At(at_ms));
             // Replicas see the option as the client spelled it, as they do from Redis.

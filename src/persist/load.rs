@@ -129,8 +129,14 @@ impl<R: Read> Loader<R> {
             RdbVersionCheck::Relaxed => Versions::Any,
         };
         let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum, versions)?;
-        let (began_ms, loaded) = (ctx.now_ms(), Loaded::default());
+        // As the base of a log, a file holds what was there then: what follows says what became of it.
+        let (began_ms, loaded) = (ctx.expiry_ms(), Loaded::default());
         Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded })
+    }
+
+    /// This shard tells what concerns the file as a whole.
+    pub fn tells(&self) -> bool {
+        self.tells
     }
 
     /// How far the file was read.
@@ -143,7 +149,7 @@ impl<R: Read> Loader<R> {
         let until = self.reader.offset() + bytes;
         while self.reader.offset() < until {
             match self.reader.next_item()? {
-                Item::Aux(name, value) if self.tells => tell_aux(&name, &value, self.began_ms),
+                Item::Aux(name, value) if self.tells => tell_aux(&name, &value, ctx.now_ms()),
                 Item::ModuleAux(name) if self.tells => {
                     tracing::warn!("The RDB file contains AUX module data I can't load: no matching module '{name}'");
                 }

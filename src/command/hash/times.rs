@@ -230,7 +230,7 @@ impl Condition {
 }
 
 fn set_times(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, clock: Clock) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
     ctx.write_as::<Hash>(key)?;
     let at_ms = clock.time_ms(args.get(2))?;
     let condition = Condition::named(args.get(3));
@@ -322,7 +322,7 @@ fn rounded_up_s(ms: i64) -> i64 {
 const NOT_POSITIVE: &str = "ERR Number of fields must be a positive integer";
 
 fn show_times(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, form: impl Fn(i64) -> i64) -> Result {
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.expiry_ms();
     let hash = ctx.read_as::<Hash>(args.get(1))?;
     let fields = fields_of(args.from(2), NOT_POSITIVE)?;
     reply.array(fields.len());
@@ -338,7 +338,7 @@ fn show_times(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply, form: impl Fn(
 
 /// HPERSIST key FIELDS numfields field [field ...]
 fn hpersist(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
     ctx.write_as::<Hash>(key)?;
     let fields = fields_of(args.from(2), NOT_POSITIVE)?;
     let mut answers = vec![NO_FIELD; fields.len()];
@@ -362,7 +362,7 @@ fn hpersist(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 
 /// HGETDEL key FIELDS numfields field [field ...]
 fn hgetdel(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
     ctx.write_as::<Hash>(key)?;
     let fields = fields_of(args.from(2), NOT_POSITIVE)?;
     reply.array(fields.len());
@@ -386,8 +386,8 @@ fn hgetdel(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 /// HGETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]
 /// FIELDS numfields field [field ...]
 fn hgetex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
-    let options = Options::parse(args.from(2), now_ms, OptionsOf::Hgetex)?;
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
+    let options = Options::parse(args.from(2), ctx.now_ms(), OptionsOf::Hgetex)?;
     let fields = options.fields;
     ctx.write_as::<Hash>(key)?;
     if options.time == Time::Unsaid {
@@ -427,8 +427,8 @@ fn hgetex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 /// HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
 /// KEEPTTL] FIELDS numfields field value [field value ...]
 fn hsetex(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let (key, now_ms) = (args.get(1), ctx.now_ms());
-    let options = Options::parse(args.from(2), now_ms, OptionsOf::Hsetex)?;
+    let (key, now_ms) = (args.get(1), ctx.expiry_ms());
+    let options = Options::parse(args.from(2), ctx.now_ms(), OptionsOf::Hsetex)?;
     let pairs = options.fields;
     let hash = ctx.write_as::<Hash>(key)?;
     let exists = |field: &[u8]| hash.is_some_and(|hash| hash.get(field, now_ms).is_some());

@@ -146,11 +146,12 @@ fn destroy(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
 fn create_consumer(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let (key, name, consumer) = (args.get(2), args.get(3), args.get(4));
     require_group(ctx, key, name)?;
-    let created = ctx.change::<Stream, _>(key, |stream, env| {
+    let now_ms = ctx.now_ms();
+    let created = ctx.change::<Stream, _>(key, |stream, _| {
         let (_, group) = stream.log_and_group(name).expect("the group was looked up");
         let is_new = group.consumer_number(consumer).is_none();
         if is_new {
-            group.create_consumer(consumer, env.now_ms);
+            group.create_consumer(consumer, now_ms);
         }
         is_new
     })?;

@@ -102,7 +102,9 @@ pub fn xadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if wanted == NewId::Exactly(StreamId::ZERO) {
         return Err(Error::Text("ERR The ID specified in XADD must be greater than 0-0"));
     }
-    let changed = ctx.change::<Stream, _>(key, |stream, env| add(stream, wanted, words, options.trim, env))?;
+    let now_ms = ctx.now_ms();
+    let adding = |stream: &mut Stream, env: &mut Env<'_>| add(stream, (wanted, now_ms), words, options.trim, env);
+    let changed = ctx.change::<Stream, _>(key, adding)?;
     let added = match changed {
         Some(added) => added?,
         None if options.no_create => {
@@ -111,7 +113,7 @@ pub fn xadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         }
         None => {
             let mut stream = Stream::empty();
-            let added = add(&mut stream, wanted, words, options.trim, &mut ctx.env())?;
+            let added = adding(&mut stream, &mut ctx.env())?;
             ctx.put_value(key, Value::Collection(stream.into()));
             added
         }
@@ -154,13 +156,19 @@ impl Left {
 }
 
 /// Adds an entry and trims; an error changes nothing.
-fn add(stream: &mut Stream, wanted: NewId, words: &[&[u8]], trim: Option<Trim>, env: &mut Env<'_>) -> Result<Added> {
+fn add(
+    stream: &mut Stream,
+    (wanted, now_ms): (NewId, i64),
+    words: &[&[u8]],
+    trim: Option<Trim>,
+    env: &mut Env<'_>,
+) -> Result<Added> {
     let log = stream.log_mut();
     if log.last_id() == StreamId::MAX {
         let text = "ERR The stream has exhausted the last possible ID, unable to add more items";
         return Err(Error::Text(text));
     }
-    let Some(id) = log.new_id(wanted, env.now_ms) else {
+    let Some(id) = log.new_id(wanted, now_ms) else {
         let text = "ERR The ID specified in XADD is equal or smaller than the target stream top item";
         return Err(Error::Text(text));
     };

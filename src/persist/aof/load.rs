@@ -1,0 +1,484 @@
+//! Loads the append-only directory into one shard: a stepper, like the loader of RDB files, which it uses for the base.
+//!
+//! Every shard reads for itself what may hold keys of its own: of segments written by as many shards only its own one,
+//! of others all of them, of whose commands it runs those that name its keys. As shards share no keys, none waits for
+//! another: each goes through the files in the manifest's order at its own pace.
+//!
+//! What Redis has written may hold commands on keys of several shards. With several, the first of them runs that into a
+//! keyspace of the whole, and then deals it out.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::mem;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::open::{Plan, Source, SourceKind, bad_format};
+use super::text_of;
+use crate::base::ids::ShardId;
+use crate::base::number::parse_i64;
+use crate::codec::aof::read::{Command, Item, LogReader, ReadError, What};
+use crate::command::args::Args;
+use crate::command::ctx::{Found, ShardCtx};
+use crate::command::error::Error;
+use crate::command::keys::keys_of;
+use crate::command::spec::{Group, Spec};
+use crate::data::entry::Entry;
+use crate::engine::route::SlotMap;
+use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
+use crate::persist::rdb::MAGIC;
+use crate::resp::reply::{Protocol, Reply};
+
+/// Keys that are dealt out between two looks at the clients.
+const DEAL_KEYS: usize = 1024;
+/// Commands that answered with an error, of each file, which are told one by one.
+const ERRORS_TOLD: u64 = 3;
+
+#[derive(Debug)]
+pub enum AofError {
+    Io(String, io::Error),
+    Read(String, ReadError),
+    Base(String, LoadError),
+    /// It cannot be run: why.
+    Command(String, Vec<u8>),
+    /// Another shard could not load what was this one's, too.
+    Forsaken,
+}
+
+impl fmt::Display for AofError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AofError::Io(name, error) => {
+                write!(f, "Unrecoverable error reading the append only file {name}: {}", text_of(error))
+            }
+            AofError::Read(name, ReadError { what: What::Io(error), .. }) => {
+                write!(f, "Unrecoverable error reading the append only file {name}: {}", text_of(error))
+            }
+            AofError::Read(name, _) => f.write_str(&bad_format(name)),
+            AofError::Base(name, error) => {
+                write!(f, "Error reading the RDB preamble of the AOF file {name}, AOF loading aborted: {error}")
+            }
+            AofError::Command(name, reason) => {
+                write!(f, "{} reading the append only file {name}", String::from_utf8_lossy(reason))
+            }
+            AofError::Forsaken => f.write_str("Another shard could not load its part"),
+        }
+    }
+}
+
+impl std::error::Error for AofError {}
+
+/// What a slice came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slice {
+    More,
+    /// Another shard has not come so far yet.
+    Waiting,
+    Done,
+}
+
+/// Keys with their databases; none: that was all.
+type Dealt = Vec<(usize, Entry)>;
+
+/// The ways by which the first shard deals out, one to each.
+pub struct Deal {
+    senders: Mutex<Vec<Sender<Dealt>>>,
+    receivers: Mutex<Vec<Option<Receiver<Dealt>>>>,
+}
+
+impl Deal {
+    pub fn new(shards: usize) -> Deal {
+        let (senders, receivers) = (0..shards).map(|_| channel()).unzip::<_, _, Vec<_>, Vec<_>>();
+        let receivers = receivers.into_iter().map(Some).collect();
+        Deal { senders: Mutex::new(senders), receivers: Mutex::new(receivers) }
+    }
+
+    fn senders(&self) -> Vec<Sender<Dealt>> {
+        mem::take(&mut self.senders.lock().expect("nothing panics while it holds the senders"))
+    }
+
+    fn receiver(&self, shard: ShardId) -> Option<Receiver<Dealt>> {
+        self.receivers.lock().expect("nothing panics while it holds the receivers")[shard].take()
+    }
+}
+
+pub struct AofLoader {
+    plan: Arc<Plan>,
+    slots: SlotMap,
+    /// The next source, and the one being read.
+    next: usize,
+    current: Option<Current>,
+    /// Sources before this one are for the keyspace of the whole, if there is one.
+    foreign: usize,
+    stage: Stage,
+    /// Bytes of sources that are done.
+    done_bytes: u64,
+    pub loaded: Loaded,
+}
+
+enum Stage {
+    /// The sources are for this shard's own keyspace.
+    Own,
+    /// They are for the keyspace of the whole, which is here, and then dealt out.
+    Whole(Box<ShardCtx>, Vec<Sender<Dealt>>),
+    Dealing(Box<ShardCtx>, Vec<Sender<Dealt>>),
+    /// Another shard deals out.
+    Taking(Receiver<Dealt>),
+}
+
+struct Current {
+    source: usize,
+    began: Instant,
+    input: Input,
+}
+
+enum Input {
+    Rdb(Box<Loader<File>>),
+    Log(Box<Replay>),
+}
+
+impl AofLoader {
+    pub fn new(plan: Arc<Plan>, deal: &Deal, slots: SlotMap, ctx: &mut ShardCtx) -> AofLoader {
+        let last_foreign = plan.sources.iter().rposition(|source| source.kind == SourceKind::Foreign);
+        let foreign = if slots.shards() > 1 { last_foreign.map_or(0, |last| last + 1) } else { 0 };
+        let stage = match (foreign, ctx.shard) {
+            (0, _) => Stage::Own,
+            (_, 0) => {
+                let mut whole = ctx.scratch();
+                (whole.shard, whole.shards) = (0, 1);
+                whole.scripts.store = ctx.scripts.store.clone();
+                Stage::Whole(Box::new(whole), deal.senders())
+            }
+            (_, shard) => Stage::Taking(deal.receiver(shard).expect("a shard loads once")),
+        };
+        let next = if matches!(stage, Stage::Taking(_)) { foreign } else { 0 };
+        AofLoader { plan, slots, next, current: None, foreign, stage, done_bytes: 0, loaded: Loaded::default() }
+    }
+
+    /// How many bytes of all sources this shard is done with.
+    pub fn offset(&self) -> u64 {
+        let current = self.current.as_ref().map_or(0, |current| match &current.input {
+            Input::Rdb(loader) => loader.offset(),
+            Input::Log(replay) => replay.reader.offset(),
+        });
+        self.done_bytes + current
+    }
+
+    /// Loads at least so many bytes more, if there are.
+    pub fn slice(&mut self, ctx: &mut ShardCtx, bytes: u64) -> Result<Slice, AofError> {
+        let (db, dirty, flushed) = (ctx.db, ctx.journal.dirty, ctx.journal.flushed);
+        ctx.replaying = true;
+        let slice = self.slice_replaying(ctx, bytes);
+        ctx.replaying = false;
+        // Nothing has changed: it is as it was.
+        (ctx.db, ctx.journal.dirty, ctx.journal.flushed) = (db, dirty, flushed);
+        slice
+    }
+
+    fn slice_replaying(&mut self, ctx: &mut ShardCtx, bytes: u64) -> Result<Slice, AofError> {
+        let sources = self.plan.sources.len();
+        match mem::replace(&mut self.stage, Stage::Own) {
+            Stage::Own => {
+                let is_done = self.read(ctx, sources, bytes)?;
+                Ok(if is_done { Slice::Done } else { Slice::More })
+            }
+            Stage::Whole(mut whole, senders) => {
+                (whole.now, whole.replaying) = (ctx.now, true);
+                let is_done = self.read(&mut whole, self.foreign, bytes)?;
+                self.stage = if is_done { Stage::Dealing(whole, senders) } else { Stage::Whole(whole, senders) };
+                Ok(Slice::More)
+            }
+            Stage::Dealing(mut whole, senders) => {
+                if self.deal(&mut whole, &senders, ctx) {
+                    self.stage = Stage::Dealing(whole, senders);
+                } else {
+                    senders.iter().for_each(|sender| drop(sender.send(Dealt::new())));
+                }
+                Ok(Slice::More)
+            }
+            Stage::Taking(receiver) => {
+                match receiver.try_recv() {
+                    Ok(dealt) if dealt.is_empty() => return Ok(Slice::More),
+                    Ok(dealt) => dealt.into_iter().for_each(|(db, entry)| put(ctx, db, entry)),
+                    Err(TryRecvError::Empty) => {
+                        self.stage = Stage::Taking(receiver);
+                        return Ok(Slice::Waiting);
+                    }
+                    Err(TryRecvError::Disconnected) => return Err(AofError::Forsaken),
+                }
+                self.stage = Stage::Taking(receiver);
+                Ok(Slice::More)
+            }
+        }
+    }
+
+    /// Deals out some of the keys; false when none are left.
+    fn deal(&mut self, whole: &mut ShardCtx, senders: &[Sender<Dealt>], ctx: &mut ShardCtx) -> bool {
+        let is_filled = |db: &usize| !whole.keyspace.db(*db).is_empty();
+        let Some(db) = (0..whole.keyspace.databases()).find(is_filled) else { return false };
+        whole.db = db;
+        let keys: Vec<Vec<u8>> =
+            whole.keyspace.db(db).iter().take(DEAL_KEYS).map(|entry| entry.key().to_vec()).collect();
+        let mut dealt: Vec<Dealt> = senders.iter().map(|_| Dealt::new()).collect();
+        for key in keys {
+            let entry = whole.take(&key).expect("nobody else takes it");
+            let shard = self.slots.shard_of(&key);
+            if shard == ctx.shard {
+                put(ctx, db, entry);
+            } else {
+                dealt[shard].push((db, entry));
+            }
+        }
+        for (sender, dealt) in senders.iter().zip(dealt).filter(|(_, dealt)| !dealt.is_empty()) {
+            // Who is gone has failed, and the server ends.
+            let _ = sender.send(dealt);
+        }
+        true
+    }
+
+    /// Reads sources up to `end` into `ctx`; true when all are.
+    fn read(&mut self, ctx: &mut ShardCtx, end: usize, bytes: u64) -> Result<bool, AofError> {
+        let until = self.offset() + bytes;
+        while self.offset() < until {
+            let Some(current) = &mut self.current else {
+                if self.next >= end {
+                    return Ok(true);
+                }
+                self.current = self.open(ctx, self.next)?;
+                self.next += 1;
+                continue;
+            };
+            let Source { name, path, bytes: length, .. } = &self.plan.sources[current.source];
+            let left = until - self.done_bytes;
+            match &mut current.input {
+                Input::Rdb(loader) => {
+                    let failed = |error| AofError::Base(name.clone(), error);
+                    if !loader.slice(ctx, left.saturating_sub(loader.offset()).max(1)).map_err(failed)? {
+                        continue;
+                    }
+                    self.loaded.keys += loader.loaded.keys;
+                    self.loaded.empty += loader.loaded.empty;
+                    if loader.offset() < *length {
+                        let keys = keys_in(&self.plan.sources[current.source], ctx);
+                        let replay = Replay::open(name, path, loader.offset(), *length, keys)?;
+                        current.input = Input::Log(Box::new(replay));
+                        continue;
+                    }
+                }
+                Input::Log(replay) => {
+                    if !replay.slice(ctx, &self.slots, left)? {
+                        continue;
+                    }
+                }
+            }
+            self.end_source();
+        }
+        Ok(false)
+    }
+
+    /// Begins a source, if it is for this shard.
+    fn open(&mut self, ctx: &mut ShardCtx, index: usize) -> Result<Option<Current>, AofError> {
+        let source = &self.plan.sources[index];
+        let keys = keys_in(source, ctx);
+        if keys == Keys::None || source.bytes == 0 {
+            self.done_bytes += source.bytes;
+            return Ok(None);
+        }
+        let failed = |error| AofError::Io(source.name.clone(), error);
+        let began = Instant::now();
+        let is_preamble = source.kind == SourceKind::Foreign && begins_with_rdb(source).map_err(failed)?;
+        let input = if source.kind == SourceKind::Rdb || is_preamble {
+            if ctx.shard == 0 {
+                tracing::info!(
+                    "{}",
+                    if is_preamble {
+                        "Reading RDB preamble from AOF file..."
+                    } else {
+                        "Reading RDB base file on AOF loading..."
+                    }
+                );
+            }
+            let file = File::open(&source.path).map_err(failed)?;
+            let slots = if ctx.shards == 1 { SlotMap::contiguous(1) } else { self.slots.clone() };
+            let loader = Loader::new(file, ctx.shard, slots, Duplicates::Refused, ctx);
+            Input::Rdb(Box::new(loader.map_err(|error| AofError::Base(source.name.clone(), error))?))
+        } else {
+            Input::Log(Box::new(Replay::open(&source.name, &source.path, 0, source.bytes, keys)?))
+        };
+        Ok(Some(Current { source: index, began, input }))
+    }
+
+    fn end_source(&mut self) {
+        let Some(Current { source, began, input }) = self.current.take() else { return };
+        let Source { name, bytes, is_base, kind, .. } = &self.plan.sources[source];
+        self.done_bytes += bytes;
+        let tells = match (kind, &input) {
+            (SourceKind::Rdb, Input::Rdb(loader)) => loader.tells(),
+            (_, Input::Log(replay)) => replay.tells,
+            (_, Input::Rdb(loader)) => loader.tells(),
+        };
+        if tells {
+            let what = if *is_base { "base" } else { "incr" };
+            tracing::info!("DB loaded from {what} file {name}: {:.3} seconds", began.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// Which commands of a file a shard runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    None,
+    /// Those with keys of its own, and those of the whole keyspace.
+    Own,
+    All,
+}
+
+fn keys_in(source: &Source, ctx: &ShardCtx) -> Keys {
+    match source.kind {
+        _ if ctx.shards == 1 => Keys::All,
+        SourceKind::Segment { shard: Some(shard), shards } if shards == ctx.shards => {
+            if shard == ctx.shard {
+                Keys::All
+            } else {
+                Keys::None
+            }
+        }
+        SourceKind::Segment { .. } | SourceKind::Rdb => Keys::Own,
+        // Only the keyspace of the whole takes it, which is one shard.
+        SourceKind::Foreign => Keys::None,
+    }
+}
+
+fn begins_with_rdb(source: &Source) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    File::open(&source.path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
+    Ok(begin == MAGIC)
+}
+
+fn put(ctx: &mut ShardCtx, db: usize, entry: Entry) {
+    ctx.db = db;
+    let key = entry.key().to_vec();
+    ctx.put_again(&key, entry);
+}
+
+/// Runs the commands of one file.
+struct Replay {
+    name: String,
+    reader: LogReader<File>,
+    keys: Keys,
+    db: usize,
+    /// Commands that answered with an error.
+    errors: u64,
+    /// Memory for replies, which nobody reads.
+    output: Vec<u8>,
+    /// This shard says that the file is loaded.
+    tells: bool,
+}
+
+impl Replay {
+    fn open(name: &str, path: &Path, from: u64, length: u64, keys: Keys) -> Result<Replay, AofError> {
+        let open = || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(from))?;
+            Ok(LogReader::new(file, from, length))
+        };
+        let reader = open().map_err(|error| AofError::Io(name.to_owned(), error))?;
+        let (name, output) = (name.to_owned(), Vec::new());
+        Ok(Replay { name, reader, keys, db: 0, errors: 0, output, tells: false })
+    }
+
+    /// Runs what begins before this offset; true at the end of the file.
+    fn slice(&mut self, ctx: &mut ShardCtx, slots: &SlotMap, until: u64) -> Result<bool, AofError> {
+        let Replay { name, reader, keys, db, errors, output, tells } = self;
+        *tells = *keys == Keys::All || ctx.shard == 0;
+        while reader.offset() < until {
+            let command = match reader.next_item() {
+                Ok(Some(Item::Command(command))) => command,
+                Ok(Some(Item::Line(_))) => continue,
+                Ok(None) => {
+                    if *errors > ERRORS_TOLD {
+                        tracing::warn!("AOF {name}: {errors} commands answered with an error");
+                    }
+                    return Ok(true);
+                }
+                Err(error) => return Err(AofError::Read(name.clone(), error)),
+            };
+            output.clear();
+            let failed = |reason: Vec<u8>| AofError::Command(name.clone(), reason);
+            if !run(command, ctx, slots, *keys, db, output).map_err(failed)? {
+                continue;
+            }
+            if output.first() == Some(&b'-') {
+                *errors += 1;
+                if *errors <= ERRORS_TOLD {
+                    let (what, reply) = (command.word(0).unwrap_or_default(), output.trim_ascii_end());
+                    tracing::warn!("AOF {name}: {}: {}", what.escape_ascii(), String::from_utf8_lossy(reply));
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Runs a command, if it is for this shard; an error says why that cannot be.
+fn run(
+    command: Command<'_>,
+    ctx: &mut ShardCtx,
+    slots: &SlotMap,
+    keys: Keys,
+    db: &mut usize,
+    output: &mut Vec<u8>,
+) -> Result<bool, Vec<u8>> {
+    let words: Vec<&[u8]> = command.words().collect();
+    if command.is("SELECT") {
+        let number = words.get(1).and_then(|word| parse_i64(word)).and_then(|number| usize::try_from(number).ok());
+        *db = number.filter(|&number| number < ctx.keyspace.databases()).ok_or(&b"DB index is out of range"[..])?;
+        return Ok(false);
+    }
+    // A transaction that has not ended was cut off before.
+    if command.is("MULTI") || command.is("EXEC") {
+        return Ok(false);
+    }
+    let row = match ctx.find_command(&words) {
+        Found::Key(row, spec, _) if is_for(spec, &words, slots, ctx.shard, keys) => row,
+        Found::Key(..) | Found::Other(..) => return Ok(false),
+        Found::Unknown => return Err(without_code(&Error::unknown_command(&words))),
+        Found::WrongArity => {
+            let name = String::from_utf8_lossy(words[0]).to_lowercase();
+            return Err(without_code(&Error::arity(&name)));
+        }
+    };
+    ctx.db = *db;
+    let mut reply = Reply::new(output, Protocol::Resp2);
+    if let Err(error) = (row.run)(ctx, &Args::new(&words), &mut reply) {
+        output.clear();
+        Reply::new(output, Protocol::Resp2).error(&error.text());
+    }
+    // Nobody waits here for what is not there.
+    ctx.waiting = None;
+    ctx.forget_hash();
+    Ok(true)
+}
+
+fn is_for(spec: &Spec, words: &[&[u8]], slots: &SlotMap, shard: ShardId, keys: Keys) -> bool {
+    match keys {
+        Keys::All => true,
+        Keys::None => false,
+        Keys::Own => match keys_of(spec, words).first() {
+            Some(key) => slots.shard_of(words[key.index as usize]) == shard,
+            // Libraries belong to all shards, databases are emptied and swapped by each.
+            None => spec.group != Group::Scripting || shard == 0,
+        },
+    }
+}
+
+fn without_code(error: &Error) -> Vec<u8> {
+    let text = error.text();
+    text.strip_prefix(b"ERR ").unwrap_or(&text).to_vec()
+}
+
+#[cfg(test)]
+mod tests;
