@@ -40,7 +40,8 @@ fn a_pipeline_of_transactions_is_answered_in_order() {
             replies += &format!("+OK|+QUEUED|+QUEUED|+QUEUED|*3|:{next}|:{next}|$-1|");
             replies += &format!("${}|{next}|:3|:1|", next.to_string().len());
             commands.push("MULTI / LPUSH a 1 / APPEND b x / EXEC / MULTI / EXEC".into());
-            replies += "+OK|+QUEUED|+QUEUED|*2|-WRONGTYPE Operation against a key holding the wrong kind of value|:1|+OK|*0|";
+            replies +=
+                "+OK|+QUEUED|+QUEUED|*2|-WRONGTYPE Operation against a key holding the wrong kind of value|:1|+OK|*0|";
         }
         check(&mut client, &commands.join(" / "), &replies);
         check(&mut client, "CLIENT REPLY SKIP / MSET a 1 b 2 / MGET a b", "*2|$1|1|$1|2|");
