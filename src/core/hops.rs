@@ -65,6 +65,7 @@ impl Hops {
 
 impl Core {
     /// A command on keys of several shards, if it can go in one hop.
+    #[inline(never)] // Out of the way of those on one shard.
     pub(super) fn hop_by_key(
         &mut self,
         conn: ConnKey,

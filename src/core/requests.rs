@@ -502,6 +502,7 @@ impl Core {
 
     /// MULTI, the commands behind it, and their EXEC, where that goes in one hop: none of them touches what is collected
     /// to leave, so that a pipeline of transactions leaves together.
+    #[inline(never)] // Out of the way of commands that run at once.
     fn transact<M: Mesh>(
         &mut self,
         conn: ConnKey,
@@ -623,6 +624,7 @@ impl Core {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
                 self.together.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
             }
+            self.batches_away += self.together.len();
             mesh.publish(&mut self.together, &mut self.outgoing);
             self.room = mesh.has_room();
             batch.departing = 0;
@@ -747,6 +749,7 @@ impl Core {
     }
 
     pub(super) fn batch_done(&mut self, shard: ShardId, mut batch: Box<RunBatch>) {
+        self.batches_away -= usize::from(!batch.is_late);
         for (index, command) in std::mem::take(&mut batch.slow) {
             self.log_slow_command(batch.items[index].session, command);
         }

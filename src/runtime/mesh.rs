@@ -226,6 +226,11 @@ impl<P: Pace> ShardMesh<P> {
         published / 2
     }
 
+    /// A part of this shard's own publications is for itself, and has not run.
+    pub fn has_own_mail(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// Says that the shard sleeps, then looks once more for a reason not to. `starved`: connections wait for room.
     pub fn may_sleep(&mut self, starved: bool) -> bool {
         self.stations[self.id].sleeper.prepare();

@@ -52,6 +52,8 @@ pub struct ShardLoop {
     choked: Vec<ConnKey>,
     /// What follows the end of a send that was handed over is known already: do not sleep before.
     more_follows: bool,
+    /// It has let others run since the last mail.
+    lingered: bool,
     next_tick_ns: u64,
     /// Unix time less CLOCK_MONOTONIC; read anew at each tick.
     clock_offset_ns: i64,
@@ -95,6 +97,7 @@ impl ShardLoop {
             ended: Vec::new(),
             choked: Vec::new(),
             more_follows: false,
+            lingered: false,
             next_tick_ns: 0,
             clock_offset_ns: 0,
         })
@@ -111,15 +114,13 @@ impl ShardLoop {
             for event in events.drain(..) {
                 self.handle(event, &mut inputs);
             }
-            self.mesh.receive(&mut mail);
-            for (from, Envelope { message, .. }) in mail.drain(..) {
-                match message {
-                    Message::Adopt(adopted) => self.adopt(*adopted),
-                    message => self.core.message(from, message, &mut self.mesh),
-                }
-            }
+            self.run_mail(&mut mail);
             self.mesh.drain_overflow();
             self.run_inputs(&mut inputs);
+            if self.mesh.has_own_mail() {
+                // This shard's parts of what it has just sent: no event follows that would bring them.
+                self.run_mail(&mut mail);
+            }
             self.core.run_background();
             self.end_turn();
             if now_ns >= self.next_tick_ns {
@@ -156,6 +157,12 @@ impl ShardLoop {
         if std::mem::take(&mut self.more_follows) || self.core.has_work() {
             return self.ring.turn(Wait::Never, events);
         }
+        if self.core.expects_mail() && !self.lingered {
+            // Whom it has just woken may share its processor: with them first, the answers are there without a wake-up.
+            self.lingered = true;
+            std::thread::yield_now();
+            return self.ring.turn(Wait::Never, events);
+        }
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
         let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
             let next_ns = self.core.next_deadline_ns().map_or(self.next_tick_ns, |at_ns| at_ns.min(self.next_tick_ns));
@@ -186,6 +193,18 @@ impl ShardLoop {
             Event::Accepted { listener, result, more } => self.accepted(listener, result, more),
             Event::Woken => {}
             Event::WakeFailed { target } => ring::wake_by_eventfd(self.mesh.stations()[target as usize].wake_fd()),
+        }
+    }
+
+    /// Runs what the mailboxes hold up to now, in the order of stamps.
+    fn run_mail(&mut self, mail: &mut Vec<(ShardId, Envelope)>) {
+        self.mesh.receive(mail);
+        self.lingered &= mail.is_empty();
+        for (from, Envelope { message, .. }) in mail.drain(..) {
+            match message {
+                Message::Adopt(adopted) => self.adopt(*adopted),
+                message => self.core.message(from, message, &mut self.mesh),
+            }
         }
     }
 
