@@ -20,6 +20,8 @@ use crate::engine::memory::EvictableKeys;
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
+use crate::persist::aof::Aof;
+use crate::persist::aof::log::Log;
 use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
 use crate::script::store::Store;
@@ -31,6 +33,8 @@ pub type AdminRow = Row<AdminFn>;
 pub struct AdminCtx<'a> {
     pub shard: &'a mut Shard,
     pub sessions: &'a mut Sessions,
+    /// Of the append-only file, while that is on.
+    pub log: &'a mut Option<Box<Log>>,
     pub server: &'a Server,
     pub id: ShardId,
     /// Where keys are.
@@ -160,6 +164,7 @@ pub struct Server {
     /// All of them.
     pub monitors_all: AtomicU32,
     pub persistence: Arc<Persistence>,
+    pub aof: Arc<Aof>,
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
     pub evictable: EvictableKeys,
@@ -195,6 +200,7 @@ impl Server {
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
+            aof: Arc::new(Aof::new(shards)),
             tracked_keys: AtomicU64::new(0),
             evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             client_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),

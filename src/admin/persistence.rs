@@ -13,7 +13,9 @@ use crate::base::limits::BACKGROUND_STEP_KEYS;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::value::AppendFsync;
 use crate::engine::script::function;
+use crate::persist::aof::log::Terms;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
 use crate::persist::status::{Cancelled, InProgress, Shutdown};
@@ -293,5 +295,40 @@ fn tell_reload(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: 
     ctx.server.persistence.tell_load(all);
     tracing::warn!("DB reloaded by DEBUG RELOAD");
     reply.ok();
+    Ok(())
+}
+
+/// A round of the append-only file (`persist/aof/rounds.rs`), if there is something to sync.
+pub fn due_round(ctx: &AdminCtx) -> Option<Everywhere> {
+    let (aof, config) = (&ctx.server.aof, &ctx.shard.ctx.config);
+    if ctx.log.is_none() || config.appendfsync != AppendFsync::EverySecond || !aof.is_behind() {
+        return None;
+    }
+    let number = aof.rounds.begin(ctx.now.mono_ns)?;
+    let words = vec![number.to_string().into_bytes()];
+    Some(Everywhere { part: end_round_here, words, merge: sync_round })
+}
+
+/// The shard's log ends the round; whether it could.
+fn end_round_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let shard = &mut ctx.shard.ctx;
+    let (Some(log), Some(group)) = (ctx.log.as_mut(), shard.journal.log.as_mut()) else { return Box::new(false) };
+    let number = std::str::from_utf8(&words[0]).ok().and_then(|text| text.parse().ok());
+    let round = Some(number.expect("it was printed by `due_round`"));
+    let ended = log.commit(group, Terms { round, ..Terms::of(&shard.config, ctx.now) }).is_ok();
+    if ended {
+        let (files, position) = log.tail();
+        ctx.server.aof.rounds.tell(ctx.id, files, position);
+    }
+    Box::new(ended)
+}
+
+fn sync_round(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, _reply: &mut Reply) -> Result {
+    let rounds = &ctx.server.aof.rounds;
+    if downcast::<bool>(parts).all(|ended| ended) {
+        rounds.complete()
+    } else {
+        rounds.give_up()
+    }
     Ok(())
 }

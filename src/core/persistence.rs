@@ -53,6 +53,7 @@ impl Core {
 
     /// What the clock asks for: a save by the `save` rules, the end by a signal.
     pub(super) fn tick_persistence(&mut self) {
+        self.retry_unlogged();
         let persistence = self.server.persistence.clone();
         persistence.tell_changes(self.id, self.shard.ctx.journal.dirty);
         if std::mem::take(&mut self.shard.ctx.journal.flushed) {
@@ -68,6 +69,8 @@ impl Core {
                 None => self.stop_requested = true,
             }
         }
+        let round = persistence::due_round(&self.admin(ConnKey::NOBODY));
+        self.chores.extend(round);
         if persistence.is_save_due(self.shard.ctx.now, &self.shard.ctx.config) {
             let due = persistence::due_save(&self.admin(ConnKey::NOBODY));
             self.chores.extend(due);
@@ -91,6 +94,9 @@ impl Core {
         let writes = spec.flags.has(WRITE) || spec.name == "ping";
         if writes && persistence.refuses_writes(&self.shard.ctx.config) {
             return Err(MISCONF);
+        }
+        if writes && let Some(reason) = self.server.aof.failure() {
+            return Err(Error::dynamic(format!("MISCONF Errors writing to the AOF file: {reason}").into_bytes()));
         }
         Ok(())
     }

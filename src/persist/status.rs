@@ -189,6 +189,7 @@ impl Persistence {
             sizes: Vec::new(),
             functions: Vec::new(),
             form: saving.form(),
+            is_aof_base: false,
         };
         let pid = std::process::id();
         let target = Target {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
-use super::{log, reconfigure};
+use super::{append_only, log, reconfigure};
 use crate::admin::ctx::{Hooks, Server};
 use crate::base::clock::Now;
 use crate::base::limits::MAILBOX_MESSAGES;
@@ -28,6 +28,7 @@ use crate::engine::memory::limit_of;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
+use crate::persist::aof::manifest::Manifest;
 use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
 use crate::sys::{affinity, clock, memory, process, signal};
@@ -139,8 +140,14 @@ fn serve(
     info!("Running mode=standalone, port={}.", config.port);
     info!("Server initialized");
     server.persistence.is_real.store(true, Relaxed);
-    let dump = find_dump(&config)?;
-
+    let dump = if config.appendonly { None } else { find_dump(&config)? };
+    if config.appendonly {
+        if append_only::manifest(&config)?.is_some() {
+            return Err("Loading the append-only file is to come: its directory must be empty.".to_owned());
+        }
+        append_only::open(&server, &config, (Manifest::default(), 0))?;
+    }
+    append_only::start_rounds(&server)?;
     if let Some(bytes) = dump {
         server.persistence.start_load(bytes, Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() });
     }
@@ -188,6 +195,7 @@ fn serve(
         }
     }
     supervisor.stopping();
+    server.aof.rounds.stop();
     // Nobody fills the file of a save that may still be under way.
     server.persistence.cancel();
     server.persistence.wait_for_save();
