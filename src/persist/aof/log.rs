@@ -30,6 +30,8 @@ pub struct Log {
     ended: Vec<Arc<dyn DiskFile>>,
     /// Bytes logged since the start, in all segments, headers not counted.
     position: u64,
+    /// The last round that it ended.
+    round: u64,
     /// The last second that a timestamp told of.
     second: i64,
     /// Transactions that this shard has coordinated.
@@ -72,8 +74,8 @@ impl Log {
         let generation = aof.generation();
         // It may have been on before: positions go on.
         let position = aof.positions[shard].load(Relaxed);
-        let (segment, ended, second, transactions) = (None, Vec::new(), 0, 0);
-        Log { aof, shard, generation, segment, ended, position, second, transactions, is_failing: false }
+        let (segment, ended, round, second, transactions) = (None, Vec::new(), 0, 0, 0);
+        Log { aof, shard, generation, segment, ended, position, round, second, transactions, is_failing: false }
     }
 
     /// As Redis does, which has its file before there is anything to write: the first shard's segment is made at once.
@@ -140,7 +142,7 @@ impl Log {
         record.end_step(begin, id);
         let standing = Standing { position: 0, durable: 0, policy: terms.policy, round: None };
         write::end_group(&mut record.bytes, standing);
-        let written = self.aof.create_segment(None, self.aof.generation() + 1).and_then(|(file, at)| {
+        let written = self.aof.create_segment(None, self.aof.generation() + 1, self.round).and_then(|(file, at)| {
             let synced = || if terms.policy == Policy::Always { file.sync() } else { Ok(()) };
             // It will be tried again, and must not stand there twice.
             file.write_at(&record.bytes, at).and_then(|()| synced()).inspect_err(|_| drop(file.truncate(at)))?;
@@ -157,6 +159,11 @@ impl Log {
 
     fn write(&mut self, group: &mut Group, terms: Terms) -> io::Result<()> {
         self.segment()?;
+        if terms.policy == Policy::Always {
+            // What another policy left: a log that is on disk has no gaps.
+            self.ended.iter().try_for_each(|file| file.sync())?;
+            self.ended.clear();
+        }
         if let Some(unix_s) = terms.unix_s.filter(|&unix_s| unix_s != self.second && !group.bytes.is_empty()) {
             let mut line = Vec::new();
             write::timestamp(&mut line, unix_s);
@@ -180,6 +187,7 @@ impl Log {
         }
         segment.bytes += group.bytes.len() as u64;
         self.position = end;
+        self.round = round.unwrap_or(self.round);
         Ok(())
     }
 
@@ -191,7 +199,7 @@ impl Log {
             self.segment = None;
         }
         if self.segment.is_none() {
-            let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation)?;
+            let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation, self.round)?;
             self.segment = Some(Segment { file, bytes, broken: false });
         }
         Ok(self.segment.as_mut().expect("made above"))

@@ -166,11 +166,16 @@ impl Aof {
         })
     }
 
-    /// A new segment, listed in the manifest for good; and how long its header is.
-    fn create_segment(&self, shard: Option<ShardId>, generation: u64) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+    /// A new segment, listed in the manifest for good; and how long its header is. `round`: see there.
+    fn create_segment(
+        &self,
+        shard: Option<ShardId>,
+        generation: u64,
+        round: u64,
+    ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let run = self.run.get().expect("set when it was opened");
         let (start, boot, shards) = (run.start, run.boot.clone(), self.shards);
-        let header = Header { generation, shard, shards, start, boot }.to_string();
+        let header = Header { generation, shard, shards, start, boot, round }.to_string();
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
             let name = manifest.new_increment(&files.append_file);
