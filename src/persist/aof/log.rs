@@ -281,9 +281,9 @@ mod tests {
         log.commit(&mut group, EVERY_SECOND).expect("memory");
         assert_eq!(disk.text("a.manifest"), "file a.1.incr.aof seq 1 type i\n");
         let text = disk.text(FIRST);
-        assert_eq!(shown(&text), "generation=1 SELECT 0 DEL k (43 87 0 e) DEL l (20 151 0 e)");
+        assert_eq!(shown(&text), "generation=1 SELECT 0 DEL k (43 78 0 e) DEL l (20 134 0 e)");
         let header = text.find('\n').expect("the header's end") + 1;
-        assert_eq!(text.len() - header, 151);
+        assert_eq!(text.len() - header, 134);
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         disk.state().full.store(false, Relaxed);
         set(&mut group, b"m");
         log.commit(&mut group, EVERY_SECOND).expect("memory");
-        assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 87 0 e) DEL l DEL m (40 171 0 e)");
+        assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 78 0 e) DEL l DEL m (40 154 0 e)");
         assert!(!log.aof().is_failing());
     }
 
@@ -316,10 +316,10 @@ mod tests {
         assert!(log.commit(&mut group, ALWAYS).is_err(), "not even a new segment");
         disk.state().sync_fails.store(false, Relaxed);
         log.commit(&mut group, ALWAYS).expect("memory");
-        assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 87 0 a)");
+        assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 78 0 a)");
         let successor = disk.text("a.manifest").lines().last().map(|line| line.split(' ').nth(1).map(str::to_owned));
         let successor = disk.text(&successor.flatten().expect("a name"));
-        assert_eq!(shown(&successor), "generation=1 SELECT 0 DEL l (43 152 87 a)");
+        assert_eq!(shown(&successor), "generation=1 SELECT 0 DEL l (43 158 78 a)");
     }
 
     #[test]
@@ -330,11 +330,11 @@ mod tests {
         log.commit(&mut group, EVERY_SECOND).expect("memory");
         log.aof().begin_generation();
         log.switch(&mut group);
-        assert_eq!(disk.names(), [FIRST, "a.manifest"]);
+        assert_eq!(disk.names(), [FIRST, "a.2.incr.aof", "a.manifest"]);
         set(&mut group, b"l");
         let with_time = Terms { unix_s: Some(7), round: Some(3), ..EVERY_SECOND };
         log.commit(&mut group, with_time).expect("memory");
-        assert_eq!(shown(&disk.text("a.2.incr.aof")), "generation=2 #TS:7 SELECT 0 DEL l (50 190 0 e)");
+        assert_eq!(shown(&disk.text("a.2.incr.aof")), "generation=2 #TS:7 SELECT 0 DEL l (50 172 0 e)");
         assert!(disk.text("a.2.incr.aof").ends_with(" e round 3\r\n"));
     }
 }
