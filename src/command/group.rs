@@ -13,6 +13,9 @@ pub struct Group {
     segments: u32,
     /// Where the step or the script began that runs, or ran last.
     unit_at: usize,
+    /// What was selected there, and where the group began.
+    unit_db: Option<usize>,
+    begun_in: Option<usize>,
     in_step: bool,
     /// What stands behind this belongs to a script that pauses, and is not to be written before it ends.
     held_from: Option<usize>,
@@ -42,6 +45,23 @@ impl Group {
         self.db = None;
         self.segments += 1;
         self.unit_at = 0;
+        self.begun_in = None;
+    }
+
+    /// The group, which was begun for one segment, is written into another.
+    pub fn change_segment(&mut self) {
+        if let Some(db) = self.begun_in.take() {
+            let mut command = Vec::new();
+            write::select(&mut command, db);
+            self.bytes.splice(0..0, command);
+        }
+    }
+
+    /// What `split_held` has left is written.
+    pub fn written(&mut self, kept_bytes: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(kept_bytes);
+        self.begun_in = if self.held_from.is_some() { self.unit_db } else { self.db };
     }
 
     /// There is something to write.
@@ -57,7 +77,7 @@ impl Group {
         }
         let begin = StepBegin { db: self.db, segments: self.segments };
         self.commands = 0;
-        self.unit_at = self.bytes.len();
+        (self.unit_at, self.unit_db) = (self.bytes.len(), self.db);
         self.in_step = true;
         if is_part {
             self.db = None;
@@ -87,7 +107,7 @@ impl Group {
     /// A script begins: all that it does is in one group.
     pub fn begin_script(&mut self) {
         if !self.in_step && self.held_from.is_none() {
-            self.unit_at = self.bytes.len();
+            (self.unit_at, self.unit_db) = (self.bytes.len(), self.db);
         }
     }
 

@@ -26,6 +26,7 @@ pub struct Log {
     shard: ShardId,
     generation: u64,
     segment: Option<Segment>,
+    segments: u64,
     /// Segments that are ended, and may not be on disk.
     ended: Vec<Arc<dyn DiskFile>>,
     /// Bytes logged since the start, in all segments, headers not counted.
@@ -75,7 +76,20 @@ impl Log {
         // It may have been on before: positions go on.
         let position = aof.positions[shard].load(Relaxed);
         let (segment, ended, round, second, transactions) = (None, Vec::new(), 0, 0, 0);
-        Log { aof, shard, generation, segment, ended, position, round, second, transactions, is_failing: false }
+        let segments = 0;
+        Log {
+            aof,
+            shard,
+            generation,
+            segment,
+            segments,
+            ended,
+            position,
+            round,
+            second,
+            transactions,
+            is_failing: false,
+        }
     }
 
     /// As Redis does, which has its file before there is anything to write: the first shard's segment is made at once.
@@ -114,8 +128,7 @@ impl Log {
         self.is_failing = outcome.is_err();
         self.aof.tell_write(self.shard, &outcome);
         if outcome.is_ok() {
-            group.bytes.clear();
-            group.bytes.shrink_to(KEPT_BYTES);
+            group.written(KEPT_BYTES);
             group.put_back(&held);
             self.aof.positions[self.shard].store(self.position, Relaxed);
             if terms.policy == Policy::Always {
@@ -158,7 +171,11 @@ impl Log {
     }
 
     fn write(&mut self, group: &mut Group, terms: Terms) -> io::Result<()> {
+        let segments = self.segments;
         self.segment()?;
+        if segments != self.segments {
+            group.change_segment();
+        }
         if terms.policy == Policy::Always {
             // What another policy left: a log that is on disk has no gaps.
             self.ended.iter().try_for_each(|file| file.sync())?;
@@ -201,6 +218,7 @@ impl Log {
         if self.segment.is_none() {
             let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation, self.round)?;
             self.segment = Some(Segment { file, bytes, broken: false });
+            self.segments += 1;
         }
         Ok(self.segment.as_mut().expect("made above"))
     }
