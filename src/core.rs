@@ -28,7 +28,6 @@ mod requests;
 mod tracking;
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -56,7 +55,6 @@ use crate::engine::pubsub::publication::Encoded;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
 use crate::persist::aof::log::Log;
-use crate::persist::load::Loader;
 use crate::session::{Close, Pause, Peer, Session, Sessions};
 
 /// Bytes that arrived on a connection.
@@ -114,7 +112,7 @@ pub struct Core {
     /// A snapshot waits for the file to keep up.
     waits_for_file: bool,
     /// The file that there was at the start, until it is loaded.
-    loader: Option<Box<Loader<File>>>,
+    loader: Option<persistence::Loading>,
     /// What the server does by itself on all shards, to be started in the next turn.
     chores: Vec<Everywhere>,
     /// The databases are saved for the last time: what runs now would be lost.
@@ -312,7 +310,7 @@ impl Core {
             || self.evicting
             || (!self.outgoing.is_empty() || !self.together.is_empty()) && !self.is_log_failing()
             || !self.own_messages.is_empty()
-            || self.loader.is_some()
+            || self.loader.is_some() && !self.waits_for_file
             || !self.chores.is_empty()
             || !self.paused_scripts.is_empty()
             || self.shard.is_busy()

@@ -22,6 +22,7 @@ use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
 use crate::persist::aof::Aof;
 use crate::persist::aof::log::Log;
+use crate::persist::aof::open::Plan;
 use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
 use crate::script::store::Store;
@@ -132,6 +133,8 @@ pub struct Hooks {
     pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
     /// Brings a config file up to date.
     pub rewrite_config: fn(&Path, &Config) -> Result<(), String>,
+    /// What there is to load of append-only files.
+    pub find_log: fn(&Config) -> Result<Option<Arc<Plan>>, String>,
 }
 
 /// Facts and counters of the process, the same for all shards.
@@ -188,7 +191,7 @@ impl Server {
             tcp_port: config.port,
             supervised: "no",
             config: Mutex::new(config),
-            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()) },
+            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()), find_log: |_| Ok(None) },
             next_client_id: AtomicU64::new(1),
             connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             connections_received: AtomicU64::new(0),

@@ -5,6 +5,7 @@
 //! shard.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::command::error::{Error, Result};
 use crate::command::spec::*;
 use crate::config::value::AppendFsync;
 use crate::engine::script::function;
+use crate::persist::aof::load::{AofLoader, Deal, Slice};
 use crate::persist::aof::log::Terms;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
@@ -330,5 +332,64 @@ fn sync_round(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, _reply: 
     } else {
         rounds.give_up()
     }
+    Ok(())
+}
+
+/// DEBUG LOADAOF: forgets everything, and loads the append-only files.
+pub fn load_log(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
+    if !ctx.server.aof.is_on() {
+        return Err(NOT_LOADED);
+    }
+    // When this has run everywhere, all that was done before is in the files.
+    Ok(cut(
+        |_, _| Box::new(()),
+        args,
+        |ctx, _, _, _| {
+            let found = (ctx.server.hooks.find_log)(&ctx.server.config());
+            let plan = found.map_err(|reason| {
+                tracing::warn!("{reason}");
+                NOT_LOADED
+            })?;
+            let replay = (plan.unwrap_or_default(), Arc::new(Deal::new(ctx.server.shards)));
+            *ctx.server.persistence.replay.lock().expect("nothing panics while it holds it") = Some(replay);
+            ctx.then = Then::Everywhere(Everywhere { part: load_log_here, words: Vec::new(), merge: tell_load_log });
+            Ok(())
+        },
+    ))
+}
+
+const NOT_LOADED: Error = Error::Text("ERR Error trying to load the AOF files, check server logs.");
+
+/// All of it, while nobody is served.
+fn load_log_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    let replay = ctx.server.persistence.replay.lock().expect("nothing panics while it holds it").clone();
+    let Some((plan, deal)) = replay else { return Box::new(Err::<(), String>("nothing to load".to_owned())) };
+    let (shard, slots, id) = (&mut ctx.shard.ctx, ctx.slots.clone(), ctx.id);
+    shard.keyspace.abort_snapshot();
+    (0..shard.keyspace.databases()).for_each(|db| drop(shard.keyspace.take(db)));
+    if id == 0 {
+        function::forget_all(shard);
+    }
+    let mut loader = AofLoader::new(plan, &deal, slots, shard);
+    Box::new(loop {
+        match loader.slice(shard, u64::MAX / 2) {
+            Ok(Slice::Done) => break Ok(()),
+            Ok(Slice::More) => {}
+            Ok(Slice::Waiting) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => break Err(error.to_string()),
+        }
+    })
+}
+
+fn tell_load_log(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    *ctx.server.persistence.replay.lock().expect("nothing panics while it holds it") = None;
+    for part in downcast::<std::result::Result<(), String>>(parts) {
+        part.map_err(|reason| {
+            tracing::warn!("{reason}");
+            NOT_LOADED
+        })?;
+    }
+    tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
+    reply.ok();
     Ok(())
 }

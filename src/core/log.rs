@@ -41,7 +41,7 @@ impl Core {
 
     #[cold]
     fn open_log(&mut self) {
-        if self.server.persistence.loading.is_under_way() {
+        if self.loader.is_some() {
             return;
         }
         self.shard.ctx.journal.log(true);

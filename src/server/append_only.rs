@@ -12,8 +12,8 @@ use crate::base::clock::Now;
 use crate::codec::rdb::Form;
 use crate::config::Config;
 use crate::config::parse::REDIS_VERSION;
-use crate::persist::aof::disk::{Directory, Disk};
-use crate::persist::aof::manifest::{Manifest, manifest_name};
+use crate::persist::aof::disk::Directory;
+use crate::persist::aof::open::{self, Place, Plan};
 use crate::persist::rdb::write::{Header, Sum};
 use crate::sys::{clock, memory, process};
 
@@ -23,16 +23,33 @@ pub fn directory(config: &Config) -> Result<PathBuf, String> {
     Ok(current.join(&config.appenddirname))
 }
 
-/// Takes the directory over; `loaded` is what was found in it, with the last generation.
-pub fn open(server: &Server, config: &Config, loaded: (Manifest, u64)) -> Result<(), String> {
+/// What there is to load, if anything, made whole.
+pub fn find(config: &Config) -> Result<Option<Arc<Plan>>, String> {
+    let current = std::env::current_dir().map_err(|error| format!("Can't find the directory: {}", text_of(&error)))?;
+    let place = Place {
+        server_directory: current,
+        directory: config.appenddirname.clone(),
+        append_file: config.appendfilename.clone(),
+        truncates: config.aof_load_truncated,
+        boot: boot_id(),
+    };
+    Ok(open::open(&place)?.map(Arc::new))
+}
+
+fn boot_id() -> String {
+    process::boot_id().unwrap_or_else(|| "-".to_owned())
+}
+
+/// Takes the directory over as it was found.
+pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<(), String> {
     let path = directory(config)?;
     let failed = |what: &str, error: &io::Error| format!("Can't {what} the append-only directory: {}", text_of(error));
-    let (manifest, generation) = loaded;
-    let boot = process::boot_id().unwrap_or_else(|| "-".to_owned());
+    let (manifest, generation) = found.map_or_else(Default::default, |plan| (plan.manifest.clone(), plan.generation));
     let aof = &server.aof;
-    let start = clock::unix_us() as u64;
+    // However the clock was set meanwhile, this start is newer.
+    let start = (clock::unix_us() as u64).max(found.map_or(0, |plan| plan.start + 1));
     let disk = Box::new(Directory::new(path));
-    let opened = aof.open(disk, &config.appendfilename, manifest, generation, start, boot);
+    let opened = aof.open(disk, &config.appendfilename, manifest, generation, start, boot_id());
     opened.map_err(|error| failed("open", &error))?;
     if aof.is_empty() {
         let name = match config.aof_use_rdb_preamble {
@@ -44,14 +61,6 @@ pub fn open(server: &Server, config: &Config, loaded: (Manifest, u64)) -> Result
     }
     aof.set_on(true);
     Ok(())
-}
-
-/// The manifest that there is.
-pub fn manifest(config: &Config) -> Result<Option<Manifest>, String> {
-    let disk = Directory::new(directory(config)?);
-    let read = disk.read(&manifest_name(&config.appendfilename));
-    let bytes = read.map_err(|error| format!("Can't read the AOF manifest file: {}", text_of(&error)))?;
-    bytes.map(|bytes| Manifest::parse(&bytes).map_err(|error| error.reason.to_owned())).transpose()
 }
 
 /// Syncs rounds of `appendfsync everysec` from now on.

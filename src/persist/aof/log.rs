@@ -153,6 +153,8 @@ impl Log {
         let begin = record.begin_step(true).expect("nothing pauses in it");
         record.push(db, words);
         record.end_step(begin, id);
+        // All shards have written what they have done: they are locked.
+        write::positions(&mut record.bytes, &self.aof.positions());
         let standing = Standing { position: 0, durable: 0, policy: terms.policy, round: None };
         write::end_group(&mut record.bytes, standing);
         let written = self.aof.create_segment(None, self.aof.generation() + 1, self.round).and_then(|(file, at)| {
