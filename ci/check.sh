@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What must hold before a change lands, and what a developer runs: tests, format, lints, the public suite, files of other servers, what COMMAND
-# says, stock clients and tools, random commands against valkey-server, a smoke of the fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all.
+# says, stock clients and tools, random commands against valkey-server, kills, a smoke of the fuzzer and of the benchmark. ci/check.sh [STEP ...]; without a step, all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
@@ -52,10 +52,11 @@ step_atomicity() {
   python3 ci/money.py --server-bin "$binary" --shards 4
   python3 ci/jobs.py --server-bin "$binary" --shards 4
 }
+step_crash() { python3 ci/crash.py --server-bin "$binary" --rounds 20; }
 step_bench() { ci/bench.sh smoke; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance files commands clients types events fuzz atomicity bench)
+[ ${#steps[@]} -gt 0 ] || steps=(tools test format lint build conformance files commands clients types events fuzz atomicity crash bench)
 for step in "${steps[@]}"; do
   printf '\n== %s\n' "$step"
   started=$SECONDS

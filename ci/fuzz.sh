@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-10}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(resp config dump rdb lzf glob intset listpack hll)
+[ ${#targets[@]} -gt 0 ] || targets=(resp config dump rdb aof lzf glob intset listpack hll)
 
 # What `cargo fuzz` would say, without its need of a nightly compiler: coverage counters for the engine. They are for
 # the code under test, and --target keeps them out of build scripts.

@@ -6,8 +6,9 @@
 //! 2. `message` for what other shards sent, in the order of stamps;
 //! 3. `turn` with the bytes that arrived: requests are parsed, run or sent on, and answered;
 //! 4. `tick` now and then;
+//! 5. `end_turn`: what the turn changed is written to the append-only file;
 //!
-//! and then sends what sessions have in their output. Commands of all connections go through one [`Batch`]: parsed
+//! and then sends what sessions have in their output, if it may leave. Commands of all connections go through one [`Batch`]: parsed
 //! first, with their table lines on the way to the cache; then those for other shards are published; then the shard's
 //! own run (design, section 4: two passes, causal order). A command that is not plain access to keys of one shard is
 //! a barrier in its own connection: it waits for the replies before it, and what follows waits for its own. Transactions
@@ -19,14 +20,14 @@ mod clients;
 mod evict;
 mod hops;
 mod jobs;
+mod log;
 mod observe;
 mod persistence;
 mod pubsub;
 mod requests;
 mod tracking;
 
-use std::collections::VecDeque;
-use std::fs::File;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -45,13 +46,15 @@ use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPU
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
+use crate::command::effect::PartBegin;
 use crate::dispatch::registry::Registry;
+use crate::engine::gather::Round;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch};
 use crate::engine::pubsub::publication::Encoded;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
-use crate::persist::load::Loader;
+use crate::persist::aof::log::Log;
 use crate::session::{Close, Pause, Peer, Session, Sessions};
 
 /// Bytes that arrived on a connection.
@@ -111,13 +114,25 @@ pub struct Core {
     /// A snapshot waits for the file to keep up.
     waits_for_file: bool,
     /// The file that there was at the start, until it is loaded.
-    loader: Option<Box<Loader<File>>>,
+    loader: Option<persistence::Loading>,
     /// What the server does by itself on all shards, to be started in the next turn.
     chores: Vec<Everywhere>,
     /// The databases are saved for the last time: what runs now would be lost.
     stopped: bool,
     /// Persistence may keep some commands from running.
     restricted: bool,
+    /// What the shard does is written here, while the append-only file is on.
+    pub log: Option<Box<Log>>,
+    /// Clients whose replies tell of what could not be written yet.
+    held: HashSet<ConnKey>,
+    /// When the log was last tried in vain, on the monotonic clock.
+    log_tried_ns: u64,
+    /// Rounds that are to be logged before they are sent, and could not be.
+    unlogged: Vec<(JobKey, Round, bool)>,
+    /// What left together, behind messages that must not leave yet.
+    delayed: Vec<Vec<(ShardId, Message)>>,
+    /// Where the step began that a script pauses in.
+    paused_part: Option<PartBegin>,
     rates: Rates,
     observing: Observing,
     /// Keys in the tracking table when the process was last told.
@@ -146,6 +161,7 @@ impl Core {
         ctx.scripts.store = server.scripts.clone();
         let mut shard = Shard::new(ctx, registry.names().len(), ticks);
         shard.memory.share(server.evictable.clone(), id);
+        shard.ctx.journal.is_shared = server.shards > 1;
         Core {
             id,
             shard,
@@ -181,6 +197,12 @@ impl Core {
             chores: Vec::new(),
             stopped: false,
             restricted: false,
+            log: None,
+            held: HashSet::new(),
+            log_tried_ns: 0,
+            unlogged: Vec::new(),
+            delayed: Vec::new(),
+            paused_part: None,
             rates: Rates::default(),
             observing: Observing::default(),
             tracked_keys: 0,
@@ -289,10 +311,9 @@ impl Core {
         !self.resumed.is_empty()
             || self.background
             || self.evicting
-            || !self.outgoing.is_empty()
-            || !self.together.is_empty()
+            || (!self.outgoing.is_empty() || !self.together.is_empty()) && !self.is_log_failing()
             || !self.own_messages.is_empty()
-            || self.loader.is_some()
+            || self.loader.is_some() && !self.waits_for_file
             || !self.chores.is_empty()
             || !self.paused_scripts.is_empty()
             || self.shard.is_busy()
@@ -305,7 +326,7 @@ impl Core {
 
     /// There is work that will go on without an event, though not at once.
     pub fn may_only_nap(&self) -> bool {
-        self.waits_for_file
+        self.waits_for_file || self.is_log_failing()
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
@@ -369,6 +390,7 @@ impl Core {
 
     /// A message of another shard, in the order of stamps.
     pub fn message<M: Mesh>(&mut self, from: ShardId, message: Message, mesh: &mut M) {
+        self.follow_log();
         match message {
             // Nothing runs behind the last save; who asks is told nothing.
             Message::Run(_) | Message::Step(_) | Message::Unwatch(_) if self.stopped => {}
@@ -385,7 +407,9 @@ impl Core {
             Message::Run(batch) => self.run_batch(from, batch),
             Message::Ran(batch) => self.batch_done(from, batch),
             Message::Step(request) => self.take_step(from, *request),
-            Message::StepDone(reply) => self.step_done(reply.job, reply.ordinal as usize, reply.outcome),
+            Message::StepDone(reply) => {
+                self.step_done(reply.job, reply.ordinal as usize, reply.outcome, reply.logged);
+            }
             Message::Unwatch(conn) => self.shard.unwatch((from, conn)),
             Message::Served { conn, reply } => self.served(conn, &reply),
             Message::Wake(conn) => self.wake(conn),
@@ -413,12 +437,8 @@ impl Core {
                 self.run_granted(waiting);
             }
             if !self.outgoing.is_empty() || !self.together.is_empty() {
-                // What was told before a transaction asked for its locks comes before (a client gave up its watched keys,
-                // and watches others).
-                mesh.publish(&mut Vec::new(), &mut self.outgoing);
-                mesh.publish(&mut self.together, &mut self.outgoing);
-                // A step may have taken the last place, and other connections' commands follow in this turn.
-                self.room = mesh.has_room();
+                // A step may take the last place, and other connections' commands follow in this turn.
+                self.publish(mesh);
             }
             match self.own_messages.pop_front() {
                 Some(message) => self.receive_message(self.id, message),

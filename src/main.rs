@@ -1,5 +1,6 @@
 //! The server's command: arguments to configuration to `server::boot`.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use clap::Parser;
 use peristyle::config::parse::{CommandLine, Disk, load};
 use peristyle::sys::memory::CountingAllocator;
 use peristyle::tool;
+use peristyle::tool::check_aof::Mode;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -31,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   peristyle /etc/peristyle.conf --port 6380       a file, and what differs from it
   peristyle --shards 2 --save 900 1 --requirepass secret
   peristyle check dump.rdb                        what redis-check-rdb does
+  peristyle check --fix appendonlydir             what redis-check-aof does
   echo 'maxclients 500' | peristyle - --loglevel verbose";
 
 fn main() -> ExitCode {
@@ -40,10 +43,10 @@ fn main() -> ExitCode {
         let flag = if arguments[0] == "-v" { "-V".into() } else { arguments[0].clone() };
         Help::parse_from(["peristyle".into(), flag]);
     }
-    if let [name, file] = &arguments[..]
+    if let [name, options @ .., file] = &arguments[..]
         && name == "check"
     {
-        return check(file.as_ref());
+        return check(options, file.as_ref());
     }
     let command_line = CommandLine::parse(arguments);
     let mut stdin = Vec::new();
@@ -67,12 +70,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(file: &Path) -> ExitCode {
-    match tool::check::run(file, &mut std::io::stdout().lock()) {
+fn check(options: &[OsString], file: &Path) -> ExitCode {
+    let options: Vec<&str> = options.iter().map(|option| option.to_str().unwrap_or_default()).collect();
+    let mode = match options[..] {
+        [] => Mode::Look,
+        ["--fix"] => Mode::Fix,
+        ["--truncate-to-timestamp", second] => match second.parse() {
+            Ok(second) => Mode::TruncateTo(second),
+            Err(_) => {
+                eprintln!("Invalid timestamp, aborting...");
+                return ExitCode::FAILURE;
+            }
+        },
+        _ => {
+            eprintln!(
+                "Usage: peristyle check [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof|file.rdb>"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    match tool::check::run(file, mode, &mut std::io::stdin().lock(), &mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("Writing to standard output: {error}");
+            eprintln!("Checking {}: {error}", file.display());
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,10 @@
 //! What the binary does besides being the server: `peristyle check` looks at files.
 
 pub mod check;
+pub mod check_aof;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -28,6 +29,14 @@ impl Read for Shown {
         let read = self.file.read(buffer)?;
         self.bar.inc(read as u64);
         Ok(read)
+    }
+}
+
+impl Seek for Shown {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        let at = self.file.seek(position)?;
+        self.bar.set_position(at);
+        Ok(at)
     }
 }
 

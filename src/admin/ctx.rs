@@ -20,6 +20,9 @@ use crate::engine::memory::EvictableKeys;
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
+use crate::persist::aof::Aof;
+use crate::persist::aof::log::Log;
+use crate::persist::aof::open::Plan;
 use crate::persist::status::Persistence;
 use crate::resp::reply::Reply;
 use crate::script::store::Store;
@@ -31,6 +34,8 @@ pub type AdminRow = Row<AdminFn>;
 pub struct AdminCtx<'a> {
     pub shard: &'a mut Shard,
     pub sessions: &'a mut Sessions,
+    /// Of the append-only file, while that is on.
+    pub log: &'a mut Option<Box<Log>>,
     pub server: &'a Server,
     pub id: ShardId,
     /// Where keys are.
@@ -128,6 +133,8 @@ pub struct Hooks {
     pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
     /// Brings a config file up to date.
     pub rewrite_config: fn(&Path, &Config) -> Result<(), String>,
+    /// What there is to load of append-only files.
+    pub find_log: fn(&Config) -> Result<Option<Arc<Plan>>, String>,
 }
 
 /// Facts and counters of the process, the same for all shards.
@@ -160,6 +167,7 @@ pub struct Server {
     /// All of them.
     pub monitors_all: AtomicU32,
     pub persistence: Arc<Persistence>,
+    pub aof: Arc<Aof>,
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
     pub evictable: EvictableKeys,
@@ -183,7 +191,7 @@ impl Server {
             tcp_port: config.port,
             supervised: "no",
             config: Mutex::new(config),
-            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()) },
+            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()), find_log: |_| Ok(None) },
             next_client_id: AtomicU64::new(1),
             connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             connections_received: AtomicU64::new(0),
@@ -195,6 +203,7 @@ impl Server {
             monitors: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             monitors_all: AtomicU32::new(0),
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
+            aof: Arc::new(Aof::new(shards)),
             tracked_keys: AtomicU64::new(0),
             evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             client_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),

@@ -88,6 +88,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: text_here, words, merge: write_text }));
         }
+        (b"loadaof", []) => return super::persistence::load_log(ctx, args),
         (b"reload", _) => return super::persistence::reload(ctx, args),
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
         (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
@@ -387,6 +388,8 @@ const HELP: &[&str] = &[
     "ERROR <string>",
     "    Return a RESP protocol error with <string> as message. Useful for clients",
     "    unit tests to simulate error replies.",
+    "LOADAOF",
+    "    Flush the AOF buffers on disk and reload the AOF in memory.",
     "LOG <message>",
     "    Write <message> to the server log.",
     "HTSTATS <dbid> [full]",

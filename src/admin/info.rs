@@ -221,7 +221,7 @@ const PERSISTENCE: &[Field] = &[
     ("rdb_last_cow_size", |_| "0".into()),
     ("rdb_last_load_keys_expired", |t| t.saves.loaded.expired.to_string()),
     ("rdb_last_load_keys_loaded", |t| t.saves.loaded.keys.to_string()),
-    ("aof_enabled", |_| "0".into()),
+    ("aof_enabled", |t| flag(t.server.aof.is_on())),
     ("aof_rewrite_in_progress", |_| "0".into()),
     ("aof_rewrite_scheduled", |_| "0".into()),
 ];

@@ -5,6 +5,7 @@
 //! shard.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use crate::base::limits::BACKGROUND_STEP_KEYS;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::value::AppendFsync;
 use crate::engine::script::function;
+use crate::persist::aof::load::{AofLoader, Deal, Slice};
+use crate::persist::aof::log::Terms;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
 use crate::persist::status::{Cancelled, InProgress, Shutdown};
@@ -292,6 +296,100 @@ fn tell_reload(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: 
     }
     ctx.server.persistence.tell_load(all);
     tracing::warn!("DB reloaded by DEBUG RELOAD");
+    reply.ok();
+    Ok(())
+}
+
+/// A round of the append-only file (`persist/aof/rounds.rs`), if there is something to sync.
+pub fn due_round(ctx: &AdminCtx) -> Option<Everywhere> {
+    let (aof, config) = (&ctx.server.aof, &ctx.shard.ctx.config);
+    if ctx.log.is_none() || config.appendfsync != AppendFsync::EverySecond || !aof.is_behind() {
+        return None;
+    }
+    let number = aof.rounds.begin(ctx.now.mono_ns)?;
+    let words = vec![number.to_string().into_bytes()];
+    Some(Everywhere { part: end_round_here, words, merge: sync_round })
+}
+
+/// The shard's log ends the round; whether it could.
+fn end_round_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    let shard = &mut ctx.shard.ctx;
+    let (Some(log), Some(group)) = (ctx.log.as_mut(), shard.journal.log.as_mut()) else { return Box::new(false) };
+    let number = std::str::from_utf8(&words[0]).ok().and_then(|text| text.parse().ok());
+    let round = Some(number.expect("it was printed by `due_round`"));
+    let ended = log.commit(group, Terms { round, ..Terms::of(&shard.config, ctx.now) }).is_ok();
+    if ended {
+        let (files, position) = log.tail();
+        ctx.server.aof.rounds.tell(ctx.id, files, position);
+    }
+    Box::new(ended)
+}
+
+fn sync_round(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, _reply: &mut Reply) -> Result {
+    let rounds = &ctx.server.aof.rounds;
+    if downcast::<bool>(parts).all(|ended| ended) {
+        rounds.complete()
+    } else {
+        rounds.give_up()
+    }
+    Ok(())
+}
+
+/// DEBUG LOADAOF: forgets everything, and loads the append-only files.
+pub fn load_log(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
+    if !ctx.server.aof.is_on() {
+        return Err(NOT_LOADED);
+    }
+    // When this has run everywhere, all that was done before is in the files.
+    Ok(cut(
+        |_, _| Box::new(()),
+        args,
+        |ctx, _, _, _| {
+            let found = (ctx.server.hooks.find_log)(&ctx.server.config());
+            let plan = found.map_err(|reason| {
+                tracing::warn!("{reason}");
+                NOT_LOADED
+            })?;
+            let replay = (plan.unwrap_or_default(), Arc::new(Deal::new(ctx.server.shards)));
+            *ctx.server.persistence.replay.lock().expect("nothing panics while it holds it") = Some(replay);
+            ctx.then = Then::Everywhere(Everywhere { part: load_log_here, words: Vec::new(), merge: tell_load_log });
+            Ok(())
+        },
+    ))
+}
+
+const NOT_LOADED: Error = Error::Text("ERR Error trying to load the AOF files, check server logs.");
+
+/// All of it, while nobody is served.
+fn load_log_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    let replay = ctx.server.persistence.replay.lock().expect("nothing panics while it holds it").clone();
+    let Some((plan, deal)) = replay else { return Box::new(Err::<(), String>("nothing to load".to_owned())) };
+    let (shard, slots, id) = (&mut ctx.shard.ctx, ctx.slots.clone(), ctx.id);
+    shard.keyspace.abort_snapshot();
+    (0..shard.keyspace.databases()).for_each(|db| drop(shard.keyspace.take(db)));
+    if id == 0 {
+        function::forget_all(shard);
+    }
+    let mut loader = AofLoader::new(plan, &deal, slots, shard);
+    Box::new(loop {
+        match loader.slice(shard, u64::MAX / 2) {
+            Ok(Slice::Done) => break Ok(()),
+            Ok(Slice::More) => {}
+            Ok(Slice::Waiting) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => break Err(error.to_string()),
+        }
+    })
+}
+
+fn tell_load_log(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: &mut Reply) -> Result {
+    *ctx.server.persistence.replay.lock().expect("nothing panics while it holds it") = None;
+    for part in downcast::<std::result::Result<(), String>>(parts) {
+        part.map_err(|reason| {
+            tracing::warn!("{reason}");
+            NOT_LOADED
+        })?;
+    }
+    tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
     Ok(())
 }

@@ -64,6 +64,16 @@ pub const SHARDS_MAX: usize = 1024;
 /// of requests.
 pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 
+/// `appendfsync everysec`: a round that takes so long makes replies to writes wait for it. With the second between two
+/// rounds it bounds what a power loss takes.
+pub const LOG_LAG_MAX_NS: u64 = 1_000_000_000;
+
+/// From the beginning of one round of `everysec` to that of the next, at least.
+pub const LOG_ROUND_NS: u64 = 1_000_000_000;
+
+/// A log that could not be written is tried again so much later.
+pub const LOG_RETRY_NS: u64 = 100_000_000;
+
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
 

@@ -4,6 +4,9 @@
 //! random source: SPOP is recorded as SREM, EXPIRE as PEXPIREAT, a lazily expired key as DEL. It names one key, or keys
 //! of one slot; whole-keyspace steps (FLUSHALL, SWAPDB) are effects of their own on every shard (design, section 7).
 
+use super::group::{Group, StepBegin};
+use crate::codec::aof::TransactionId;
+
 /// Collects effects of one shard, or only counts them while nobody consumes them.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -14,6 +17,10 @@ pub struct Journal {
     /// All databases were emptied since somebody looked.
     pub flushed: bool,
     recorder: Option<Vec<Effect>>,
+    /// What is to be written to the append-only file next, if there is one.
+    pub log: Option<Box<Group>>,
+    /// Records of the whole keyspace are not this shard's to log: there are others, too.
+    pub is_shared: bool,
     changed: Option<Vec<Change>>,
     /// Of the changed keys, those that no command has changed.
     expired: Vec<Vec<u8>>,
@@ -43,6 +50,14 @@ pub enum Change {
     },
 }
 
+/// Where a step begins.
+#[derive(Clone, Copy, Debug)]
+pub struct PartBegin {
+    begin: StepBegin,
+    /// The changes before.
+    dirty: u64,
+}
+
 impl Journal {
     /// Keeps effects from now on, until `take`.
     pub fn record(&mut self) {
@@ -57,7 +72,46 @@ impl Journal {
         } else {
             self.changed = None;
         }
-        self.listens = wanted || self.recorder.is_some();
+        self.listens = wanted || self.keeps_effects();
+    }
+
+    /// From now on effects are logged, or no longer.
+    pub fn log(&mut self, wanted: bool) {
+        self.log = wanted.then(Box::default);
+        self.listens = self.changed.is_some() || self.keeps_effects();
+    }
+
+    /// There are effects, or decisions, that the append-only file does not have yet.
+    #[inline]
+    pub fn is_unlogged(&self) -> bool {
+        self.log.as_ref().is_some_and(|group| group.is_ready())
+    }
+
+    /// A step begins, which may be a part of a transaction over several shards.
+    pub fn begin_step(&mut self, is_part: bool) -> Option<PartBegin> {
+        let begin = self.log.as_mut()?.begin_step(is_part)?;
+        Some(PartBegin { begin, dirty: self.dirty })
+    }
+
+    /// The step ends; whether it has left a part. What time alone has changed is none: it happens whatever becomes of the
+    /// transaction.
+    pub fn end_step(&mut self, part: PartBegin, id: Option<TransactionId>) -> bool {
+        let PartBegin { begin, dirty } = part;
+        let Some(group) = &mut self.log else { return false };
+        group.end_step(begin, id.filter(|_| self.dirty != dirty))
+    }
+
+    pub fn begin_script(&mut self) {
+        if let Some(group) = &mut self.log {
+            group.begin_script();
+        }
+    }
+
+    /// A script pauses, or ends that had paused.
+    pub fn hold(&mut self, pauses: bool) {
+        if let Some(group) = &mut self.log {
+            if pauses { group.hold() } else { group.release() }
+        }
     }
 
     /// Somebody consumes effects, or the names of changed keys: words that are costly to make are wanted.
@@ -67,7 +121,7 @@ impl Journal {
 
     /// Somebody consumes whole effects.
     pub fn keeps_effects(&self) -> bool {
-        self.recorder.is_some()
+        self.recorder.is_some() || self.log.is_some()
     }
 
     pub fn take(&mut self) -> Vec<Effect> {
@@ -89,6 +143,27 @@ impl Journal {
     pub fn effect(&mut self, db: usize, words: &[&[u8]]) {
         self.dirty += 1;
         if self.listens {
+            self.hear(db, words);
+        }
+    }
+
+    /// A record of the whole keyspace. Redis counts what it changes, if anything.
+    pub fn whole(&mut self, db: usize, words: &[&[u8]]) {
+        if self.listens {
+            self.note(db, words);
+            if !self.is_shared
+                && let Some(group) = &mut self.log
+            {
+                group.push(db, words);
+            }
+        }
+    }
+
+    fn hear(&mut self, db: usize, words: &[&[u8]]) {
+        if let Some(group) = &mut self.log {
+            group.push(db, words);
+        }
+        if self.changed.is_some() || self.recorder.is_some() {
             self.note(db, words);
         }
     }
@@ -106,7 +181,7 @@ impl Journal {
         if self.changed.is_some() {
             self.expired.extend(keys_changed(words).iter().map(|key| key.to_vec()));
         }
-        self.note(db, words);
+        self.hear(db, words);
     }
 
     #[cold]

@@ -184,7 +184,7 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
             ctx.lazyfree.push(noted);
         }
     }
-    ctx.journal.uncounted(ctx.db, args.words());
+    ctx.journal.whole(ctx.db, args.words());
     reply.ok();
     Ok(())
 }
@@ -203,7 +203,8 @@ fn swapdb(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     }
     ctx.keyspace.swap(a, b);
     ctx.journal.changed(Change::Swapped { a, b });
-    ctx.effect(args.words());
+    ctx.journal.dirty += 1;
+    ctx.journal.whole(ctx.db, args.words());
     reply.ok();
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod events;
 pub mod generic;
 pub mod geo;
+pub mod group;
 pub mod hash;
 pub mod hll;
 pub mod keys;

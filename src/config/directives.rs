@@ -256,16 +256,16 @@ directives! {
     loading_process_events_interval_bytes: u64 = 2 << 20, "loading-process-events-interval-bytes", Hidden, int_from(1024), Honoured;
     stop_writes_on_bgsave_error: bool = true, "stop-writes-on-bgsave-error", Mutable, TYPE, Honoured;
     sanitize_dump_payload: SanitizeDump = SanitizeDump::No, "sanitize-dump-payload", Mutable, TYPE, NO_UNCHECKED_PAYLOADS;
-    appendonly: bool = false, "appendonly", Mutable, TYPE, Refused(Persistence);
-    appendfilename: String = "appendonly.aof".to_owned(), "appendfilename", Immutable, checked(append_file_name), Awaits(Persistence);
-    appenddirname: String = "appendonlydir".to_owned(), "appenddirname", Immutable, checked(append_dir_name), Awaits(Persistence);
-    appendfsync: AppendFsync = AppendFsync::EverySecond, "appendfsync", Mutable, TYPE, Awaits(Persistence);
+    appendonly: bool = false, "appendonly", Mutable, TYPE, Honoured;
+    appendfilename: String = "appendonly.aof".to_owned(), "appendfilename", Immutable, checked(append_file_name), Honoured;
+    appenddirname: String = "appendonlydir".to_owned(), "appenddirname", Immutable, checked(append_dir_name), Honoured;
+    appendfsync: AppendFsync = AppendFsync::EverySecond, "appendfsync", Mutable, TYPE, Honoured;
     no_appendfsync_on_rewrite: bool = false, "no-appendfsync-on-rewrite", Mutable, TYPE, Awaits(Persistence);
     auto_aof_rewrite_percentage: u32 = 100, "auto-aof-rewrite-percentage", Mutable, int_from(0), Awaits(Persistence);
     auto_aof_rewrite_min_size: u64 = 64 << 20, "auto-aof-rewrite-min-size", Mutable, bytes_from(0), Awaits(Persistence);
     aof_load_truncated: bool = true, "aof-load-truncated", Mutable, TYPE, Awaits(Persistence);
     aof_use_rdb_preamble: bool = true, "aof-use-rdb-preamble", Mutable, TYPE, Awaits(Persistence);
-    aof_timestamp_enabled: bool = false, "aof-timestamp-enabled", Mutable, TYPE, Awaits(Persistence);
+    aof_timestamp_enabled: bool = false, "aof-timestamp-enabled", Mutable, TYPE, Honoured;
     aof_rewrite_incremental_fsync: bool = true, "aof-rewrite-incremental-fsync", Mutable, TYPE, Awaits(Persistence);
     aof_disable_auto_gc: bool = false, "aof-disable-auto-gc", Hidden, TYPE, Awaits(Persistence);
 
@@ -656,10 +656,9 @@ mod tests {
 
     #[test]
     fn refused_directives_name_their_topic_and_take_their_default() {
-        check_refused("appendonly", "yes", "not supported yet, it comes with persistence");
         check_refused("tls-port", "6380", "not supported yet, it comes with TLS");
         let mut config = Config::default();
-        assert_eq!(set(&mut config, &[("appendonly", "no"), ("tls-port", "0")]), "");
+        assert_eq!(set(&mut config, &[("tls-port", "0")]), "");
     }
 
     #[test]

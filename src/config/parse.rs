@@ -372,7 +372,6 @@ mod tests {
             ("sentinel monitor a b", "sentinel directive while not in sentinel mode"),
             ("user alice on", "not supported yet, it comes with access control lists"),
             ("loadmodule a.so", "modules are not supported"),
-            ("appendonly yes", "not supported yet, it comes with persistence"),
         ] {
             check(text, "port", reason);
         }

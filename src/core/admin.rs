@@ -210,6 +210,7 @@ impl Core {
             now: self.shard.ctx.now,
             shard: &mut self.shard,
             sessions: &mut self.sessions,
+            log: &mut self.log,
             server: &self.server,
             id: self.id,
             slots: &self.slots,

@@ -11,7 +11,7 @@ use super::{Core, Fate};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::command::KeyRow;
 use crate::command::keys::keys_of;
-use crate::command::spec::{Group, Shape, Spec};
+use crate::command::spec::{Group, Shape, Spec, WRITE};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::Run;
 use crate::engine::hop::{Hop, HopKey};
@@ -76,6 +76,9 @@ impl Core {
         batch: &mut Batch<'_>,
     ) -> Option<Fate> {
         let Shape::PerKey(merge) = row.spec.shape else { return None };
+        if !self.may_hop(row.spec.flags.has(WRITE)) {
+            return None;
+        }
         let keys = keys_of(&row.spec, &batch.words[first..]);
         let from = keys[0].index as usize;
         let count = batch.words.len() - first;
@@ -126,7 +129,7 @@ impl Core {
         let session = self.sessions.at(conn);
         let is_first = session.pipeline.is_empty();
         let transaction = session.transaction.as_mut()?;
-        if self.server.shards == 1 || !transaction.watched().is_empty() {
+        if self.server.shards == 1 || self.log.is_some() || !transaction.watched().is_empty() {
             return None;
         }
         let queue = transaction.take_queue()?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::log::Logging;
 use super::pubsub::receivers_reply;
 use super::{Core, Fate};
 use crate::admin::connection;
@@ -15,6 +16,7 @@ use crate::admin::ctx::{self, Everywhere, Outcome, PartFn, Then};
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
+use crate::command::effect::PartBegin;
 use crate::command::error::{self, Error};
 use crate::command::spec::{Group, READONLY, Spec};
 use crate::dispatch::registry::Run;
@@ -45,14 +47,15 @@ pub(super) struct Running {
     /// What it reads is tracked.
     tracks: bool,
     protocol: Protocol,
-    spec: &'static Spec,
+    pub(super) spec: &'static Spec,
     id: CommandId,
     /// By the shard's clock.
     started: u64,
     discard: bool,
-    work: Work,
+    pub(super) work: Work,
     outcomes: Vec<Option<StepOutcome>>,
     missing: usize,
+    pub(super) logging: Logging,
 }
 
 impl Running {
@@ -97,7 +100,7 @@ impl Work {
     }
 
     /// The first round is all there is to do.
-    fn ends_with_opening(&self) -> bool {
+    pub(super) fn ends_with_opening(&self) -> bool {
         match self {
             Work::Keys(job) => job.ends_with_opening(),
             Work::Admin(_) | Work::Script(_) => false,
@@ -131,9 +134,19 @@ fn whole_shards(slots: &SlotMap) -> Vec<Part> {
 impl Core {
     /// What another shard, or this one, wants done for a job: now, or when its locks are granted.
     pub(super) fn take_step(&mut self, from: ShardId, request: StepRequest) {
-        let StepRequest { job, ordinal, lock, step, releases, answered, conn, tracks } = request;
+        let StepRequest { job, ordinal, lock, step, releases, answered, conn, tracks, transaction: number } = request;
         let transaction = TxId { shard: from, job };
-        let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
+        let request = |step| StepRequest {
+            job,
+            ordinal,
+            lock: Lock::Held,
+            step,
+            releases,
+            answered,
+            conn,
+            tracks,
+            transaction: number,
+        };
         match lock {
             // The script that is in the middle of its work must not see what the step does.
             Lock::Held if self.shard.is_busy() && !matches!(step, Step::Admin(_)) => {
@@ -151,28 +164,41 @@ impl Core {
 
     /// Runs a step that has its locks.
     pub(super) fn run_request(&mut self, from: ShardId, request: StepRequest) {
-        let StepRequest { job, ordinal, step, releases, answered, conn, tracks, .. } = request;
+        let StepRequest { job, ordinal, step, releases, answered, conn, tracks, transaction: number, .. } = request;
         self.shard.caller = Some(((from, conn), tracks));
-        let request = |step| StepRequest { job, ordinal, lock: Lock::Held, step, releases, answered, conn, tracks };
+        let request = StepRequest {
+            job,
+            ordinal,
+            lock: Lock::Held,
+            step: Step::Nothing,
+            releases,
+            answered,
+            conn,
+            tracks,
+            transaction: number,
+        };
+        let part = self.begin_part(number);
         match self.run_step(step) {
-            Some(outcome) => self.end_request(from, request(Step::Nothing), outcome),
+            Some(outcome) => self.end_request(from, request, outcome, part),
             None => {
-                self.shard.suspend_step(from, request(Step::Nothing));
+                self.paused_part = part;
+                self.shard.suspend_step(from, request);
                 self.became_busy();
             }
         }
     }
 
     /// A step has run: what follows from it.
-    fn end_request(&mut self, from: ShardId, request: StepRequest, outcome: StepOutcome) {
-        let StepRequest { job, ordinal, releases, answered, conn, .. } = request;
+    fn end_request(&mut self, from: ShardId, request: StepRequest, outcome: StepOutcome, part: Option<PartBegin>) {
+        let StepRequest { job, ordinal, releases, answered, conn, transaction: number, .. } = request;
+        let logged = self.end_part(part, from, number);
         self.shard.end_step();
         if self.shard.has_slow() {
             let slow = self.shard.take_slow();
             self.tell(from, Message::Slow(conn, slow));
         }
         if answered {
-            self.answer(from, job, ordinal, outcome);
+            self.answer(from, job, ordinal, outcome, logged);
         }
         let transaction = TxId { shard: from, job };
         if !self.shard.locks.holds(transaction) {
@@ -192,8 +218,8 @@ impl Core {
         }
     }
 
-    pub(super) fn answer(&mut self, to: ShardId, job: JobKey, ordinal: u32, outcome: StepOutcome) {
-        self.tell(to, Message::StepDone(Box::new(StepReply { job, ordinal, outcome })));
+    pub(super) fn answer(&mut self, to: ShardId, job: JobKey, ordinal: u32, outcome: StepOutcome, logged: bool) {
+        self.tell(to, Message::StepDone(Box::new(StepReply { job, ordinal, outcome, logged })));
     }
 
     /// Ends a job's hold on this shard; what waited behind it goes on, before anything else does.
@@ -373,11 +399,13 @@ impl Core {
             work,
             outcomes: Vec::new(),
             missing: 0,
+            logging: Logging::default(),
         };
         let key = JobKey { index: self.jobs.insert(running) as u32, generation: self.next_job };
         match start {
             Start::Locked => {
                 let parts = self.jobs[key.index as usize].work.open(self.dbsize, &self.slots, protocol);
+                self.number_transaction(key);
                 self.ask_all(key, parts);
             }
             Start::Unlocked(round) => self.send_round(key, round, false),
@@ -420,6 +448,7 @@ impl Core {
 
     /// Sends the steps of a round; with the last, the job's locks end.
     pub(super) fn send_round(&mut self, key: JobKey, round: gather::Round, last: bool) {
+        let Some(round) = self.log_whole(key, round, last) else { return };
         let job = &mut self.jobs[key.index as usize];
         job.missing = round.len();
         job.outcomes = round.iter().map(|_| None).collect();
@@ -479,8 +508,9 @@ impl Core {
         releases: bool,
         answered: bool,
     ) -> Box<StepRequest> {
-        let Running { conn, tracks, .. } = self.jobs[job.index as usize];
-        Box::new(StepRequest { job, ordinal: ordinal as u32, lock, step, releases, answered, conn, tracks })
+        let Running { conn, tracks, logging: Logging { transaction, .. }, .. } = self.jobs[job.index as usize];
+        let ordinal = ordinal as u32;
+        Box::new(StepRequest { job, ordinal, lock, step, releases, answered, conn, tracks, transaction })
     }
 
     fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
@@ -493,12 +523,16 @@ impl Core {
                 self.stopped = self.server.stopping.load(Relaxed);
                 Some(outcome)
             }
-            step => self.shard.run_step(step),
+            step => {
+                self.switch_log(&step);
+                self.shard.run_step(step)
+            }
         }
     }
 
-    pub(super) fn step_done(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome) {
+    pub(super) fn step_done(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome, logged: bool) {
         let job = &mut self.jobs[key.index as usize];
+        job.logging.logged |= logged;
         assert!(job.generation == key.generation, "an outcome belongs to a job that waits for it");
         assert!(job.outcomes[ordinal].replace(outcome).is_none(), "a step has one outcome");
         job.missing -= 1;
@@ -508,6 +542,9 @@ impl Core {
     }
 
     pub(super) fn round_done(&mut self, key: JobKey) {
+        if let Some(reply) = self.jobs[key.index as usize].logging.owed.take() {
+            return self.conclude(key, &reply);
+        }
         let job = &mut self.jobs[key.index as usize];
         let outcomes: Vec<StepOutcome> = std::mem::take(&mut job.outcomes).into_iter().flatten().collect();
         let has_run = matches!(job.phase, Phase::Running);
@@ -548,11 +585,15 @@ impl Core {
             self.granted.extend(ready);
             match ended {
                 Ended::Command(from, batch) => {
+                    self.shard.ctx.journal.hold(false);
                     self.shard.after_commands();
                     self.tell(from, Message::Ran(batch));
                     self.send_aftermath();
                 }
-                Ended::Exec(from, step) => self.end_request(from, step.0, step.1),
+                Ended::Exec(from, step) => {
+                    let part = self.paused_part.take();
+                    self.end_request(from, step.0, step.1, part);
+                }
             }
             // The next of them may hold back the rest.
             for (from, request) in held_back {
@@ -575,6 +616,11 @@ impl Core {
         let ExecNext::Job(next) = next else { unreachable!("such commands have run") };
         match next {
             Next::Round(round) => self.send_round(key, round, false),
+            // The locks stay until it is decided.
+            Next::Last { round, reply } if self.jobs[key.index as usize].logging.transaction != 0 => {
+                self.jobs[key.index as usize].logging.owed = reply;
+                self.send_round(key, round, false);
+            }
             Next::Last { round, reply: None } => self.send_round(key, round, true),
             Next::Pause => {
                 self.paused_scripts.push(key);
@@ -584,11 +630,9 @@ impl Core {
                 self.send_unanswered(key, round);
                 self.finish_job(key, &reply);
             }
-            Next::Reply(reply) => {
-                self.release_all(key);
-                self.finish_job(key, &reply);
-            }
+            Next::Reply(reply) => self.conclude(key, &reply),
             Next::Wait { round, shards, timeout_ms, reply } => {
+                self.decide(key);
                 let conn = self.jobs[key.index as usize].conn;
                 if self.sessions.get(conn).is_some() {
                     self.send_unanswered(key, round);
@@ -599,6 +643,13 @@ impl Core {
                 self.wait(conn, timeout_ms, reply, shards, discard);
             }
         }
+    }
+
+    /// All has happened: the locks end.
+    fn conclude(&mut self, key: JobKey, reply: &[u8]) {
+        self.decide(key);
+        self.release_all(key);
+        self.finish_job(key, reply);
     }
 
     /// A command without keys inside an EXEC: its reply, if it has one already. (Nobody needs that of a client that is
@@ -733,6 +784,7 @@ impl Core {
             work: Work::Admin(everywhere),
             outcomes: Vec::new(),
             missing: 0,
+            logging: Logging::default(),
         };
         let key = JobKey { index: self.jobs.insert(running) as u32, generation };
         match &self.jobs[key.index as usize].work {

@@ -206,7 +206,7 @@ impl Core {
                 self.outgoing.push((shard, Message::Shown(lines.clone())));
             }
         }
-        mesh.publish(&mut self.together, &mut self.outgoing);
+        self.publish(mesh);
         self.receive_shown(&lines);
     }
 

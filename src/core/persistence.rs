@@ -1,23 +1,66 @@
 //! A core's part in files: slices of loading and saving, what the clock asks for, and which commands run meanwhile.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Core;
 use crate::admin::persistence;
 use crate::base::ids::ConnKey;
 use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES};
+use crate::command::ctx::ShardCtx;
 use crate::command::error::{self, Error};
 use crate::command::spec::{LOADING, Spec, WRITE};
 use crate::engine::mesh::Mesh;
-use crate::persist::load::{Duplicates, LoadError, Loader};
+use crate::persist::aof::load::{AofLoader, Deal, Slice};
+use crate::persist::aof::open::Plan;
+use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
+
+/// What there was at the start, being loaded.
+pub(super) enum Loading {
+    Dump(Box<Loader<File>>),
+    Log(Box<AofLoader>),
+}
+
+impl Loading {
+    fn slice(&mut self, ctx: &mut ShardCtx, bytes: u64) -> Result<Slice, String> {
+        match self {
+            Loading::Dump(loader) => match loader.slice(ctx, bytes) {
+                Ok(done) => Ok(if done { Slice::Done } else { Slice::More }),
+                Err(error) => Err(error.to_string()),
+            },
+            Loading::Log(loader) => loader.slice(ctx, bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        match self {
+            Loading::Dump(loader) => loader.offset(),
+            Loading::Log(loader) => loader.offset(),
+        }
+    }
+
+    fn loaded(&self) -> Loaded {
+        match self {
+            Loading::Dump(loader) => loader.loaded,
+            Loading::Log(loader) => loader.loaded,
+        }
+    }
+}
 
 impl Core {
     /// From now on the shard loads its keys from this file, a slice a turn.
     pub fn begin_load(&mut self, file: File) -> Result<(), LoadError> {
         let (slots, ctx) = (self.slots.clone(), &self.shard.ctx);
-        self.loader = Some(Box::new(Loader::new(file, self.id, slots, Duplicates::Refused, ctx)?));
+        let loader = Loader::new(file, self.id, slots, Duplicates::Refused, ctx)?;
+        self.loader = Some(Loading::Dump(Box::new(loader)));
         Ok(())
+    }
+
+    /// The same from the append-only file.
+    pub fn begin_load_log(&mut self, plan: Arc<Plan>, deal: &Deal) {
+        let loader = AofLoader::new(plan, deal, self.slots.clone(), &mut self.shard.ctx);
+        self.loader = Some(Loading::Log(Box::new(loader)));
     }
 
     pub(super) fn load_slice(&mut self) {
@@ -28,9 +71,12 @@ impl Core {
         if self.id == 0 {
             loading.bytes_loaded.store(loader.offset(), Relaxed);
         }
-        if !matches!(outcome, Ok(false)) {
-            let outcome = outcome.map(|_| loader.loaded);
+        self.waits_for_file = outcome == Ok(Slice::Waiting);
+        if !matches!(outcome, Ok(Slice::More | Slice::Waiting)) {
+            let outcome = outcome.map(|_| loader.loaded());
             self.loader = None;
+            // Before the first command may run, here or on a shard that hears of the end first.
+            self.follow_log();
             self.server.persistence.load_ended(outcome);
         }
     }
@@ -53,6 +99,7 @@ impl Core {
 
     /// What the clock asks for: a save by the `save` rules, the end by a signal.
     pub(super) fn tick_persistence(&mut self) {
+        self.retry_unlogged();
         let persistence = self.server.persistence.clone();
         persistence.tell_changes(self.id, self.shard.ctx.journal.dirty);
         if std::mem::take(&mut self.shard.ctx.journal.flushed) {
@@ -68,6 +115,8 @@ impl Core {
                 None => self.stop_requested = true,
             }
         }
+        let round = persistence::due_round(&self.admin(ConnKey::NOBODY));
+        self.chores.extend(round);
         if persistence.is_save_due(self.shard.ctx.now, &self.shard.ctx.config) {
             let due = persistence::due_save(&self.admin(ConnKey::NOBODY));
             self.chores.extend(due);
@@ -91,6 +140,9 @@ impl Core {
         let writes = spec.flags.has(WRITE) || spec.name == "ping";
         if writes && persistence.refuses_writes(&self.shard.ctx.config) {
             return Err(MISCONF);
+        }
+        if writes && let Some(reason) = self.server.aof.failure() {
+            return Err(Error::dynamic(format!("MISCONF Errors writing to the AOF file: {reason}").into_bytes()));
         }
         Ok(())
     }

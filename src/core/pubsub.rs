@@ -197,7 +197,7 @@ impl Core {
                 self.sessions.complete(conn, sequence, &receivers_reply(receivers));
                 self.resume_behind_barrier(conn);
             }
-            Publisher::Job(job) => self.answer(self.id, job, 0, StepOutcome::Published(receivers)),
+            Publisher::Job(job) => self.answer(self.id, job, 0, StepOutcome::Published(receivers), false),
         }
     }
 

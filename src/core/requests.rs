@@ -16,7 +16,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
 use crate::command::keyspace;
-use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, Shape, Spec};
+use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, Shape, Spec, WRITE};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Run};
 use crate::engine::mesh::Mesh;
@@ -142,7 +142,8 @@ impl Core {
         if self.stopped {
             return;
         }
-        self.restricted = self.server.persistence.restricts();
+        self.restricted = self.server.persistence.restricts() || self.server.aof.is_failing();
+        self.follow_log();
         self.refresh_client_limit();
         self.start_chores(mesh);
         self.go_on_with_scripts(mesh);
@@ -551,6 +552,8 @@ impl Core {
                     Some(keyspace::cursor_shard(words[1]).filter(|&at| at < self.server.shards).unwrap_or(self.id))
                 }
                 Shape::EveryShard(_) => None,
+                // What changes libraries stands in one log, and so has one order.
+                _ if spec.group == Group::Scripting && spec.flags.has(WRITE) => Some(0),
                 _ => Some(self.id),
             },
         }
@@ -625,8 +628,7 @@ impl Core {
                 self.together.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
             }
             self.batches_away += self.together.len();
-            mesh.publish(&mut self.together, &mut self.outgoing);
-            self.room = mesh.has_room();
+            self.publish(mesh);
             batch.departing = 0;
         }
         for own in &batch.own {

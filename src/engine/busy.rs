@@ -94,6 +94,7 @@ impl Shard {
         assert!(self.busy.is_none(), "while a script pauses, no other runs");
         let script = self.ctx.suspended.take();
         self.locks.seize();
+        self.ctx.journal.hold(true);
         self.busy = Some(Box::new(Busy { script, of, started: self.ended, held_back: Vec::new() }));
     }
 

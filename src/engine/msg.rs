@@ -180,6 +180,8 @@ pub struct StepRequest {
     /// Whose job it is, and whether what it reads is tracked.
     pub conn: ConnKey,
     pub tracks: bool,
+    /// What it changes is logged as part of the transaction of this number at its coordinator; 0: of none.
+    pub transaction: u64,
 }
 
 /// What a step needs before it runs.
@@ -196,6 +198,8 @@ pub struct StepReply {
     pub job: JobKey,
     pub ordinal: u32,
     pub outcome: StepOutcome,
+    /// It has left a part in the shard's log.
+    pub logged: bool,
 }
 
 /// What one shard does for a job.

@@ -370,8 +370,15 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("peristyle-save-{name}-{}", std::process::id()));
         std::fs::create_dir(&directory).expect("a new directory");
         let (sizes, functions) = (Vec::new(), Vec::new());
-        let header =
-            Header { redis_version: "7.2.4", unix_s: 0, used_memory: 0, sizes, functions, form: saving.form() };
+        let header = Header {
+            redis_version: "7.2.4",
+            unix_s: 0,
+            used_memory: 0,
+            sizes,
+            functions,
+            form: saving.form(),
+            is_aof_base: false,
+        };
         Target { directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned(), header }
     }
 

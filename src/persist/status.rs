@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::load::{LoadError, Loaded};
+use super::aof::load::Deal;
+use super::aof::open::Plan;
+use super::load::Loaded;
 use super::rdb::write::Header;
 use super::save::{Failure, Purpose, Saving, Target};
 use crate::base::clock::Now;
@@ -34,6 +36,8 @@ pub struct Persistence {
     flushed: AtomicBool,
     /// There is a disk, and a clock that belongs to it: `save` rules count.
     pub is_real: AtomicBool,
+    /// What DEBUG LOADAOF loads.
+    pub replay: Mutex<Option<(Arc<Plan>, Arc<Deal>)>>,
     /// What a signal asked for: a shutdown, how.
     pub shutdown: Mutex<Option<Shutdown>>,
 }
@@ -110,9 +114,19 @@ pub struct Loading {
     ended: Condvar,
 }
 
+/// What is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadOf {
+    /// dump.rdb
+    Dump,
+    /// The append-only files, behind an RDB file or not.
+    Log { has_dump: bool },
+}
+
 #[derive(Debug, Default)]
 struct LoadOutcome {
     started: Option<Instant>,
+    of: Option<LoadOf>,
     loaded: Loaded,
     error: Option<String>,
 }
@@ -150,6 +164,7 @@ impl Persistence {
             changes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             flushed: AtomicBool::new(false),
             is_real: AtomicBool::new(false),
+            replay: Mutex::new(None),
             shutdown: Mutex::new(None),
         }
     }
@@ -189,6 +204,7 @@ impl Persistence {
             sizes: Vec::new(),
             functions: Vec::new(),
             form: saving.form(),
+            is_aof_base: false,
         };
         let pid = std::process::id();
         let target = Target {
@@ -336,17 +352,19 @@ impl Persistence {
         true
     }
 
-    /// All shards load a file of this length from now on.
-    pub fn start_load(&self, bytes: u64, now: Now) {
+    /// All shards load a file of this length from now on, or the append-only files, among them an RDB file perhaps.
+    pub fn start_load(&self, bytes: u64, what: LoadOf, now: Now) {
         let loading = &self.loading;
         loading.bytes_total.store(bytes, Relaxed);
         loading.started_unix_s.store(now.unix_s(), Relaxed);
-        loading.outcome().started = Some(Instant::now());
+        let mut outcome = loading.outcome();
+        (outcome.started, outcome.of) = (Some(Instant::now()), Some(what));
+        drop(outcome);
         loading.shards.store(self.shards, Relaxed);
     }
 
     /// A shard has loaded its part, or could not.
-    pub fn load_ended(&self, outcome: Result<Loaded, LoadError>) {
+    pub fn load_ended(&self, outcome: Result<Loaded, String>) {
         let mut all = self.loading.outcome();
         match outcome {
             Ok(loaded) => {
@@ -356,14 +374,19 @@ impl Persistence {
             }
             Err(error) => {
                 tracing::warn!("{error}");
-                all.error.get_or_insert_with(|| error.to_string());
+                all.error.get_or_insert(error);
             }
         }
         let is_last = self.loading.shards.load(Relaxed) == 1;
         if is_last && all.error.is_none() {
-            self.tell_load(all.loaded);
             let seconds = all.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
-            tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+            if all.of != Some(LoadOf::Log { has_dump: false }) {
+                self.tell_load(all.loaded);
+            }
+            match all.of {
+                Some(LoadOf::Log { .. }) => tracing::info!("DB loaded from append only file: {seconds:.3} seconds"),
+                _ => tracing::info!("DB loaded from disk: {seconds:.3} seconds"),
+            }
         }
         // Before the next one asks whether it is the last.
         self.loading.shards.fetch_sub(1, Relaxed);

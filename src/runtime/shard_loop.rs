@@ -122,12 +122,14 @@ impl ShardLoop {
                 self.run_mail(&mut mail);
             }
             self.core.run_background();
-            self.end_turn();
+            let leaves = self.core.end_turn(&mut self.mesh);
+            self.end_turn(leaves);
             if now_ns >= self.next_tick_ns {
                 self.tick(now_ns);
             }
         }
         self.core.server.connections[self.core.id].store(0, Relaxed);
+        self.core.close_log();
         self.cancel_listeners(events)
     }
 
@@ -232,13 +234,16 @@ impl ShardLoop {
         }
     }
 
-    fn end_turn(&mut self) {
+    /// `leaves`: replies may be sent.
+    fn end_turn(&mut self, leaves: bool) {
         for conn in std::mem::take(&mut self.ended) {
             self.core.input_ended(conn);
         }
-        self.serve_dirty();
-        self.core.evict_clients();
-        self.serve_dirty();
+        if leaves {
+            self.serve_dirty();
+            self.core.evict_clients();
+            self.serve_dirty();
+        }
         if !self.choked.is_empty() {
             let (still, over) = std::mem::take(&mut self.choked).into_iter().partition(|&key| self.core.is_choked(key));
             self.choked = still;
@@ -262,7 +267,9 @@ impl ShardLoop {
 
     fn serve_dirty(&mut self) {
         while let Some(key) = self.core.sessions.next_dirty() {
-            self.serve(key);
+            if !self.core.is_held(key) {
+                self.serve(key);
+            }
         }
     }
 

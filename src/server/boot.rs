@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
-use super::{log, reconfigure};
+use super::{append_only, log, reconfigure};
 use crate::admin::ctx::{Hooks, Server};
 use crate::base::clock::Now;
 use crate::base::limits::MAILBOX_MESSAGES;
@@ -28,6 +28,8 @@ use crate::engine::memory::limit_of;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
+use crate::persist::aof::load::Deal;
+use crate::persist::status::LoadOf;
 use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
 use crate::sys::{affinity, clock, memory, process, signal};
@@ -134,16 +136,25 @@ fn serve(
     let mut server = Server::new(run_id, clock::unix_us() / 1000, shards, config.clone());
     server.config_file = config_file;
     server.supervised = supervisor.name();
-    server.hooks = Hooks { reconfigure: reconfigure::apply, rewrite_config: reconfigure::rewrite };
+    server.hooks =
+        Hooks { reconfigure: reconfigure::apply, rewrite_config: reconfigure::rewrite, find_log: append_only::find };
     let server = Arc::new(server);
     info!("Running mode=standalone, port={}.", config.port);
     info!("Server initialized");
     server.persistence.is_real.store(true, Relaxed);
-    let dump = find_dump(&config)?;
-
+    let now = || Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() };
+    let dump = if config.appendonly { None } else { find_dump(&config)? };
+    let plan = if config.appendonly { append_only::find(&config)? } else { None };
     if let Some(bytes) = dump {
-        server.persistence.start_load(bytes, Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() });
+        server.persistence.start_load(bytes, LoadOf::Dump, now());
+    } else if let Some(plan) = &plan {
+        server.persistence.start_load(plan.bytes(), LoadOf::Log { has_dump: plan.has_dump() }, now());
     }
+    if config.appendonly {
+        append_only::open(&server, &config, plan.as_deref())?;
+    }
+    append_only::start_rounds(&server)?;
+    let deal = Deal::new(shards);
     let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
     let meshes = mesh::connect(shards, MAILBOX_MESSAGES, clock::mono_ns);
     let stations = meshes[0].stations().clone();
@@ -155,8 +166,11 @@ fn serve(
         let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, shards);
         let mut core = Core::new(id, ctx, server.clone(), clock::ticks_ns);
         if dump.is_some() {
-            core.set_now(Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() });
+            core.set_now(now());
             begin_load(&mut core, &config)?;
+        } else if let Some(plan) = &plan {
+            core.set_now(now());
+            core.begin_load_log(plan.clone(), &deal);
         }
         threads.push(spawn(core, mesh, std::mem::take(&mut sockets[id]), cpu, started.clone())?);
     }
@@ -188,6 +202,7 @@ fn serve(
         }
     }
     supervisor.stopping();
+    server.aof.rounds.stop();
     // Nobody fills the file of a save that may still be under way.
     server.persistence.cancel();
     server.persistence.wait_for_save();

@@ -1,5 +1,6 @@
 //! Level 10: the process: from its configuration to running shards, and to the end.
 
+mod append_only;
 pub mod boot;
 pub mod log;
 pub mod reconfigure;

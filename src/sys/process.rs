@@ -123,6 +123,12 @@ pub fn system_name() -> String {
     format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
 }
 
+/// The kernel's id of the time since it was booted: what it held in memory has not outlived that.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// Physical memory of the machine in bytes.
 pub fn physical_memory_bytes() -> u64 {
     // SAFETY: no arguments but names.

@@ -1,21 +1,49 @@
 //! `peristyle check FILE`: reads an RDB file to its end, decodes every value, and says what is wrong and where, in the
-//! form of redis-check-rdb.
+//! form of redis-check-rdb. What belongs to the append-only file is `check_aof`'s.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 use super::Shown;
+use super::check_aof::{self, Mode};
 use crate::base::rng::Rng;
 use crate::codec::rdb::Reader;
 use crate::config::Config;
 use crate::data::collection::Env;
 use crate::data::dump::{self, NoValue};
-use crate::persist::rdb::HEADER_LEN;
 use crate::persist::rdb::read::{Checksum, Doing, Item, RdbError, RdbReader, Record, Versions, What};
+use crate::persist::rdb::{HEADER_LEN, MAGIC};
 use crate::sys::clock;
 
-/// Checks the file at a path; whether it is good. Fails only if what it says cannot be written.
-pub fn run(path: &Path, out: &mut impl Write) -> io::Result<bool> {
+/// Checks what is at a path; whether it is good. `answers` are those of who is asked whether to change it.
+pub fn run(path: &Path, mode: Mode, answers: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
+    let path = &match path.is_dir() {
+        true => match check_aof::manifest_in(path)? {
+            Some(manifest) => manifest,
+            None => {
+                eprintln!("There is no manifest in {}, or several", path.display());
+                return Ok(false);
+            }
+        },
+        false => path.to_owned(),
+    };
+    let mut begin = Vec::new();
+    if let Ok(file) = File::open(path) {
+        file.take(BEGIN_BYTES).read_to_end(&mut begin)?;
+    }
+    let is_rdb = begin.starts_with(MAGIC) || begin.starts_with(b"VALKEY");
+    let is_log = matches!(begin.first(), Some(b'*' | b'#')) || path.extension().is_some_and(|name| name == "aof");
+    if check_aof::is_manifest(path, &begin) {
+        return check_aof::check_manifest(path, mode, answers, out);
+    }
+    if is_log || mode != Mode::Look && !is_rdb {
+        return check_aof::check_single(path, mode, answers, out);
+    }
+    if mode != Mode::Look {
+        eprintln!("Only append-only files can be changed");
+        return Ok(false);
+    }
     match Shown::open(path) {
         Ok(file) => check(file, &path.display().to_string(), clock::unix_us() / 1000, out),
         Err(error) => {
@@ -24,6 +52,9 @@ pub fn run(path: &Path, out: &mut impl Write) -> io::Result<bool> {
         }
     }
 }
+
+/// What tells a file's kind.
+const BEGIN_BYTES: u64 = 16;
 
 #[derive(Default)]
 struct Counts {

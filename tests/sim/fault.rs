@@ -94,6 +94,7 @@ impl Fault {
                     step: Step::Nothing,
                     releases: true,
                     answered: false,
+                    transaction: 0,
                 };
                 request.releases = false;
                 return Some(std::mem::replace(request, released));

@@ -200,6 +200,7 @@ impl Driver<'_> {
             self.core.turn(&turn, &mut self.mesh);
             inputs.clear();
             self.core.run_background();
+            self.core.end_turn(&mut self.mesh);
             self.end_turn(&mut ended);
             yielder.suspend(());
             self.mesh.publish_late();

@@ -12,6 +12,7 @@
 //! *3\r\n$3\r\nSET\r\n ...                      commands, the first of a segment being a SELECT
 //! #part <id> <commands>\r\n                    the next so many commands, SELECTs included, are part of a transaction
 //! #decided <id>\r\n                            that transaction has happened
+//! #positions <shard> <position> ...\r\n        how far the logs of this shard and the following ones were
 //! #group <length> <crc> <position> <durable> <a|e|n>[ round <n>]\r\n
 //! ```
 //!
@@ -30,6 +31,9 @@
 //! on each, and counts if its coordinator has logged that it is decided, and not otherwise. Its id is
 //! `<start hex>-<coordinator>-<counter>`. A SELECT in a part holds for the part only: what follows selects again.
 //!
+//! *A record of the whole keyspace* tells how far all logs were when it was made: after a power loss it counts if they
+//! still are.
+//!
 //! Recovery overwrites what does not count with lines of `#skipped`.
 
 pub mod read;
@@ -44,6 +48,7 @@ pub const HEADER: &str = "#peristyle ";
 pub const GROUP: &str = "#group ";
 pub const PART: &str = "#part ";
 pub const DECIDED: &str = "#decided ";
+pub const POSITIONS: &str = "#positions ";
 pub const SKIPPED: &str = "#skipped ";
 pub const TIMESTAMP: &str = "#TS:";
 /// No annotation line is longer, its end included.

@@ -7,7 +7,10 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 
-use super::{DECIDED, GROUP, GroupEnd, HEADER, Header, LINE_BYTES_MAX, PART, Policy, TIMESTAMP, TransactionId};
+use super::{
+    DECIDED, GROUP, GroupEnd, HEADER, Header, LINE_BYTES_MAX, PART, POSITIONS, Policy, TIMESTAMP, TransactionId,
+};
+use crate::base::ids::ShardId;
 
 /// How much is asked for at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -284,6 +287,8 @@ pub enum Line {
     /// The next so many commands belong to a transaction.
     Part(TransactionId, u64),
     Decided(TransactionId),
+    /// How far the logs of this shard and the following ones were.
+    Positions(ShardId, Vec<u64>),
     /// Unix time in seconds.
     Timestamp(i64),
     /// Skipped bytes, or what others wrote.
@@ -293,7 +298,7 @@ pub enum Line {
 /// What a line says; nothing if it begins like one of ours and is none.
 pub fn line(bytes: &[u8]) -> Option<Line> {
     let Some(text) = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix("\r\n")) else {
-        let is_ours = [HEADER, GROUP, PART, DECIDED].iter().any(|mark| bytes.starts_with(mark.as_bytes()));
+        let is_ours = [HEADER, GROUP, PART, DECIDED, POSITIONS].iter().any(|mark| bytes.starts_with(mark.as_bytes()));
         return (!is_ours).then_some(Line::Other);
     };
     if let Some(rest) = text.strip_prefix(GROUP) {
@@ -305,6 +310,11 @@ pub fn line(bytes: &[u8]) -> Option<Line> {
     }
     if let Some(rest) = text.strip_prefix(DECIDED) {
         return transaction(rest).map(Line::Decided);
+    }
+    if let Some(rest) = text.strip_prefix(POSITIONS) {
+        let (first, rest) = rest.split_once(' ')?;
+        let positions: Option<Vec<u64>> = rest.split(' ').map(|word| word.parse().ok()).collect();
+        return Some(Line::Positions(first.parse().ok()?, positions?));
     }
     if let Some(rest) = text.strip_prefix(HEADER) {
         return header(rest).map(Line::Header);
@@ -452,6 +462,12 @@ mod tests {
             bytes.clear();
             write::decided(&mut bytes, id);
             prop_assert_eq!(line(&bytes), Some(Line::Decided(id)));
+            bytes.clear();
+            write::positions(&mut bytes, &[numbers[0]; 50]);
+            let lines: Vec<Line> = bytes.split_inclusive(|&byte| byte == b'\n').filter_map(line).collect();
+            let expected = [Line::Positions(0, vec![numbers[0]; 40]), Line::Positions(40, vec![numbers[0]; 10])];
+            prop_assert_eq!(lines, expected);
+            prop_assert!(bytes.split(|&byte| byte == b'\n').all(|line| line.len() < LINE_BYTES_MAX - 1));
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{DECIDED, GroupEnd, PART, Policy, TIMESTAMP, TransactionId};
+use super::{DECIDED, GroupEnd, PART, POSITIONS, Policy, TIMESTAMP, TransactionId};
 use crate::base::crc::crc64;
 
 /// A command in RESP.
@@ -38,6 +38,22 @@ pub fn part(output: &mut Vec<u8>, id: TransactionId, commands: usize) {
 
 pub fn decided(output: &mut Vec<u8>, id: TransactionId) {
     line(output, format_args!("{DECIDED}{id}\r\n"));
+}
+
+/// Positions on one line: so many fit in any case.
+const POSITIONS_PER_LINE: usize = 40;
+
+/// How far the logs of all shards are.
+pub fn positions(output: &mut Vec<u8>, positions: &[u64]) {
+    for (index, some) in positions.chunks(POSITIONS_PER_LINE).enumerate() {
+        output.extend_from_slice(POSITIONS.as_bytes());
+        output.extend_from_slice((index * POSITIONS_PER_LINE).to_string().as_bytes());
+        for position in some {
+            output.push(b' ');
+            output.extend_from_slice(itoa::Buffer::new().format(*position).as_bytes());
+        }
+        output.extend_from_slice(b"\r\n");
+    }
 }
 
 /// What a group's last line says of the log as a whole.

@@ -285,6 +285,7 @@ fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let prepared = script.prepare(keys_and_arguments(args));
     ctx.scripts.begin_reads();
     let client_db = ctx.db;
+    ctx.journal.begin_script();
     let slices = Lending::new(&mut ctx.scripts.stacks, move |lent: &mut Lent<'_, ShardCtx>| {
         let mut host = ShardHost::new(lent, watched, declared);
         let called = script.call(prepared, &mut host);

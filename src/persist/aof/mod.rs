@@ -1,15 +1,262 @@
 //! The append-only file: a directory of segments, one a shard and generation, behind a base (`codec::aof` has the
 //! format).
+//!
+//! Each shard has a [`log::Log`], to which it hands what its commands did once a turn, before anything that could tell of
+//! it leaves the shard. What they share is here: the manifest, and which generation is being written.
+//!
+//! *Generations.* Between two events that concern the whole keyspace the shards' segments are independent of each other,
+//! as shards share no keys. Such an event (a start, a rewrite, and, with several shards, FLUSHALL, FLUSHDB, SWAPDB)
+//! happens while no shard writes anything; the shards go on in new segments. FLUSHALL and its like stand in a segment of
+//! their own between the two. Segments are listed in the manifest in the order in which they were made, so a reader that
+//! knows nothing of generations reads them in their order.
+//!
+//! *Transactions over several shards* are committed in two phases, whose decision is logged: each shard logs its parts
+//! under the transaction's id before it answers; the locks stay until the coordinator, who has all answers, has logged
+//! that the transaction is decided. A part without a decision does not count, and nothing that stands behind it in
+//! any log depends on it, as its keys were locked. So a crash needs no cut over all logs, and no reply waits for another
+//! shard's log.
+//!
+//! *everysec.* Once a second, while a shared lock on all keys keeps every shard from writing, each ends a round in its
+//! log; then a thread syncs them all. After a power loss the last round that is whole in all logs is one moment of the
+//! whole server.
 
+pub mod disk;
 pub mod load;
+pub mod log;
 pub mod manifest;
 pub mod open;
 pub mod recover;
 pub mod repair;
+pub mod rounds;
 pub mod scan;
 
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use self::disk::{Disk, DiskFile};
+use self::manifest::{Manifest, manifest_name, temp_manifest_name};
+use self::rounds::Rounds;
+use crate::base::ids::ShardId;
+use crate::codec::aof::Header;
+
+/// What all shards of the process share.
+pub struct Aof {
+    shards: usize,
+    /// Set when the log begins for the first time.
+    run: OnceLock<Run>,
+    directory: Mutex<Option<Files>>,
+    /// The generation of what is written now.
+    generation: AtomicU64,
+    /// Shards write what they do: set when all that was there is loaded.
+    is_on: AtomicBool,
+    pub rounds: Rounds,
+    /// By shard: how far its log goes, and to where it is known to be on disk.
+    positions: Vec<AtomicU64>,
+    durable: Vec<AtomicU64>,
+    /// By shard: it could not write, and tries again.
+    failing: Vec<AtomicBool>,
+    /// What the disk said last.
+    reason: Mutex<String>,
+}
+
+/// Which start of the server this is.
+struct Run {
+    start: u64,
+    boot: String,
+}
+
+/// The files and what the manifest says of them.
+struct Files {
+    disk: Box<dyn Disk>,
+    append_file: String,
+    manifest: Manifest,
+    /// Of the increments of the manifest.
+    generations: Vec<u64>,
+}
+
+impl Aof {
+    pub fn new(shards: usize) -> Aof {
+        let zeros = || (0..shards).map(|_| AtomicU64::new(0)).collect();
+        Aof {
+            shards,
+            run: OnceLock::new(),
+            directory: Mutex::new(None),
+            generation: AtomicU64::new(0),
+            is_on: AtomicBool::new(false),
+            rounds: Rounds::default(),
+            positions: zeros(),
+            durable: zeros(),
+            failing: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            reason: Mutex::default(),
+        }
+    }
+
+    /// Takes over a directory as it was loaded, or an empty one. `generation` is the last that it holds.
+    pub fn open(
+        &self,
+        disk: Box<dyn Disk>,
+        append_file: &str,
+        manifest: Manifest,
+        generation: u64,
+        start: u64,
+        boot: String,
+    ) -> io::Result<()> {
+        disk.prepare()?;
+        let generations = vec![generation; manifest.increments.len()];
+        self.run.get_or_init(|| Run { start, boot });
+        self.generation.store(generation + 1, Relaxed);
+        *self.directory() = Some(Files { disk, append_file: append_file.to_owned(), manifest, generations });
+        Ok(())
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Option<Files>> {
+        self.directory.lock().expect("nothing panics while it holds the directory")
+    }
+
+    fn with_files<T>(&self, change: impl FnOnce(&mut Files) -> io::Result<T>) -> io::Result<T> {
+        change(self.directory().as_mut().ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// There is something to write to.
+    pub fn is_open(&self) -> bool {
+        self.directory().is_some()
+    }
+
+    /// From now on shards write, or no longer.
+    pub fn set_on(&self, on: bool) {
+        self.is_on.store(on, Relaxed);
+    }
+
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Relaxed)
+    }
+
+    /// Of the transactions of this start.
+    pub fn start(&self) -> u64 {
+        self.run.get().map_or(0, |run| run.start)
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// No shard writes anything now: what they write from now on is another generation.
+    pub fn begin_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Relaxed) + 1
+    }
+
+    /// There is no file at all yet.
+    pub fn is_empty(&self) -> bool {
+        let directory = self.directory();
+        directory.as_ref().is_some_and(|files| files.manifest.base.is_none() && files.manifest.increments.is_empty())
+    }
+
+    /// A base of these bytes, before anything else is written. Its name.
+    pub fn create_base(&self, bytes: &[u8], format: &str) -> io::Result<String> {
+        self.with_files(|files| {
+            let mut manifest = files.manifest.clone();
+            let name = manifest.new_base(&files.append_file, format);
+            let file = files.disk.create(&name)?;
+            file.write_at(bytes, 0)?;
+            file.sync()?;
+            files.replace_manifest(manifest)?;
+            Ok(name)
+        })
+    }
+
+    /// A new segment, listed in the manifest for good; and how long its header is. `round`: see there.
+    fn create_segment(
+        &self,
+        shard: Option<ShardId>,
+        generation: u64,
+        round: u64,
+    ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        let run = self.run.get().expect("set when it was opened");
+        let (start, boot, shards) = (run.start, run.boot.clone(), self.shards);
+        let header = Header { generation, shard, shards, start, boot, round }.to_string();
+        self.with_files(|files| {
+            let mut manifest = files.manifest.clone();
+            let name = manifest.new_increment(&files.append_file);
+            let file = files.disk.create(&name)?;
+            file.write_at(header.as_bytes(), 0)?;
+            // A segment without its header would be taken for Redis's.
+            file.sync()?;
+            files.replace_manifest(manifest)?;
+            files.generations.push(generation);
+            Ok((file, header.len() as u64))
+        })
+    }
+
+    /// A write of this shard's failed, or succeeds again. The first and the last of a row are told.
+    fn tell_write(&self, shard: ShardId, outcome: &io::Result<()>) {
+        let was_failing = self.failing[shard].swap(outcome.is_err(), Relaxed);
+        match outcome {
+            Err(error) if !was_failing => {
+                self.tell_reason(error);
+                tracing::warn!("Error writing to the AOF file: {}", text_of(error));
+            }
+            Ok(()) if was_failing => tracing::warn!("AOF write error looks solved. The server can write again."),
+            _ => {}
+        }
+    }
+
+    /// Some shard cannot write, or the last round could not be synced.
+    #[inline]
+    pub fn is_failing(&self) -> bool {
+        !self.writes_succeed() || self.rounds.has_failed()
+    }
+
+    fn tell_reason(&self, error: &io::Error) {
+        *self.reason.lock().expect("nothing panics while it holds the reason") = text_of(error);
+    }
+
+    /// Why the log cannot be written, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        let reason = || self.reason.lock().expect("nothing panics while it holds the reason").clone();
+        self.is_failing().then(reason)
+    }
+
+    /// The last write of every shard succeeded.
+    pub fn writes_succeed(&self) -> bool {
+        !self.failing.iter().any(|failing| failing.load(Relaxed))
+    }
+
+    /// Some shard has logged what is not known to be on disk.
+    pub fn is_behind(&self) -> bool {
+        self.positions
+            .iter()
+            .zip(&self.durable)
+            .any(|(position, durable)| position.load(Relaxed) > durable.load(Relaxed))
+    }
+
+    pub fn durable(&self, shard: ShardId) -> u64 {
+        self.durable[shard].load(Relaxed)
+    }
+
+    /// All shards' logs are on disk up to what they had at some moment, or further.
+    pub fn positions(&self) -> Vec<u64> {
+        self.positions.iter().map(|position| position.load(Relaxed)).collect()
+    }
+}
+
+impl Files {
+    /// Puts another manifest in the place of the one there is, for good. What it lists is on disk.
+    fn replace_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
+        let (temp, name) = (temp_manifest_name(&self.append_file), manifest_name(&self.append_file));
+        let file = self.disk.create(&temp)?;
+        file.write_at(manifest.print().as_bytes(), 0)?;
+        file.sync()?;
+        self.disk.rename(&temp, &name)?;
+        self.disk.sync_names()?;
+        self.manifest = manifest;
+        Ok(())
+    }
+}
+
 /// The operating system's text of an error, as C programs print it.
-fn text_of(error: &std::io::Error) -> String {
+pub fn text_of(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

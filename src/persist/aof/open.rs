@@ -62,6 +62,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// There is an RDB file among it.
+    pub fn has_dump(&self) -> bool {
+        self.sources.iter().any(|source| source.kind == SourceKind::Rdb)
+    }
+
     pub fn bytes(&self) -> u64 {
         self.sources.iter().map(|source| source.bytes).sum()
     }

@@ -8,7 +8,7 @@
 //! moments, and go back to the last common round that is whole in all of them, which is one moment of all shards: its
 //! line was written while no transaction was under way. A shard that has written nothing yet when a round ended has no
 //! line of it, and keeps nothing; what was synced one by one behind the round (the policy has changed) stays. A record of
-//! the whole keyspace is listed when all that is before it is durable, and so a moment of its own.
+//! the whole keyspace is a moment of its own, if the logs still are as far as they were when it was made.
 //!
 //! *Transactions over shards* count if they are decided: if the line that says so, which their coordinator writes when
 //! all parts are logged, is among what counts. The parts of others are passed over, and nothing depends on them: the
@@ -97,12 +97,12 @@ pub fn decide(scans: &[Scan], crash: Crash) -> Result<Decision, Damage> {
     }
     let mut round = None;
     if crash == Crash::Power {
-        // What stands before a record of the whole keyspace was synced before that was listed.
-        let is_record = |scan: &Scan| {
-            is_newest(scan) && scan.groups > 0 && scan.header().is_some_and(|header| header.shard.is_none())
-        };
-        let behind = scans.iter().rposition(is_record).map_or(0, |record| record + 1);
-        let logs: Vec<&[usize]> = logs.values().map(|log| &log[log.partition_point(|&file| file < behind)..]).collect();
+        let (behind, end) = records(scans, &is_newest, &logs, &keep);
+        for (file, scan) in scans.iter().enumerate().skip(end).filter(|(_, scan)| is_newest(scan)) {
+            keep[file] = keep[file].min(scan.groups_from);
+        }
+        let range = |log: &[usize]| log.partition_point(|&file| file < behind)..log.partition_point(|&file| file < end);
+        let logs: Vec<&[usize]> = logs.values().map(|log| &log[range(log)]).collect();
         round = cut_to_round(&logs, scans, &mut keep);
     }
     let decided: HashSet<TransactionId> = scans
@@ -156,6 +156,33 @@ fn cut_tail(log: &[usize], scans: &[Scan], crash: Crash, keep: &mut [u64]) -> Re
         Some(damage) if position.unwrap_or(0) < durable => Err(damage),
         _ => Ok(()),
     }
+}
+
+/// Records of the whole keyspace are moments of their own, if everything before them is still there: behind which file
+/// the last of these is, and which is the first of which that is not true. Nothing counts from there on.
+fn records(
+    scans: &[Scan],
+    is_newest: &impl Fn(&Scan) -> bool,
+    logs: &BTreeMap<ShardId, Vec<usize>>,
+    keep: &[u64],
+) -> (usize, usize) {
+    let mut behind = 0;
+    for (file, scan) in scans.iter().enumerate().filter(|(_, scan)| is_newest(scan)) {
+        if scan.header().is_none_or(|header| header.shard.is_some()) {
+            continue;
+        }
+        let is_there = |&(shard, position): &(ShardId, u64)| {
+            let before = logs.get(&shard).into_iter().flatten().filter(|&&other| other < file);
+            let whole = before.filter(|&&other| scans[other].groups > 0 && keep[other] == scans[other].intact);
+            // Of a log that has no group any more, or none yet, nothing is missing.
+            whole.map(|&other| scans[other].position.end).max().is_none_or(|end| end >= position)
+        };
+        if scan.groups == 0 || !scan.positions.iter().all(is_there) {
+            return (behind, file);
+        }
+        behind = file + 1;
+    }
+    (behind, scans.len())
 }
 
 /// How far a log is kept: a file of it, and where in that. What stands behind it in the log is dropped.

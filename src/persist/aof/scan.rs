@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use crate::base::crc::crc64;
+use crate::base::ids::ShardId;
 use crate::codec::aof::read::{Item, Line, LogReader, ReadError, What, line};
 use crate::codec::aof::{GroupEnd, HEADER, Header, Policy, TransactionId};
 use crate::persist::rdb::MAGIC;
@@ -70,6 +71,8 @@ pub struct Scan {
     /// Where the last group ends that was not written under `everysec`.
     pub lasting: u64,
     pub parts: Vec<Part>,
+    /// Of a record of the whole keyspace: how far each shard's log was.
+    pub positions: Vec<(ShardId, u64)>,
     /// With where the group ends.
     pub decided: Vec<(TransactionId, u64)>,
 }
@@ -89,6 +92,7 @@ impl Scan {
             rounds: Vec::new(),
             lasting: 0,
             parts: Vec::new(),
+            positions: Vec::new(),
             decided: Vec::new(),
         }
     }
@@ -194,6 +198,7 @@ struct Open {
     length: u64,
     parts: Vec<(TransactionId, Range<u64>)>,
     decided: Vec<TransactionId>,
+    positions: Vec<(ShardId, u64)>,
     /// Commands that the last part still lacks.
     awaited: u64,
 }
@@ -220,6 +225,10 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
                 }
                 Some(Line::Decided(id)) if open.awaited == 0 => {
                     open.decided.push(id);
+                    None
+                }
+                Some(Line::Positions(first, positions)) => {
+                    open.positions.extend((first..).zip(positions));
                     None
                 }
                 Some(Line::Timestamp(_) | Line::Other) => None,
@@ -269,6 +278,7 @@ impl Scan {
         if end.policy != Policy::EverySecond {
             self.lasting = self.intact;
         }
+        self.positions.extend(open.positions);
         let group = at - open.length..at;
         self.parts.extend(open.parts.into_iter().map(|(id, bytes)| Part { id, bytes, group: group.clone() }));
         self.decided.extend(open.decided.into_iter().map(|id| (id, self.intact)));

@@ -20,7 +20,7 @@ const LIBRARY: &[u8] = b"#!lua name=one\nredis.register_function('f', function()
 
 fn header(form: Form) -> Header {
     let (functions, sizes) = (vec![LIBRARY[..].into()], vec![(3, 1), (0, 0), (1, 0)]);
-    Header { redis_version: "7.2.4", unix_s: 1000, used_memory: 1 << 20, sizes, functions, form }
+    Header { redis_version: "7.2.4", unix_s: 1000, used_memory: 1 << 20, sizes, functions, form, is_aof_base: false }
 }
 
 /// The shard's databases as a file.

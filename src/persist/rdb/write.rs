@@ -28,6 +28,8 @@ pub struct Header {
     /// The sources of all libraries.
     pub functions: Vec<Arc<[u8]>>,
     pub form: Form,
+    /// The file is the base of an append-only file.
+    pub is_aof_base: bool,
 }
 
 impl Header {
@@ -42,7 +44,7 @@ impl Header {
             ("redis-bits", usize::BITS.to_string()),
             ("ctime", self.unix_s.to_string()),
             ("used-mem", self.used_memory.to_string()),
-            ("aof-base", "0".to_owned()),
+            ("aof-base", u8::from(self.is_aof_base).to_string()),
         ];
         for (name, value) in aux {
             out.push(opcode::AUX);

@@ -121,8 +121,11 @@ impl World {
         if let Some(id) = decides {
             write::decided(&mut group, id);
         }
+        if shard.is_none() {
+            write::positions(&mut group, &self.positions);
+        }
         let (file, from, to) = self.append(shard, group, None);
-        if self.policy == Policy::Always || shard.is_none() {
+        if self.policy == Policy::Always {
             self.files[file].synced = to;
         }
         self.history.push(Written { file, from, to, effects, of, decides });
@@ -153,9 +156,7 @@ impl World {
             1 if self.rng.below(3) == 0 => {
                 self.decide_all();
                 self.generation += 1;
-                self.files.iter_mut().for_each(|file| file.synced = file.bytes.len());
                 self.write(None, None, None);
-                self.covered = self.history.len();
                 self.current.fill(None);
             }
             2 | 3 if self.shards > 1 => {

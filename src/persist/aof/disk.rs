@@ -1,0 +1,183 @@
+//! The directory of the append-only file, as its writer sees it: so little that a test can take the disk's place.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A directory of files. Nothing that was changed is safe before it was synced, names included.
+pub trait Disk: Send + Sync {
+    /// The directory is there.
+    fn prepare(&self) -> io::Result<()>;
+    /// What a file holds; nothing if there is none.
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// A new, empty file, in the place of one that may be there.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Names that were given or taken away are so for good.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// An open file. Its end is known to who writes it: a write that failed half-way is done again at the same place.
+pub trait DiskFile: Send + Sync {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the file system.
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    pub fn new(path: PathBuf) -> Directory {
+        Directory { path }
+    }
+}
+
+impl Disk for Directory {
+    fn prepare(&self) -> io::Result<()> {
+        match fs::create_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(File::create(self.path.join(name))?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+#[cfg(test)]
+pub mod memory {
+    //! A disk in memory, which fails when it is told to.
+
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    pub struct MemoryDisk(Arc<State>);
+
+    #[derive(Default)]
+    pub struct State {
+        files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
+        pub full: AtomicBool,
+        pub sync_fails: AtomicBool,
+        pub syncs: AtomicUsize,
+    }
+
+    pub struct MemoryFile {
+        bytes: Mutex<Vec<u8>>,
+        disk: Arc<State>,
+    }
+
+    impl MemoryDisk {
+        pub fn state(&self) -> &State {
+            &self.0
+        }
+
+        pub fn text(&self, name: &str) -> String {
+            let files = self.0.files.lock().expect("one thread");
+            let bytes = files.get(name).unwrap_or_else(|| panic!("{name}")).bytes.lock().expect("one thread");
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+
+        pub fn names(&self) -> Vec<String> {
+            self.0.files.lock().expect("one thread").keys().cloned().collect()
+        }
+    }
+
+    impl Disk for MemoryDisk {
+        fn prepare(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            let files = self.0.files.lock().expect("one thread");
+            Ok(files.get(name).map(|file| file.bytes.lock().expect("one thread").clone()))
+        }
+
+        fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+            let file = Arc::new(MemoryFile { bytes: Mutex::default(), disk: self.0.clone() });
+            self.0.files.lock().expect("one thread").insert(name.to_owned(), file.clone());
+            Ok(file)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            let mut files = self.0.files.lock().expect("one thread");
+            let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            files.insert(to.to_owned(), file);
+            Ok(())
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.files.lock().expect("one thread").remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        }
+
+        fn sync_names(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl DiskFile for MemoryFile {
+        /// A full disk takes half of what it is given.
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+            let full = self.disk.full.load(Relaxed);
+            let taken = if full { bytes.len() / 2 } else { bytes.len() };
+            let mut held = self.bytes.lock().expect("one thread");
+            held.resize(at as usize, 0);
+            held.extend_from_slice(&bytes[..taken]);
+            if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+
+        fn truncate(&self, length: u64) -> io::Result<()> {
+            self.bytes.lock().expect("one thread").truncate(length as usize);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.disk.syncs.fetch_add(1, Relaxed);
+            if self.disk.sync_fails.load(Relaxed) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        }
+    }
+}
