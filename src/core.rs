@@ -79,8 +79,6 @@ pub struct Core {
     /// Batches that came back, for the next use.
     #[allow(clippy::vec_box)] // The box itself travels.
     idle_batches: Vec<Box<RunBatch>>,
-    /// Batches that other shards have.
-    batches_away: usize,
     outgoing: Vec<(ShardId, Message)>,
     /// The same, to leave with one stamp and in the order of stamps: one for each shard, this one included.
     together: Vec<(ShardId, Message)>,
@@ -174,7 +172,6 @@ impl Core {
             next_job: 0,
             departing: (0..server.shards).map(|_| None).collect(),
             idle_batches: Vec::new(),
-            batches_away: 0,
             outgoing: Vec::new(),
             together: Vec::new(),
             own_messages: VecDeque::new(),
@@ -317,11 +314,6 @@ impl Core {
             || !self.chores.is_empty()
             || !self.paused_scripts.is_empty()
             || self.shard.is_busy()
-    }
-
-    /// Other shards have commands of this one's clients, and will answer.
-    pub fn expects_mail(&self) -> bool {
-        self.batches_away > 0
     }
 
     /// There is work that will go on without an event, though not at once.

@@ -627,7 +627,6 @@ impl Core {
             for (shard, departing) in self.departing.iter_mut().enumerate() {
                 self.together.extend(departing.take().map(|batch| (shard, Message::Run(batch))));
             }
-            self.batches_away += self.together.len();
             self.publish(mesh);
             batch.departing = 0;
         }
@@ -751,7 +750,6 @@ impl Core {
     }
 
     pub(super) fn batch_done(&mut self, shard: ShardId, mut batch: Box<RunBatch>) {
-        self.batches_away -= usize::from(!batch.is_late);
         for (index, command) in std::mem::take(&mut batch.slow) {
             self.log_slow_command(batch.items[index].session, command);
         }

@@ -67,7 +67,7 @@ impl Shard {
     /// The command that has just run, of a connection of that shard's, goes on in later turns.
     #[cold]
     pub fn suspend_command(&mut self, from: ShardId, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
-        let mut batch = RunBatch::late();
+        let mut batch = Box::<RunBatch>::default();
         batch.push(item, words, shared);
         self.suspend(Of::Command(from, batch));
     }

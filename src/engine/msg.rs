@@ -82,8 +82,6 @@ pub struct RunBatch {
     pub reply_ends: Vec<usize>,
     /// Commands that were slow, by index of their items: for the log of the shard that sent them.
     pub slow: Vec<(usize, SlowCommand)>,
-    /// What had to wait comes in it; the batch in which it was sent has gone back without.
-    pub is_late: bool,
 }
 
 /// In `RunBatch::lengths`: the argument is the next of `RunBatch::shared`.
@@ -112,11 +110,6 @@ pub struct RunItem {
 }
 
 impl RunBatch {
-    /// For commands that have to wait.
-    pub fn late() -> Box<RunBatch> {
-        Box::new(RunBatch { is_late: true, ..RunBatch::default() })
-    }
-
     /// Adds a command; how many words it has is seen here.
     pub fn push(&mut self, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
         self.items.push(RunItem { arguments: 0, ..item });
@@ -158,7 +151,6 @@ impl RunBatch {
         self.shared.clear();
         self.reply_ends.clear();
         self.slow.clear();
-        self.is_late = false;
         for buffer in [&mut self.bytes, &mut self.replies] {
             buffer.clear();
             buffer.shrink_to(64 * 1024);

@@ -307,7 +307,7 @@ impl Shard {
     /// Queues a command behind the locks it needs.
     pub fn defer(&mut self, from: ShardId, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
         let set = LockSet::of_command(&item.row.spec, words);
-        let mut batch = RunBatch::late();
+        let mut batch = Box::<RunBatch>::default();
         batch.push(item, words, shared);
         self.locks.wait(set, Waiting::Run(from, batch));
     }
@@ -348,7 +348,7 @@ impl Shard {
 
     /// `guarded`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
     fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool) {
-        let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow, .. } = batch;
+        let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
         for &length in lengths.iter() {
@@ -379,7 +379,7 @@ impl Shard {
             let end = index + 1 + items[index].followers as usize;
             let mut waiting = None;
             if guarded && !self.locks.is_empty() && !self.admits_items(&items[index..end], &words[first..]) {
-                waiting = Some((LockSet::default(), RunBatch::late()));
+                waiting = Some((LockSet::default(), Box::<RunBatch>::default()));
             }
             for index in index..end {
                 let (item, hash) = (&mut items[index], hashes[index]);

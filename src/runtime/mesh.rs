@@ -107,6 +107,8 @@ pub struct ShardMesh<P = Threads> {
     /// Shards that may sleep on something we sent.
     to_wake: Vec<bool>,
     any_to_wake: bool,
+    /// Something has gone to another shard, or come from one.
+    has_traffic: bool,
 }
 
 /// The meshes of all shards, each mailbox with room for `capacity` messages.
@@ -130,6 +132,7 @@ pub fn connect(shards: usize, capacity: usize, now_ns: fn() -> u64) -> Vec<Shard
             now_ns,
             to_wake: vec![false; shards],
             any_to_wake: false,
+            has_traffic: false,
         })
         .collect();
     for from in 0..shards {
@@ -146,7 +149,7 @@ impl ShardMesh {
     /// The same mesh, stopped between its steps.
     pub fn paced<P: Pace>(self, pace: P) -> ShardMesh<P> {
         let ShardMesh { id, pace: Threads, stations, outboxes, inboxes, own, free, .. } = self;
-        let ShardMesh { overflow, publications, now_ns, to_wake, any_to_wake, .. } = self;
+        let ShardMesh { overflow, publications, now_ns, to_wake, any_to_wake, has_traffic, .. } = self;
         ShardMesh {
             id,
             pace,
@@ -160,6 +163,7 @@ impl ShardMesh {
             now_ns,
             to_wake,
             any_to_wake,
+            has_traffic,
         }
     }
 }
@@ -205,6 +209,7 @@ impl<P: Pace> ShardMesh<P> {
         // Each mailbox is in order already; a stable sort merges them, equal stamps in the order of shards.
         messages[from..].sort_by_key(|(_, envelope)| envelope.stamp);
         if taken > 0 {
+            self.has_traffic = true;
             self.pace.step();
             if self.stations[self.id].starved.take() {
                 self.to_wake.fill(true);
@@ -224,6 +229,11 @@ impl<P: Pace> ShardMesh<P> {
             published = self.stations[sender].published.load(Ordering::Acquire);
         }
         published / 2
+    }
+
+    /// Whether something has gone to another shard, or come from one, since the last call.
+    pub fn take_traffic(&mut self) -> bool {
+        std::mem::take(&mut self.has_traffic)
     }
 
     /// A part of this shard's own publications is for itself, and has not run.
@@ -342,6 +352,7 @@ impl<P: Pace> ShardMesh<P> {
             self.free[to] -= 1;
             self.to_wake[to] = true;
             self.any_to_wake = true;
+            self.has_traffic = true;
         }
         self.pace.step();
         self.stations[self.id].published.store(2 * publication, Ordering::Release);

@@ -52,8 +52,6 @@ pub struct ShardLoop {
     choked: Vec<ConnKey>,
     /// What follows the end of a send that was handed over is known already: do not sleep before.
     more_follows: bool,
-    /// It has let others run since the last mail.
-    lingered: bool,
     next_tick_ns: u64,
     /// Unix time less CLOCK_MONOTONIC; read anew at each tick.
     clock_offset_ns: i64,
@@ -97,7 +95,6 @@ impl ShardLoop {
             ended: Vec::new(),
             choked: Vec::new(),
             more_follows: false,
-            lingered: false,
             next_tick_ns: 0,
             clock_offset_ns: 0,
         })
@@ -159,11 +156,14 @@ impl ShardLoop {
         if std::mem::take(&mut self.more_follows) || self.core.has_work() {
             return self.ring.turn(Wait::Never, events);
         }
-        if self.core.expects_mail() && !self.lingered {
-            // Whom it has just woken may share its processor: with them first, the answers are there without a wake-up.
-            self.lingered = true;
-            std::thread::yield_now();
-            return self.ring.turn(Wait::Never, events);
+        if self.mesh.take_traffic() {
+            self.ring.turn(Wait::Never, events)?;
+            if events.is_empty() {
+                // Those whom that has woken may share this processor, and have what comes next: with them first, it is
+                // there without a wake-up.
+                std::thread::yield_now();
+            }
+            return Ok(());
         }
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
         let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
@@ -201,7 +201,6 @@ impl ShardLoop {
     /// Runs what the mailboxes hold up to now, in the order of stamps.
     fn run_mail(&mut self, mail: &mut Vec<(ShardId, Envelope)>) {
         self.mesh.receive(mail);
-        self.lingered &= mail.is_empty();
         for (from, Envelope { message, .. }) in mail.drain(..) {
             match message {
                 Message::Adopt(adopted) => self.adopt(*adopted),
