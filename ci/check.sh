@@ -14,6 +14,7 @@ units=(
   unit/keyspace unit/scan unit/expire unit/dump unit/other
   unit/slowlog unit/latency-monitor unit/introspection unit/introspection-2 unit/tracking
   unit/pubsub unit/pubsubshard unit/lazyfree
+  unit/multi unit/scripting unit/functions unit/pause
 )
 
 step_tools() { ci/conformance/get_suite.sh "$suite"; }

@@ -25,6 +25,7 @@ mod observe;
 mod persistence;
 mod pubsub;
 mod requests;
+mod scripts;
 mod tracking;
 
 use std::collections::{HashSet, VecDeque};
@@ -420,13 +421,17 @@ impl Core {
     /// others work at the same time, and find all that this shard had done before.
     fn settle<M: Mesh>(&mut self, mesh: &mut M) {
         loop {
-            while !self.shard.is_busy()
+            if self.shard.ctx.scripts.asked.is_some() {
+                self.go_on_with_script();
+                continue;
+            }
+            if !self.shard.is_busy()
                 && let Some(waiting) = self.granted.pop_front()
             {
-                if self.stopped {
-                    continue;
+                if !self.stopped {
+                    self.run_granted(waiting);
                 }
-                self.run_granted(waiting);
+                continue;
             }
             if !self.outgoing.is_empty() || !self.together.is_empty() {
                 // A step may take the last place, and other connections' commands follow in this turn.

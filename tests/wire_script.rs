@@ -193,3 +193,74 @@ fn commands_in_scripts_are_counted() {
         assert!(stats.contains("cmdstat_eval:calls=2,"), "{stats}");
     });
 }
+
+#[test]
+fn scripts_publish_and_ask_the_server() {
+    with_shards(|server| {
+        let mut subscribers: Vec<_> = (0..4).map(|_| server.client()).collect();
+        for subscriber in &mut subscribers {
+            subscriber.check("SUBSCRIBE ch\r\n", "*3\r\n$9\r\nsubscribe\r\n$2\r\nch\r\n:1\r\n");
+        }
+        let mut client = server.redis();
+        let publish = "redis.call('INCR', KEYS[1]) return redis.call('PUBLISH', ARGV[1], redis.call('GET', KEYS[1]))";
+        for n in 1..10 {
+            assert_eq!(eval::<i32>(&mut client, publish, &[&format!("k:{n}")], &["ch"]), Ok(4));
+            assert_eq!(eval::<i32>(&mut client, publish, &["k"], &["nobody"]), Ok(0));
+        }
+        let replies: Vec<i32> = redis::pipe()
+            .atomic()
+            .cmd("EVAL")
+            .arg(publish)
+            .arg(1)
+            .arg("last")
+            .arg("ch")
+            .cmd("INCR")
+            .arg("last")
+            .query(&mut client)
+            .unwrap();
+        assert_eq!(replies, [4, 2]);
+        for subscriber in &mut subscribers {
+            for _ in 0..10 {
+                subscriber.expect("*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$1\r\n1\r\n");
+            }
+        }
+        let info: String = eval(&mut client, "return redis.call('INFO', 'server')", &[], &[]).unwrap();
+        assert!(info.contains("redis_version"));
+        let config = error(eval(&mut client, "return redis.call('CONFIG', 'GET', 'maxmemory')", &[], &[]));
+        assert!(config.contains("This Redis command is not allowed from script"), "{config}");
+        let reads = error(cmd("EVAL_RO").arg("return redis.call('PUBLISH', 'ch', 'm')").arg(0).query(&mut client));
+        assert!(reads.contains("Write commands are not allowed from read-only scripts."), "{reads}");
+    });
+}
+
+#[test]
+fn a_script_lacks_memory_before_its_first_write_only() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let () = cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).query(&mut client).unwrap();
+        let oom = "OOM command not allowed when used memory > 'maxmemory'.";
+        for keys in [&["k"][..], &["a", "b", "c"]] {
+            let refused = error(eval(&mut client, "return redis.call('SET', KEYS[1], 1)", keys, &[]));
+            assert!(refused.starts_with(oom), "{refused}");
+            let write = "redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], 1) return redis.call('GET', KEYS[1])";
+            assert_eq!(eval::<i32>(&mut client, write, keys, &[]), Ok(1));
+            assert_eq!(eval::<i32>(&mut client, "return redis.call('GET', KEYS[1])", keys, &[]), Ok(1));
+            assert_eq!(error(eval(&mut client, "#!lua\nreturn 1", keys, &[])), oom);
+            assert_eq!(eval::<i32>(&mut client, "#!lua flags=no-writes\nreturn 1", keys, &[]), Ok(1));
+            let allowed = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], 2) return 1";
+            assert_eq!(eval::<i32>(&mut client, allowed, keys, &[]), Ok(1));
+        }
+        let () = cmd("CONFIG").arg("SET").arg("maxmemory").arg(0).query(&mut client).unwrap();
+        assert_eq!(eval::<i32>(&mut client, "#!lua\nreturn 1", &["k"], &[]), Ok(1));
+    });
+}
+
+#[test]
+fn a_call_may_have_as_many_words_as_the_stack_has_places() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let push = "local a = {} for i = 1, 7990 do a[i] = i end return redis.call('RPUSH', KEYS[1], unpack(a))";
+        assert_eq!(eval::<i32>(&mut client, push, &["l"], &[]), Ok(7990));
+        assert_eq!(eval::<Option<i32>>(&mut client, "return redis.call('BLPOP', 'none', 0)", &[], &[]), Ok(None));
+    });
+}

@@ -91,6 +91,10 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         (b"loadaof", []) => return super::persistence::load_log(ctx, args),
         (b"reload", _) => return super::persistence::reload(ctx, args),
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
+        (b"set-disable-deny-scripts", [allows]) => {
+            ctx.server.scripts.set_allows_all(*allows != b"0");
+            reply.ok();
+        }
         (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
         _ => {
             return Err(Error::subcommand_syntax("DEBUG", args.get(1)));
@@ -171,7 +175,9 @@ fn object_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let ctx = &mut ctx.shard.ctx;
     ctx.db = parse_i64(&words[1]).expect("written by `debug`") as usize;
     let now = ctx.now;
-    let text: Option<String> = ctx.peek(&words[0]).map(|entry| {
+    // One whose time has passed is shown as long as it is there.
+    let (table, hash) = (ctx.keyspace.db(ctx.db), ctx.keyspace.hash(&words[0]));
+    let text: Option<String> = table.get(hash, &words[0]).map(|entry| {
         let payload = dump::dump(entry);
         // Without the type in front, version and checksum behind.
         let serialized = payload.len() - 1 - 10;

@@ -96,6 +96,10 @@ pub struct ShardCtx {
     pub sought: Option<Vec<(usize, Vec<u8>)>>,
     /// The command found nothing and wants to wait: for whoever ran it to see to, or not.
     pub waiting: Option<Wait>,
+    /// A script that begins now finds more memory in use than `maxmemory` allows, and nothing that could go.
+    pub is_out_of_memory: bool,
+    /// A script calls the command.
+    pub in_script: bool,
     /// The command, a script, takes long: it pauses, and has not replied. For whoever ran it to let it go on.
     pub suspended: Option<Box<dyn Any + Send>>,
     /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
@@ -129,6 +133,8 @@ impl ShardCtx {
             commands: |_| Found::Unknown,
             sought: None,
             waiting: None,
+            is_out_of_memory: false,
+            in_script: false,
             suspended: None,
             packed_threshold: 0,
             hashed: (0, 0, 0),

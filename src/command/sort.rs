@@ -188,10 +188,11 @@ impl<'a> Options<'a> {
 fn sorted(ctx: &mut ShardCtx, key: &[u8], options: &Options) -> Result<Vec<Option<Vec<u8>>>> {
     let Some(entry) = ctx.read(key) else { return Ok(Vec::new()) };
     let Elements { is_set, mut elements } = Elements::of(entry)?;
-    // A constant: the order stays as it is. The order of a set is anything, which must not be stored.
+    // A constant: the order stays as it is. The order of a set is anything, which must not be stored, nor decide what a
+    // script does.
     let keeps_order = options.by.is_some_and(|by| !by.contains(&b'*'));
     let range = options.range(elements.len());
-    if keeps_order && !(is_set && options.store.is_some()) {
+    if keeps_order && !(is_set && (options.store.is_some() || ctx.in_script)) {
         if options.descending && !is_set {
             elements.reverse();
         }

@@ -13,6 +13,7 @@ use crate::command::spec::{DENYOOM, NO_AUTH, NO_MULTI, PUSH_REPLY, SUBSCRIBED, S
 use crate::dispatch::registry::{Command, Run};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
+use crate::engine::script;
 use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::Reply;
 use crate::session::{Pause, Session};
@@ -112,9 +113,10 @@ impl Core {
 
     /// A command between MULTI and EXEC.
     pub(super) fn queue(&mut self, conn: ConnKey, spec: &Spec, words: &[&[u8]]) -> Fate {
+        let flags = script::flags_of(&mut self.shard.ctx, spec, words);
         let session = self.sessions.at(conn);
         let queue = session.queue_mut().expect("the caller knows that it is in MULTI");
-        queue.takes_memory |= spec.flags.has(DENYOOM);
+        queue.takes_memory |= flags.has(DENYOOM);
         queue.push(words);
         if !session.take_reply_mode() {
             self.sessions.reply_buffer(conn).extend_from_slice(b"+QUEUED\r\n");

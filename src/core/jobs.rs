@@ -20,7 +20,6 @@ use crate::command::effect::PartBegin;
 use crate::command::error::{self, Error};
 use crate::command::spec::{Group, READONLY, Spec};
 use crate::dispatch::registry::Run;
-use crate::engine::busy::Ended;
 use crate::engine::gather::{self, Job, Next, Part};
 use crate::engine::lock::{LockSet, Mode, TxId};
 use crate::engine::mesh::Mesh;
@@ -41,6 +40,8 @@ pub(super) struct Running {
     inner: Option<Everywhere>,
     /// When it began, by the shard's clock, and its words as they were queued.
     inner_call: (u64, Vec<Vec<u8>>),
+    /// The protocol in which a script is answered by a command without keys that it calls.
+    called_in: Option<Protocol>,
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
     conn: ConnKey,
@@ -62,6 +63,11 @@ impl Running {
     /// HELLO inside an EXEC changes it for what follows.
     fn protocol_now(&self, sessions: &Sessions) -> Protocol {
         sessions.get(self.conn).map_or(self.protocol, |session| session.protocol)
+    }
+
+    /// That of the command without keys that it runs.
+    fn protocol_called(&self, sessions: &Sessions) -> Protocol {
+        self.called_in.unwrap_or_else(|| self.protocol_now(sessions))
     }
 }
 
@@ -189,7 +195,13 @@ impl Core {
     }
 
     /// A step has run: what follows from it.
-    fn end_request(&mut self, from: ShardId, request: StepRequest, outcome: StepOutcome, part: Option<PartBegin>) {
+    pub(super) fn end_request(
+        &mut self,
+        from: ShardId,
+        request: StepRequest,
+        outcome: StepOutcome,
+        part: Option<PartBegin>,
+    ) {
         let StepRequest { job, ordinal, releases, answered, conn, transaction: number, .. } = request;
         let logged = self.end_part(part, from, number);
         self.shard.end_step();
@@ -259,6 +271,7 @@ impl Core {
         let (db, protocol) = (session.db, session.protocol);
         let owned: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
         if row.spec.group == Group::Scripting {
+            self.shard.look_at_memory();
             let global = script::may_touch_others(&mut self.shard.ctx, &row.spec, words).unwrap_or(true);
             let job = ScriptJob::new(row, db, protocol, owned, global);
             return self.run_job(conn, &row.spec, id, Work::Script(Box::new(job)), Start::Locked, mesh);
@@ -311,6 +324,7 @@ impl Core {
         let commands = commands.map(|words| self.queued(words.iter().map(|word| word.to_vec()).collect(), &mut db));
         let commands = commands.collect();
         let watched = watched.into_iter().map(|(_, key)| (self.slots.shard_of(&key), key)).collect();
+        self.shard.look_at_memory();
         let exec = Exec::new((self.id, conn), watched, commands);
         self.run_job(conn, spec, id, Work::Exec(Box::new(exec)), Start::Locked, mesh)
     }
@@ -389,6 +403,7 @@ impl Core {
             held: Vec::new(),
             inner: None,
             inner_call: (0, Vec::new()),
+            called_in: None,
             conn,
             tracks,
             protocol,
@@ -571,50 +586,19 @@ impl Core {
         self.go_on(key, next);
     }
 
-    /// Lets scripts that have run for too long go on, each up to its next pause.
-    pub(super) fn go_on_with_scripts<M: Mesh>(&mut self, mesh: &mut M) {
-        if self.paused_scripts.is_empty() && !self.shard.is_busy() {
-            return;
-        }
-        for job in std::mem::take(&mut self.paused_scripts) {
-            self.round_done(job);
-        }
-        if let Some((ended, held_back)) = self.shard.go_on() {
-            let mut ready = Vec::new();
-            self.shard.locks.free(&mut ready);
-            self.granted.extend(ready);
-            match ended {
-                Ended::Command(from, batch) => {
-                    self.shard.ctx.journal.hold(false);
-                    self.shard.after_commands();
-                    self.tell(from, Message::Ran(batch));
-                    self.send_aftermath();
-                }
-                Ended::Exec(from, step) => {
-                    let part = self.paused_part.take();
-                    self.end_request(from, step.0, step.1, part);
-                }
-            }
-            // The next of them may hold back the rest.
-            for (from, request) in held_back {
-                self.take_step(from, request);
-            }
-        }
-        self.settle(mesh);
-    }
-
-    /// A script runs for too long: from now on clients are told so.
-    pub(super) fn became_busy(&mut self) {
-        self.refresh_observing();
-    }
-
     fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
-        while let ExecNext::Keyless(words) = next {
+        let next = loop {
+            let (words, protocol) = match next {
+                ExecNext::Keyless(words) => (words, None),
+                ExecNext::Job(Next::Keyless { words, protocol }) => (words, Some(protocol)),
+                ExecNext::Job(next) => break next,
+            };
+            self.jobs[key.index as usize].called_in = protocol;
             let Some(reply) = self.run_keyless(key, &words) else { return };
             next = self.keyless_done(key, reply);
-        }
-        let ExecNext::Job(next) = next else { unreachable!("such commands have run") };
+        };
         match next {
+            Next::Keyless { .. } => unreachable!("such commands have run"),
             Next::Round(round) => self.send_round(key, round, false),
             // The locks stay until it is decided.
             Next::Last { round, reply } if self.jobs[key.index as usize].logging.transaction != 0 => {
@@ -652,7 +636,7 @@ impl Core {
         self.finish_job(key, reply);
     }
 
-    /// A command without keys inside an EXEC: its reply, if it has one already. (Nobody needs that of a client that is
+    /// A command without keys inside an EXEC or a script: its reply, if it has one already. (Nobody needs that of a client that is
     /// gone.)
     fn run_keyless(&mut self, key: JobKey, words: &[Vec<u8>]) -> Option<Vec<u8>> {
         let conn = self.jobs[key.index as usize].conn;
@@ -664,7 +648,8 @@ impl Core {
             return Some(bytes);
         }
         let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
-        let mut reply = Reply::new(&mut bytes, self.sessions.at(conn).protocol);
+        let protocol = self.jobs[key.index as usize].protocol_called(&self.sessions);
+        let mut reply = Reply::new(&mut bytes, protocol);
         self.shard.start_clock();
         let mut ctx = self.admin(conn);
         ctx.deny_blocking = true;
@@ -703,8 +688,13 @@ impl Core {
     fn keyless_done(&mut self, key: JobKey, reply: Vec<u8>) -> ExecNext {
         let job = &mut self.jobs[key.index as usize];
         let protocol = job.protocol_now(&self.sessions);
-        let Work::Exec(exec) = &mut job.work else { unreachable!("only an EXEC runs them") };
-        exec.keyless_done(reply, &self.slots, self.dbsize, protocol, &mut self.shard.ctx)
+        job.called_in = None;
+        let ctx = &mut self.shard.ctx;
+        match &mut job.work {
+            Work::Exec(exec) => exec.keyless_done(reply, &self.slots, self.dbsize, protocol, ctx),
+            Work::Script(script) => ExecNext::Job(script.keyless_done(reply, &self.slots, self.dbsize, ctx)),
+            Work::Keys(_) | Work::Watch(_) | Work::Admin(_) => unreachable!("only an EXEC or a script runs them"),
+        }
     }
 
     pub(super) fn merge_parts(&mut self, key: JobKey, outcomes: Vec<StepOutcome>) {
@@ -720,7 +710,7 @@ impl Core {
         };
         let (merge, words) = (everywhere.merge, everywhere.words.clone());
         let conn = job.conn;
-        let protocol = job.protocol_now(&self.sessions);
+        let protocol = job.protocol_called(&self.sessions);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_some() || conn == ConnKey::NOBODY {
@@ -774,6 +764,7 @@ impl Core {
             held: Vec::new(),
             inner: None,
             inner_call: (0, Vec::new()),
+            called_in: None,
             conn: ConnKey::NOBODY,
             tracks: false,
             protocol: Protocol::Resp2,
@@ -800,7 +791,12 @@ impl Core {
     /// A job took as long as its client waited for it, other shards' work included.
     pub(super) fn count_job(&mut self, job: &Running, reply: &[u8]) {
         if let Some(error) = reply.strip_prefix(b"-") {
-            self.shard.commands.failed(job.id, error::code_of(error));
+            match &job.work {
+                Work::Script(script) if script.is_error_counted() => {
+                    self.shard.commands.counts[usize::from(job.id)].failed += 1;
+                }
+                _ => self.shard.commands.failed(job.id, error::code_of(error)),
+            }
         }
         let elapsed = self.shard.ticks() - job.started;
         self.shard.commands.ran(job.id, elapsed);

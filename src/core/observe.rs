@@ -21,7 +21,7 @@ use crate::command::args::Args;
 use crate::command::spec::{ADMIN, ALLOW_BUSY, Group, NO_AUTH, SKIP_MONITOR, Spec};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
-use crate::engine::script::busy_error;
+use crate::engine::script::{self, busy_error};
 use crate::session::transaction::Queue;
 use crate::session::{Pause, ReplyMode, Session};
 
@@ -103,8 +103,11 @@ impl Core {
             }
         }
         let transaction = self.transaction_of(conn, spec);
-        let holds = |spec: &Spec| self.shard.pause.holds(spec.flags);
-        let is_held = holds(spec) || transaction.iter().any(|queued| self.called(&slices(queued)).is_some_and(holds));
+        let is_held = self.pause_holds(spec, &words)
+            || transaction.iter().any(|queued| {
+                let queued = slices(queued);
+                self.called(&queued).is_some_and(|spec| self.pause_holds(spec, &queued))
+            });
         let session = self.sessions.at(conn);
         if is_held && !session.monitors {
             batch.words.truncate(first);
@@ -132,6 +135,12 @@ impl Core {
         }
         self.show(conn, db, spec, &words);
         fate
+    }
+
+    /// Does a pause hold this command?
+    fn pause_holds(&mut self, spec: &Spec, words: &[&[u8]]) -> bool {
+        self.shard.pause.paused().is_some()
+            && self.shard.pause.holds(script::flags_of(&mut self.shard.ctx, spec, words))
     }
 
     /// CLIENT CACHING was for the command, or the transaction, that is now on its way.

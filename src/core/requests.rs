@@ -668,8 +668,11 @@ impl Core {
                     self.shard.execute(own.row, own.id, own.db, &args, own.protocol, &mut self.scratch);
                     if self.shard.has_suspended() {
                         self.shard.suspend_command(self.id, own.item(sequence), words, own.shared);
+                        while self.shard.ctx.scripts.asked.is_some() {
+                            self.go_on_with_script();
+                        }
                         self.became_busy();
-                        locked = true;
+                        locked = !self.shard.locks.is_empty();
                         continue;
                     }
                     self.sessions.complete(own.conn, sequence, &self.scratch);

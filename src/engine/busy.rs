@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::msg::{ExecCommand, RunBatch, RunItem, StepOutcome, StepRequest};
 use super::script;
 use super::shard::Shard;
-use crate::base::ids::{CommandId, ShardId};
+use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::command::KeyRow;
 use crate::resp::reply::{Protocol, Reply};
 
@@ -56,6 +56,15 @@ impl Shard {
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.busy.is_some()
+    }
+
+    /// The client whose script pauses. Of another shard, it is none of this one's.
+    pub fn client_of_script(&self) -> ConnKey {
+        match self.busy.as_deref().map(|busy| &busy.of) {
+            Some(Of::Command(_, batch)) => batch.items[0].session,
+            Some(Of::Exec(exec)) => exec.request.as_ref().map_or(ConnKey::NOBODY, |(_, request)| request.conn),
+            None => ConnKey::NOBODY,
+        }
     }
 
     /// A command has run: has it paused?

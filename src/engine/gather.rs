@@ -119,6 +119,8 @@ pub enum Next {
     Round(Round),
     /// The locks end with these steps. A reply that is there is right as it is; without one, the outcomes make it.
     Last { round: Round, reply: Option<Vec<u8>> },
+    /// The core runs this command for a script.
+    Keyless { words: Vec<Vec<u8>>, protocol: Protocol },
     /// Nothing yet: it goes on in the next turn.
     Pause,
     /// The locks are no longer needed.
@@ -152,7 +154,7 @@ impl Job {
             let locks = LockSet::of_command(&self.row.spec, &words);
             self.stage = Stage::Trying;
             let (row, db, words, protocol) = (self.row, self.db, self.words.clone(), self.protocol);
-            let step = Step::Run { row, db, words, protocol, waiter: self.waiter.clone() };
+            let step = Step::Run { row, db, words, protocol, waiter: self.waiter.clone(), script: None };
             return vec![Part { shard, locks, step }];
         }
         let mut parts = self.locks(slots);
@@ -211,7 +213,7 @@ impl Job {
     }
 
     fn run(&self, row: &'static KeyRow, words: Vec<Vec<u8>>) -> Step {
-        Step::Run { row, db: self.db, words, protocol: self.protocol, waiter: None }
+        Step::Run { row, db: self.db, words, protocol: self.protocol, waiter: None, script: None }
     }
 
     pub fn words(&self) -> &[Vec<u8>] {

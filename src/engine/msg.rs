@@ -16,6 +16,7 @@ use super::lock::LockSet;
 use super::pubsub::Post;
 use super::tracking;
 use super::watch::Watcher;
+use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
 use crate::base::slowlog::SlowCommand;
 use crate::command::KeyRow;
@@ -201,7 +202,15 @@ pub enum Step {
     Nothing,
     /// Run a key command on keys of the shard (or on all of its keys).
     /// If it finds nothing and would wait, this client does.
-    Run { row: &'static KeyRow, db: usize, words: Vec<Vec<u8>>, protocol: Protocol, waiter: Option<Waiter> },
+    Run {
+        row: &'static KeyRow,
+        db: usize,
+        words: Vec<Vec<u8>>,
+        protocol: Protocol,
+        waiter: Option<Waiter>,
+        /// A script calls it, for which time stands still.
+        script: Option<Now>,
+    },
     /// Which of these keys exist?
     Probe { db: usize, keys: Vec<Vec<u8>> },
     /// A client waits for keys here.

@@ -160,15 +160,16 @@ impl Exec {
                     return ExecNext::Job(Next::Round(round));
                 }
                 Next::Reply(reply) => self.replies[place] = Some(reply),
-                Next::Wait { .. } | Next::Pause => unreachable!("nobody waits inside a transaction"),
-            },
-            Stage::Script(mut script, place) => match script.advance(outcomes, slots, dbsize, ctx) {
-                Next::Reply(reply) => self.replies[place] = Some(reply),
-                next => {
-                    self.stage = Stage::Script(script, place);
-                    return ExecNext::Job(next);
+                Next::Wait { .. } | Next::Keyless { .. } | Next::Pause => {
+                    unreachable!("nobody waits inside a transaction")
                 }
             },
+            Stage::Script(mut script, place) => {
+                let next = script.advance(outcomes, slots, dbsize, ctx);
+                if let Some(next) = self.script_next(script, place, next) {
+                    return next;
+                }
+            }
             Stage::Keyless(place) => unreachable!("command {place} is run by the core"),
         }
         self.start_stage(slots, dbsize, protocol, ctx)
@@ -183,11 +184,27 @@ impl Exec {
         protocol: Protocol,
         ctx: &mut ShardCtx,
     ) -> ExecNext {
-        let Stage::Keyless(place) = std::mem::replace(&mut self.stage, Stage::Opening) else {
-            panic!("the core was asked to run a command");
-        };
-        self.replies[place] = Some(reply);
+        match std::mem::replace(&mut self.stage, Stage::Opening) {
+            Stage::Keyless(place) => self.replies[place] = Some(reply),
+            Stage::Script(mut script, place) => {
+                let next = script.keyless_done(reply, slots, dbsize, ctx);
+                if let Some(next) = self.script_next(script, place, next) {
+                    return next;
+                }
+            }
+            _ => panic!("the core was asked to run a command"),
+        }
         self.start_stage(slots, dbsize, protocol, ctx)
+    }
+
+    /// What a script wants; `None`: it is over.
+    fn script_next(&mut self, script: Box<ScriptJob>, place: usize, next: Next) -> Option<ExecNext> {
+        if let Next::Reply(reply) = next {
+            self.replies[place] = Some(reply);
+            return None;
+        }
+        self.stage = Stage::Script(script, place);
+        Some(ExecNext::Job(next))
     }
 
     fn spread(&mut self, job: Box<Job>, place: usize, round: Round) -> ExecNext {
@@ -223,15 +240,10 @@ impl Exec {
                         let mut script = Box::new(ScriptJob::of_exec(command, protocol));
                         let place = self.next;
                         self.next += 1;
-                        match script.advance(Vec::new(), slots, dbsize, ctx) {
-                            Next::Reply(reply) => {
-                                self.replies[place] = Some(reply);
-                                continue;
-                            }
-                            next => {
-                                self.stage = Stage::Script(script, place);
-                                return ExecNext::Job(next);
-                            }
+                        let next = script.advance(Vec::new(), slots, dbsize, ctx);
+                        match self.script_next(script, place, next) {
+                            None => continue,
+                            Some(next) => return next,
                         }
                     }
                     let mut job = Box::new(Job::new(command.row, command.db, protocol, command.words));

@@ -141,6 +141,7 @@ impl Shard {
         self.commands.tracks_latency = config.latency_tracking;
         self.ctx.events.configure(&config);
         self.memory.configure(&config);
+        self.ctx.is_out_of_memory = false;
         self.ctx.config = config;
         if self.memory.is_set() {
             self.tell_evictable();
@@ -242,7 +243,15 @@ impl Shard {
     /// Whether there is memory for a command that may take some.
     #[cold]
     fn afford(&mut self, spec: &Spec) -> Result {
+        if spec.group == Group::Scripting {
+            self.look_at_memory();
+        }
         if spec.flags.has(DENYOOM) && self.is_out_of_memory() { Err(OUT_OF_MEMORY) } else { Ok(()) }
+    }
+
+    /// What scripts that begin now find.
+    pub fn look_at_memory(&mut self) {
+        self.ctx.is_out_of_memory = self.memory.is_set() && self.is_out_of_memory();
     }
 
     /// More memory is in use than `maxmemory` allows, and nothing can be removed.
@@ -488,11 +497,18 @@ impl Shard {
     pub fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
         Some(match step {
             Step::Nothing => StepOutcome::Done,
-            Step::Run { row, db, words, protocol, waiter } => {
+            Step::Run { row, db, words, protocol, waiter, script } => {
                 let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 let mut reply = Vec::new();
+                let now = self.ctx.now;
+                if let Some(now) = script {
+                    self.ctx.in_script = true;
+                    self.ctx.now = now;
+                }
                 // An error is in the reply; the job counts it.
                 let _ = self.run(row, db, &Args::new(&slices), protocol, &mut reply);
+                self.ctx.in_script = false;
+                self.ctx.now = now;
                 if let Some((caller, true)) = self.caller {
                     self.track(caller, true, &row.spec, &slices);
                 }
@@ -562,6 +578,9 @@ impl Shard {
                         return Some(StepOutcome::Dirty);
                     }
                 }
+                if self.memory.is_set() && commands.iter().any(|command| command.row.spec.group == Group::Scripting) {
+                    self.look_at_memory();
+                }
                 self.start_clock();
                 return self.run_exec(commands.into(), Vec::new(), protocol);
             }
@@ -602,8 +621,10 @@ impl Shard {
 
     /// Whether a key that the client watches has changed since.
     fn has_changed(&mut self, watcher: Watcher) -> bool {
-        for Watched { db, key, .. } in self.watching.watched(watcher).to_vec() {
-            // One whose time has passed is removed now, which is a change.
+        let watched = self.watching.watched(watcher).iter().filter(|watched| watched.existed);
+        for Watched { db, key, .. } in watched.cloned().collect::<Vec<Watched>>() {
+            // One whose time has passed is removed now, which is a change. (What SWAPDB brought in place of nothing, and
+            // whose time has passed, is none.)
             self.ctx.db = db;
             self.ctx.peek(&key);
         }

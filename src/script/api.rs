@@ -126,6 +126,8 @@ fn run_command(lua: Lua) -> Returns {
     };
     host.call(&words, protocol, &mut reply);
     let failed = reply.first() == Some(&b'-');
+    // Some calls leave no room on the stack for anything else.
+    lua.set_top(0);
     push_reply(lua, &reply, 0);
     reply.shrink_to(REPLY_KEPT_BYTES);
     context.reply = reply;

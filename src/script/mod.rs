@@ -9,7 +9,7 @@ mod cmsgpack;
 mod context;
 mod convert;
 pub mod coroutine;
-mod header;
+pub mod header;
 pub mod host;
 pub mod library;
 mod lua;

@@ -9,6 +9,7 @@ use super::library::{FunctionVm, Library};
 use super::store::{Libraries, Store};
 use super::vm::{Digest, EvalVm, ScriptId};
 use crate::base::metrics::CommandStats;
+use crate::resp::reply::Protocol;
 
 /// States that are kept for scripts over several shards.
 const SPARES_MAX: usize = 4;
@@ -28,6 +29,10 @@ pub struct Scripts {
     spare_functions: Vec<Box<FunctionVm>>,
     /// For scripts that run.
     pub stacks: Stacks,
+    /// A script pauses until this command, which is not one of the shard's, has been run for it.
+    pub asked: Option<AskedCommand>,
+    /// The reply to that.
+    pub answer: Vec<u8>,
     /// What is known of scripts, by text or name: see [`Scripts::touches_others`].
     touches_others: HashMap<Box<[u8]>, bool, ahash::RandomState>,
     /// The flush that `eval` has followed.
@@ -44,6 +49,12 @@ pub struct Scripts {
     pub notes_reads: bool,
     /// Keys that the last script has read.
     reads: Vec<Vec<u8>>,
+}
+
+/// A command that a script calls and the shard does not know.
+pub struct AskedCommand {
+    pub words: Vec<Vec<u8>>,
+    pub protocol: Protocol,
 }
 
 /// Bytes and counts for INFO.
@@ -87,6 +98,8 @@ impl Default for Scripts {
             spare_evals: Vec::new(),
             spare_functions: Vec::new(),
             stacks: Stacks::default(),
+            asked: None,
+            answer: Vec::new(),
             touches_others: HashMap::default(),
             flushes: 0,
             library_version: 0,

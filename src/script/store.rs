@@ -21,6 +21,8 @@ pub struct Store {
     /// Functions of all libraries.
     functions: AtomicU64,
     pub busy: Busy,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is not for scripts.
+    allows_all: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +160,14 @@ impl Store {
     pub fn libraries(&self) -> (u64, Libraries) {
         let libraries = self.libraries.lock().expect("nothing panics while it holds the libraries");
         (self.library_version(), libraries.clone())
+    }
+
+    pub fn set_allows_all(&self, allows: bool) {
+        self.allows_all.store(allows, Ordering::Relaxed);
+    }
+
+    pub fn allows_all(&self) -> bool {
+        self.allows_all.load(Ordering::Relaxed)
     }
 
     pub fn functions_len(&self) -> u64 {

@@ -14,6 +14,8 @@
 //! #decided <id>\r\n                            that transaction has happened
 //! #positions <shard> <position> ...\r\n        how far the logs of this shard and the following ones were
 //! #group <length> <crc> <position> <durable> <a|e|n>[ round <n>]\r\n
+//!
+//! #closed\r\n                                  behind the last group
 //! ```
 //!
 //! *The header* says which shard of how many wrote the segment (`-`: a record of the whole keyspace, FLUSHALL and its
@@ -34,6 +36,9 @@
 //! *A record of the whole keyspace* tells how far all logs were when it was made: after a power loss it counts if they
 //! still are.
 //!
+//! *A log that was ended well* has `#closed` behind its last group. What is behind that redis-server has written, which
+//! goes on in the last file that it finds; and so it is with what is behind the group of a record of the whole keyspace.
+//!
 //! Recovery overwrites what does not count with lines of `#skipped`.
 
 pub mod read;
@@ -48,6 +53,8 @@ pub const HEADER: &str = "#peristyle ";
 pub const GROUP: &str = "#group ";
 pub const PART: &str = "#part ";
 pub const DECIDED: &str = "#decided ";
+/// The last line of a log that was ended well.
+pub const CLOSED: &str = "#closed\r\n";
 pub const POSITIONS: &str = "#positions ";
 pub const SKIPPED: &str = "#skipped ";
 pub const TIMESTAMP: &str = "#TS:";

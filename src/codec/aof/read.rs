@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use super::{
-    DECIDED, GROUP, GroupEnd, HEADER, Header, LINE_BYTES_MAX, PART, POSITIONS, Policy, TIMESTAMP, TransactionId,
+    CLOSED, DECIDED, GROUP, GroupEnd, HEADER, Header, LINE_BYTES_MAX, PART, POSITIONS, Policy, TIMESTAMP, TransactionId,
 };
 use crate::base::ids::ShardId;
 
@@ -289,6 +289,7 @@ pub enum Line {
     Decided(TransactionId),
     /// How far the logs of this shard and the following ones were.
     Positions(ShardId, Vec<u64>),
+    Closed,
     /// Unix time in seconds.
     Timestamp(i64),
     /// Skipped bytes, or what others wrote.
@@ -297,6 +298,9 @@ pub enum Line {
 
 /// What a line says; nothing if it begins like one of ours and is none.
 pub fn line(bytes: &[u8]) -> Option<Line> {
+    if bytes == CLOSED.as_bytes() {
+        return Some(Line::Closed);
+    }
     let Some(text) = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix("\r\n")) else {
         let is_ours = [HEADER, GROUP, PART, DECIDED, POSITIONS].iter().any(|mark| bytes.starts_with(mark.as_bytes()));
         return (!is_ours).then_some(Line::Other);

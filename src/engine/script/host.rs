@@ -10,16 +10,18 @@ use crate::command::args::Args;
 use crate::command::ctx::{FindCommand, Found, ShardCtx};
 use crate::command::error::{Error, Result};
 use crate::command::keys::keys_of;
-use crate::command::spec::{NOSCRIPT, READONLY, Shape, Spec, WRITE};
+use crate::command::spec::{DENYOOM, Group, MAY_REPLICATE, NOSCRIPT, READONLY, Shape, Spec, WRITE};
+use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::coroutine::Lent;
 use crate::script::host::{Host, Interrupt, LogLevel, Replication};
 use crate::script::library::{FunctionId, FunctionVm};
+use crate::script::shard::AskedCommand;
 use crate::script::store::Store;
 use crate::script::vm::{Called, End, EvalVm, Prepared, ScriptId};
 
-const KILLED_SCRIPT: &str = "Error running script: Script killed by user with SCRIPT KILL.";
-const KILLED_FUNCTION: &str = "Error running script: Script killed by user with FUNCTION KILL.";
+const KILLED_SCRIPT: &str = "Script killed by user with SCRIPT KILL...";
+const KILLED_FUNCTION: &str = "Script killed by user with FUNCTION KILL...";
 const LOAD_TIMEOUT: &str = "FUNCTION LOAD timeout";
 const LOAD_MS_MAX: u64 = 500;
 
@@ -29,6 +31,8 @@ pub struct Started {
     /// Writes are refused.
     pub only_reads: bool,
     pub is_function: bool,
+    /// There is no memory, and it did not say that it needs none: its first command that may take some is refused.
+    pub lacks_memory: bool,
 }
 
 /// A script or function, with the state that it runs in.
@@ -119,6 +123,20 @@ impl Watched {
         self.is_busy
     }
 
+    /// Why the script must not call this command.
+    fn refusal(&self, spec: &Spec) -> Option<Error> {
+        let (flags, started) = (spec.flags, self.started);
+        if flags.has(NOSCRIPT) && (spec.group == Group::Scripting || !self.store.allows_all()) {
+            return Some(NOT_FROM_SCRIPT);
+        }
+        // What may be replicated counts as a write: so scripts that only read need not wait for the end of CLIENT PAUSE.
+        if started.only_reads && (flags.has(WRITE) || flags.has(MAY_REPLICATE)) {
+            return Some(Error::Text("ERR Write commands are not allowed from read-only scripts."));
+        }
+        // Not in the middle of its work.
+        (started.lacks_memory && !self.wrote && flags.has(DENYOOM)).then_some(OUT_OF_MEMORY)
+    }
+
     /// Whether it goes on, being busy.
     fn verdict(&self) -> Interrupt {
         if self.wrote || !self.store.busy.is_killed() {
@@ -156,6 +174,20 @@ impl<'a, 'b> ShardHost<'a, 'b> {
         ShardHost { lent, watched, declared, db }
     }
 
+    /// Pauses while the core runs a command. It counts it.
+    fn ask_core(&mut self, spec: &Spec, words: &[&[u8]], reply: &mut Reply) -> Result {
+        if self.declared.is_some() {
+            // Such a script runs where its client is: `engine::script::job`.
+            tracing::error!("A script calls a command that it was not seen to call: {}", spec.name);
+            return Err(NOT_FROM_SCRIPT);
+        }
+        let words = words.iter().map(|word| word.to_vec()).collect();
+        self.lent.get().scripts.asked = Some(AskedCommand { words, protocol: reply.protocol() });
+        self.lent.pause();
+        reply.raw(&std::mem::take(&mut self.lent.get().scripts.answer));
+        Ok(())
+    }
+
     /// Runs what the words call, unless the script must not.
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let ctx = self.lent.get();
@@ -165,7 +197,8 @@ impl<'a, 'b> ShardHost<'a, 'b> {
             Found::Key(row, spec, id) => (spec, id, Some(row)),
             Found::Other(spec, id) => (spec, id, None),
         };
-        if let Some(error) = refusal(spec, self.watched.started.only_reads) {
+        if let Some(error) = self.watched.refusal(spec) {
+            // The error is counted by the caller.
             count_id(ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
             return Err(error);
         }
@@ -181,8 +214,16 @@ impl<'a, 'b> ShardHost<'a, 'b> {
         let args = Args::new(words);
         let from = ctx.scripts.ticks();
         let result = match row {
-            Some(row) => (row.run)(ctx, &args, reply),
-            None => run_without_keys(spec, &args, ctx.now, ctx.keyspace.databases(), &mut self.db, reply),
+            Some(row) => {
+                ctx.in_script = true;
+                let result = (row.run)(ctx, &args, reply);
+                ctx.in_script = false;
+                result
+            }
+            None => match run_without_keys(spec, &args, ctx.now, ctx.keyspace.databases(), &mut self.db, reply) {
+                Some(result) => result,
+                None => return self.ask_core(spec, words, reply),
+            },
         };
         // What found nothing does not wait for it.
         ctx.waiting = None;
@@ -199,8 +240,30 @@ impl<'a, 'b> ShardHost<'a, 'b> {
     }
 }
 
-/// Commands without keys belong to connections; of these a script may have some, in a form of its own.
-fn run_without_keys(spec: &Spec, args: &Args, now: Now, databases: usize, db: &mut usize, reply: &mut Reply) -> Result {
+/// Commands without keys belong to connections; of these a script has some in a form of its own.
+const OWN_FORMS: &[&str] = &["ping", "echo", "time", "select", "wait", "waitaof"];
+
+/// Whether it takes more than a shard and its keys to run a command without keys.
+pub fn needs_core(spec: &Spec) -> bool {
+    !OWN_FORMS.contains(&spec.name)
+}
+
+/// `None`: the core has to run it.
+fn run_without_keys(
+    spec: &Spec,
+    args: &Args,
+    now: Now,
+    databases: usize,
+    db: &mut usize,
+    reply: &mut Reply,
+) -> Option<Result> {
+    if needs_core(spec) {
+        return None;
+    }
+    Some(run_own_form(spec, args, now, databases, db, reply))
+}
+
+fn run_own_form(spec: &Spec, args: &Args, now: Now, databases: usize, db: &mut usize, reply: &mut Reply) -> Result {
     match spec.name {
         "ping" if args.len() == 1 => reply.simple("PONG"),
         "ping" | "echo" => reply.bulk(args.get(args.len() - 1)),
@@ -231,16 +294,7 @@ fn run_without_keys(spec: &Spec, args: &Args, now: Now, databases: usize, db: &m
 }
 
 const UNDECLARED: Error = Error::Text("ERR Script attempted to access a key that it did not declare");
-const NOT_FROM_SCRIPT: Error = Error::Text("ERR This Redis command is not allowed from script");
-
-/// Why a script must not call this command.
-pub fn refusal(spec: &Spec, only_reads: bool) -> Option<Error> {
-    if spec.flags.has(NOSCRIPT) {
-        return Some(NOT_FROM_SCRIPT);
-    }
-    let writes = only_reads && spec.flags.has(WRITE);
-    writes.then_some(Error::Text("ERR Write commands are not allowed from read-only scripts."))
-}
+pub const NOT_FROM_SCRIPT: Error = Error::Text("ERR This Redis command is not allowed from script");
 
 /// All keys of a command are among these.
 fn declares(declared: &[Vec<u8>], spec: &Spec, words: &[&[u8]]) -> bool {
@@ -294,6 +348,8 @@ pub struct SpreadHost {
     db: usize,
     /// `None`: any.
     declared: Option<Vec<Vec<u8>>>,
+    /// What it must not call: to be counted when it is over.
+    pub refused: Vec<(CommandId, Error)>,
 }
 
 impl SpreadHost {
@@ -305,6 +361,7 @@ impl SpreadHost {
             databases: ctx.keyspace.databases(),
             db: ctx.db,
             declared,
+            refused: Vec::new(),
         }
     }
 
@@ -324,15 +381,23 @@ impl Answered<'_> {
         let (row, spec, id) = match (host.commands)(words) {
             Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
             Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
-            Found::Other(spec, _) => {
-                if let Some(error) = refusal(spec, host.watched.started.only_reads) {
+            Found::Other(spec, id) => {
+                if let Some(error) = host.watched.refusal(spec) {
+                    host.refused.push((id, error.clone()));
                     return Err(error);
                 }
-                return run_without_keys(spec, &Args::new(words), host.now, host.databases, &mut host.db, reply);
+                let args = Args::new(words);
+                let own = run_without_keys(spec, &args, host.now, host.databases, &mut host.db, reply);
+                return own.unwrap_or_else(|| {
+                    let words = words.iter().map(|word| word.to_vec()).collect();
+                    reply.raw(&self.answers.suspend(Asked::Keyless { words, protocol: reply.protocol() }));
+                    Ok(())
+                });
             }
             Found::Key(row, spec, id) => (row, spec, id),
         };
-        if let Some(error) = refusal(spec, host.watched.started.only_reads) {
+        if let Some(error) = host.watched.refusal(spec) {
+            host.refused.push((id, error.clone()));
             return Err(error);
         }
         if let Some(declared) = &host.declared
@@ -429,9 +494,7 @@ pub fn count_id(ctx: &mut ShardCtx, count: impl FnOnce(&mut CommandStats)) {
     }
 }
 
-/// The counts of the command that these words call.
-pub fn count(ctx: &mut ShardCtx, words: &[&[u8]], count: impl FnOnce(&mut CommandStats, CommandId)) {
-    if let Found::Key(_, _, id) | Found::Other(_, id) = ctx.find_command(words) {
-        count_id(ctx, |stats| count(stats, id));
-    }
+/// Counts a command that a script must not call.
+pub fn count_refused(ctx: &mut ShardCtx, id: CommandId, error: &Error) {
+    count_id(ctx, |stats| stats.rejected(Some(id), error.code()));
 }

@@ -6,12 +6,14 @@
 //! inside an EXEC, and the script goes on with the reply. So every call finds what all calls before it left, and nobody
 //! else comes between.
 
-use super::host::{Script, SpreadHost, Started};
+use super::host::{Script, SpreadHost};
 use super::{NO_STACK, declared_keys, keys_and_arguments, note_busy, take};
+use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
+use crate::command::error::Error;
 use crate::command::keys::keys_of;
 use crate::command::keyspace::cursor_shard;
 use crate::command::spec::{READONLY, Shape, Spec};
@@ -21,6 +23,7 @@ use crate::engine::msg::{ExecCommand, Step, StepOutcome};
 use crate::engine::route::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::coroutine::{self, Asks, Coroutine};
+use crate::script::vm::End;
 
 /// A command that a script calls.
 pub struct Call {
@@ -35,6 +38,11 @@ pub struct Call {
 /// Why a script has stopped.
 pub enum Asked {
     Call(Call),
+    /// A command that no shard's keys know of.
+    Keyless {
+        words: Vec<Vec<u8>>,
+        protocol: Protocol,
+    },
     /// It has run for long: others have their turn.
     Pause,
 }
@@ -46,6 +54,8 @@ type Running = Coroutine<Vec<u8>, Asked, Finished>;
 struct Finished {
     script: Script,
     reply: Vec<u8>,
+    refused: Vec<(CommandId, Error)>,
+    end: End,
 }
 
 pub struct ScriptJob {
@@ -56,6 +66,10 @@ pub struct ScriptJob {
     /// It may touch any key.
     global: bool,
     running: Option<Running>,
+    /// When it began: to the commands that it calls it is always then.
+    now: Now,
+    /// Its reply is the error of a command that it called.
+    is_error_counted: bool,
     inner: Inner,
 }
 
@@ -81,13 +95,28 @@ struct Counted {
 
 impl ScriptJob {
     pub fn new(row: &'static KeyRow, db: usize, protocol: Protocol, words: Vec<Vec<u8>>, global: bool) -> ScriptJob {
-        ScriptJob { row, db, protocol, words, global, running: None, inner: Inner::None }
+        ScriptJob {
+            row,
+            db,
+            protocol,
+            words,
+            global,
+            running: None,
+            now: Now::default(),
+            is_error_counted: false,
+            inner: Inner::None,
+        }
     }
 
     /// Inside an EXEC, which locks all shards for it.
     pub fn of_exec(command: ExecCommand, protocol: Protocol) -> ScriptJob {
         let ExecCommand { row, db, words, .. } = command;
         ScriptJob::new(row, db, protocol, words, true)
+    }
+
+    /// The error that it ended with, was one of a command's, and counted there.
+    pub fn is_error_counted(&self) -> bool {
+        self.is_error_counted
     }
 
     pub fn words(&self) -> &[Vec<u8>] {
@@ -115,7 +144,8 @@ impl ScriptJob {
             Inner::None => self.start(slots, dbsize, ctx),
             Inner::Plain(counted) => {
                 let reply = outcomes.into_iter().find_map(|outcome| match outcome {
-                    StepOutcome::Reply(reply) => Some(reply),
+                    // A script waits for nothing.
+                    StepOutcome::Reply(reply) | StepOutcome::Waits { reply, .. } => Some(reply),
                     _ => None,
                 });
                 self.answer(reply.expect("a command is answered with a reply"), counted, slots, dbsize, ctx)
@@ -132,7 +162,9 @@ impl ScriptJob {
                         Next::Round(round)
                     }
                     Next::Reply(reply) => self.answer(reply, counted, slots, dbsize, ctx),
-                    Next::Wait { .. } | Next::Pause => unreachable!("nobody waits inside a script"),
+                    Next::Wait { .. } | Next::Keyless { .. } | Next::Pause => {
+                        unreachable!("nobody waits inside a script")
+                    }
                 }
             }
             Inner::Storing(reply, counted) => self.answer(reply, counted, slots, dbsize, ctx),
@@ -143,6 +175,7 @@ impl ScriptJob {
     /// The locks are there.
     fn start(&mut self, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Next {
         ctx.db = self.db;
+        self.now = ctx.now;
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let mut bytes = Vec::new();
         let taken = match take(ctx, &Args::new(&words), true) {
@@ -152,19 +185,19 @@ impl ScriptJob {
                 return Next::Reply(bytes);
             }
         };
-        let started = Started { only_reads: taken.only_reads, is_function: taken.is_function() };
+        let started = taken.started(ctx);
         let mut host = SpreadHost::new(ctx, started, (!self.global).then(|| declared_keys(&words)));
         let (words, protocol) = (self.words.clone(), self.protocol);
         let mut script = taken.script;
         let running = Coroutine::new(&mut ctx.scripts.stacks, move |answers: &Answers| {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             let mut reply = Vec::new();
-            let mut host = host.answered_by(answers);
+            let mut lent = host.answered_by(answers);
             // An error is counted by its reply.
             let prepared = script.prepare(keys_and_arguments(&Args::new(&words)));
-            let called = script.call(prepared, &mut host);
-            script.finish(called, &mut Reply::new(&mut reply, protocol));
-            Finished { script, reply }
+            let called = script.call(prepared, &mut lent);
+            let end = script.finish(called, &mut Reply::new(&mut reply, protocol));
+            Finished { script, reply, refused: host.refused, end }
         });
         let Some(running) = running else {
             Reply::new(&mut bytes, self.protocol).error(&NO_STACK.text());
@@ -172,6 +205,17 @@ impl ScriptJob {
         };
         self.running = Some(running);
         self.go_on(Vec::new(), slots, dbsize, ctx)
+    }
+
+    /// The command that the core has run.
+    pub fn keyless_done(
+        &mut self,
+        reply: Vec<u8>,
+        slots: &SlotMap,
+        dbsize: &'static KeyRow,
+        ctx: &mut ShardCtx,
+    ) -> Next {
+        self.go_on(reply, slots, dbsize, ctx)
     }
 
     /// The script's call has its reply.
@@ -199,6 +243,7 @@ impl ScriptJob {
         let running = self.running.as_mut().expect("a script is started once, and ends once");
         match running.resume(answer, &mut ctx.scripts.stacks) {
             coroutine::Step::Asks(Asked::Call(call)) => Next::Round(self.call(call, slots, dbsize, ctx)),
+            coroutine::Step::Asks(Asked::Keyless { words, protocol }) => Next::Keyless { words, protocol },
             coroutine::Step::Asks(Asked::Pause) => {
                 self.inner = Inner::Paused;
                 if ctx.scripts.store.busy.call().is_none() {
@@ -207,8 +252,10 @@ impl ScriptJob {
                 }
                 Next::Pause
             }
-            coroutine::Step::Ended(Finished { script, reply }) => {
+            coroutine::Step::Ended(Finished { script, reply, refused, end }) => {
                 self.running = None;
+                refused.into_iter().for_each(|(id, error)| super::host::count_refused(ctx, id, &error));
+                self.is_error_counted = matches!(end, End::Failed(info) if info.is_counted);
                 script.give(ctx);
                 Next::Reply(reply)
             }
@@ -223,7 +270,7 @@ impl ScriptJob {
         match place_of(spec, &slices, slots, ctx.shard) {
             Some(shard) => {
                 self.inner = Inner::Plain(counted);
-                vec![(shard, Step::Run { row, db, words, protocol, waiter: None })]
+                vec![(shard, Step::Run { row, db, words, protocol, waiter: None, script: Some(self.now) })]
             }
             None => {
                 let mut job = Box::new(Job::new(row, db, protocol, words));

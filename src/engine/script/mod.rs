@@ -18,13 +18,16 @@ use crate::command::ctx::{Found, ShardCtx};
 use crate::command::error::{Error, Result, code_of};
 use crate::command::keys::{keys_of_eval, keys_of_eval_ro};
 use crate::command::spec::*;
+use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::Reply;
 use crate::script::analysis::declares_all_keys;
 use crate::script::coroutine::{Lending, Lent, Stacks};
+use crate::script::header;
 use crate::script::host::ScriptFlags;
 use crate::script::shard::{parse_digest, script_of_body, script_of_digest};
 use crate::script::store::{Busy, BusyCall};
 use crate::script::vm::{Called, End, ErrorInfo};
+pub use host::NOT_FROM_SCRIPT;
 use host::{Script, ShardHost, Started, Watched};
 
 const ANY: KeyFlags = RW.and(ACCESS).and(UPDATE);
@@ -279,8 +282,9 @@ struct Suspended {
 }
 
 fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let Taken { mut script, only_reads } = take(ctx, args, false)?;
-    let watched = Watched::new(ctx, Started { only_reads, is_function: script.is_function() });
+    let taken = take(ctx, args, false)?;
+    let watched = Watched::new(ctx, taken.started(ctx));
+    let mut script = taken.script;
     let declared = if ctx.shards > 1 { Some(declared_keys(args.words())) } else { None };
     let prepared = script.prepare(keys_and_arguments(args));
     ctx.scripts.begin_reads();
@@ -296,7 +300,9 @@ fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     ctx.db = client_db;
     let Some(ended) = ended else {
         let (id, now) = (id_of(ctx, args.words()), ctx.now);
-        note_busy(ctx, args.words());
+        if ctx.scripts.asked.is_none() {
+            note_busy(ctx, args.words());
+        }
         ctx.suspended = Some(Box::new(Suspended { slices, id, now }));
         return Ok(());
     };
@@ -344,12 +350,44 @@ pub(super) fn note_busy(ctx: &ShardCtx, words: &[&[u8]]) {
 pub(super) struct Taken {
     pub script: Script,
     /// Writes are refused.
-    pub only_reads: bool,
+    only_reads: bool,
+    allow_oom: bool,
 }
 
 impl Taken {
-    pub fn is_function(&self) -> bool {
-        self.script.is_function()
+    pub fn started(&self, ctx: &ShardCtx) -> Started {
+        Started {
+            only_reads: self.only_reads,
+            is_function: self.script.is_function(),
+            lacks_memory: ctx.is_out_of_memory && !self.allow_oom,
+        }
+    }
+}
+
+/// What a script does to data, as far as it has said so; otherwise what its command may do.
+pub fn flags_of(ctx: &mut ShardCtx, spec: &Spec, words: &[&[u8]]) -> Flags {
+    if spec.group != Group::Scripting {
+        return spec.flags;
+    }
+    let known = match spec.name {
+        "eval" | "eval_ro" => header::of_script(words[1]).ok().map(|(flags, _)| flags),
+        "evalsha" | "evalsha_ro" => {
+            let stored = parse_digest(words[1]).and_then(|digest| ctx.scripts.store.script(&digest));
+            stored.and_then(|script| header::of_script(&script.body).ok().map(|(flags, _)| flags))
+        }
+        "fcall" | "fcall_ro" => {
+            let vm = function::take_vm(ctx, false);
+            let flags = vm.find(words[1]).map(|id| vm.function(id).flags);
+            ctx.scripts.give_functions(vm);
+            flags
+        }
+        _ => None,
+    };
+    match known {
+        None | Some(ScriptFlags { compatible: true, .. }) => spec.flags,
+        Some(ScriptFlags { no_writes: true, .. }) => READONLY,
+        Some(ScriptFlags { allow_oom: true, .. }) => WRITE,
+        Some(_) => WRITE.and(DENYOOM),
     }
 }
 
@@ -365,7 +403,12 @@ pub(super) fn take(ctx: &mut ShardCtx, args: &Args, spread: bool) -> Result<Take
         script.give(ctx);
         return Err(Error::Text("ERR Can not execute a script with write flag using *_ro command."));
     }
-    Ok(Taken { script, only_reads: only_reads || flags.no_writes })
+    // Without a header it is its commands that need memory.
+    if ctx.is_out_of_memory && !flags.compatible && !flags.allow_oom && !flags.no_writes {
+        script.give(ctx);
+        return Err(OUT_OF_MEMORY);
+    }
+    Ok(Taken { script, only_reads: only_reads || flags.no_writes, allow_oom: flags.allow_oom })
 }
 
 fn take_script(ctx: &mut ShardCtx, args: &Args, by_digest: bool, spread: bool) -> Result<(Script, ScriptFlags)> {
@@ -450,10 +493,12 @@ fn key_places(ctx: &ShardCtx, command: &[u8], words: Option<usize>) -> Option<Ve
     // Enough words for any arity; what a wrong number leads to is an error and no key.
     let probe: Vec<&[u8]> = std::iter::once(command).chain(std::iter::repeat_n(&b"0"[..], 8)).collect();
     let found = (1..=probe.len()).find_map(|count| match ctx.find_command(&probe[..count]) {
-        Found::Key(_, spec, _) | Found::Other(spec, _) => Some(spec),
+        Found::Key(_, spec, _) => Some(Some(spec)),
+        // The core runs some for scripts that run where their clients are, and these hold all keys.
+        Found::Other(spec, _) => Some((!host::needs_core(spec)).then_some(spec)),
         Found::Unknown | Found::WrongArity => None,
     });
-    let spec = found?;
+    let spec = found??;
     let range = KeyRange::of(spec.keys);
     let plain = matches!(spec.shape, Shape::Here | OneShard | PerKey(_) | Gather)
         && !range.movable

@@ -16,7 +16,7 @@ use super::disk::DiskFile;
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::codec::aof::write::{self, Standing};
-use crate::codec::aof::{Policy, TransactionId};
+use crate::codec::aof::{CLOSED, Policy, TransactionId};
 use crate::command::group::Group;
 use crate::config::Config;
 use crate::config::value::AppendFsync;
@@ -235,6 +235,9 @@ impl Log {
     /// Writes all there is, ends the round that ends the log, and makes it durable.
     pub fn close(&mut self, group: &mut Group, terms: Terms) -> io::Result<()> {
         self.commit(group, terms)?;
+        if let Some(segment) = &self.segment {
+            segment.file.write_at(CLOSED.as_bytes(), segment.bytes)?;
+        }
         let (files, position) = self.tail();
         files.iter().try_for_each(|file| file.sync())?;
         self.aof.durable[self.shard].store(position, Relaxed);

@@ -135,7 +135,9 @@ pub fn open(place: &Place) -> Result<Option<Plan>, String> {
     settle(&path, &sources, &logs, &scans, &changes).map_err(failed)?;
     for ((&index, scan), verdict) in logs.iter().zip(&scans).zip(&decision.verdicts) {
         sources[index].bytes = verdict.keep;
-        if let Kind::Segment(header) = &scan.kind {
+        if let Kind::Segment(header) = &scan.kind
+            && !scan.is_appended
+        {
             sources[index].kind = SourceKind::Segment { shard: header.shard, shards: header.shards };
         }
     }
@@ -249,7 +251,7 @@ fn settle(directory: &Path, sources: &[Source], logs: &[usize], scans: &[Scan], 
     for (&index, scan) in logs.iter().zip(scans) {
         let source = &sources[index];
         let is_newest = scan.header().is_none_or(|header| Some(header.start) == newest);
-        if is_newest && !changes.iter().any(|change| change.name == source.name) {
+        if (is_newest || scan.is_appended) && !changes.iter().any(|change| change.name == source.name) {
             File::open(directory.join(&source.name))?.sync_all()?;
         }
     }
@@ -260,7 +262,7 @@ fn settle(directory: &Path, sources: &[Source], logs: &[usize], scans: &[Scan], 
 fn tell(sources: &[Source], logs: &[usize], scans: &[Scan], decision: &Decision, crash: Crash) {
     for ((&index, scan), verdict) in logs.iter().zip(scans).zip(&decision.verdicts) {
         let Source { name, bytes, .. } = &sources[index];
-        if verdict.keep < *bytes && scan.kind == Kind::Foreign {
+        if verdict.keep < *bytes && (scan.kind == Kind::Foreign || scan.is_appended) {
             tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
             tracing::warn!("!!! Truncating the AOF {name} at offset {} !!!", verdict.keep);
             tracing::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");

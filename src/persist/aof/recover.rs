@@ -75,7 +75,9 @@ pub fn decide(scans: &[Scan], crash: Crash) -> Result<Decision, Damage> {
     let mut keep: Vec<u64> = scans.iter().map(|scan| scan.intact).collect();
     let mut logs: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
     for (file, scan) in scans.iter().enumerate() {
-        let is_last = file + 1 == scans.len();
+        // What follows was begun, and nothing came of it.
+        let is_void = |scan: &Scan| scan.length == 0 || scan.kind != Kind::Foreign && scan.groups == 0;
+        let is_last = scans[file + 1..].iter().all(is_void);
         match &scan.kind {
             Kind::Segment(Header { shard: Some(shard), .. }) if is_newest(scan) => {
                 logs.entry(*shard).or_default().push(file);

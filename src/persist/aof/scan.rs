@@ -58,6 +58,8 @@ pub struct Scan {
     pub intact: u64,
     /// What is behind that, if anything.
     pub fault: Option<Fault>,
+    /// Redis has gone on in this segment.
+    pub is_appended: bool,
     /// The file ends within MULTI.
     pub in_multi: bool,
     /// Where the first group begins.
@@ -84,6 +86,7 @@ impl Scan {
             length,
             intact: 0,
             fault: None,
+            is_appended: false,
             in_multi: false,
             groups_from: 0,
             groups: 0,
@@ -191,6 +194,15 @@ fn scan_foreign<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
     }
 }
 
+/// What Redis has written behind the end of a segment. A torn end of that is not the log's.
+fn scan_appended<R: Read>(reader: LogReader<R>, mut scan: Scan) -> io::Result<Scan> {
+    (scan.intact, scan.is_appended) = (reader.offset(), reader.offset() < scan.length);
+    let mut scan = scan_foreign(reader, scan)?;
+    scan.fault = scan.fault.filter(|&fault| fault != Fault::Truncated);
+    scan.lasting = scan.intact;
+    Ok(scan)
+}
+
 /// What was read of the group that has not ended yet.
 #[derive(Default)]
 struct Open {
@@ -231,8 +243,9 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
                     open.positions.extend((first..).zip(positions));
                     None
                 }
+                Some(Line::Closed) if open.length == 0 => return scan_appended(reader, scan),
                 Some(Line::Timestamp(_) | Line::Other) => None,
-                Some(Line::Header(_) | Line::Part(..) | Line::Decided(_)) | None => {
+                Some(Line::Header(_) | Line::Part(..) | Line::Decided(_) | Line::Closed) | None => {
                     return Ok(Scan { fault: Some(Fault::Damaged), ..scan });
                 }
             },
@@ -250,6 +263,10 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
                 let line_bytes = reader.raw().len() as u64;
                 if !scan.close(std::mem::take(&mut open), end, from, line_bytes) {
                     return Ok(Scan { fault: Some(Fault::Damaged), ..scan });
+                }
+                // A record of the whole keyspace is alone.
+                if scan.header().is_some_and(|header| header.shard.is_none()) && scan.intact < scan.length {
+                    return scan_appended(reader, scan);
                 }
             }
         }

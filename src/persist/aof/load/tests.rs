@@ -230,3 +230,33 @@ fn what_cannot_be_loaded_is_told_as_redis_does() {
     let error = open(&place).expect_err("nothing may be cut");
     assert!(error.starts_with("Unexpected end of file reading the append only file one. You can: 1)"), "{error}");
 }
+
+#[test]
+fn what_redis_has_written_behind_a_segment_is_loaded() {
+    let of_shard = segment(1, Some(0), 2, &[&commands("SELECT 0 | SET b 1 | SET c 1")]);
+    let record = segment(2, None, 2, &[&commands("SELECT 0 | SET b 1 | SET c 1")]);
+    let appended = commands("SELECT 0 | MSET a 1 b 2 | RENAME a d");
+    for shards in [1, 2, 4] {
+        for bytes in [[&of_shard[..], b"#closed\r\n", &appended].concat(), [&record[..], &appended].concat()] {
+            let directory = Directory::new();
+            let torn = [&bytes[..], &appended[..50]].concat();
+            directory.write("a.manifest", b"file one seq 1 type i\n").write("one", &torn);
+            for _ in 0..2 {
+                assert_eq!(contents(directory.load(shards).expect("it loads")), ["0 b 2", "0 c 1", "0 d 1"]);
+            }
+        }
+        // Without its end the log was being written: what is behind the last group is no group.
+        let directory = Directory::new();
+        let bytes = [&segment(1, Some(0), 1, &[&commands("SELECT 0 | SET b 1")])[..], &appended].concat();
+        directory.write("a.manifest", b"file one seq 1 type i\n").write("one", &bytes);
+        assert_eq!(contents(directory.load(shards).expect("it loads")), ["0 b 1"]);
+    }
+}
+
+#[test]
+fn a_torn_file_of_redis_may_have_segments_behind_it_of_which_nothing_came() {
+    let directory = Directory::new();
+    directory.write("a.manifest", b"file one seq 1 type i\nfile two seq 2 type i\n");
+    directory.write("one", &commands("SET a 1 | SET b 1")[..40]).write("two", &segment(1, Some(0), 1, &[]));
+    assert_eq!(contents(directory.load(1).expect("it loads")), ["0 a 1"]);
+}

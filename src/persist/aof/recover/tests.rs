@@ -350,7 +350,9 @@ fn what_redis_wrote_may_end_early_only_in_the_last_file() {
     let decision = decide(&scanned(&[first.clone()]), Crash::Process).expect("it ends within MULTI");
     assert_eq!(decision.verdicts[0].keep, kept);
     let damage = Damage { file: 0, fault: Fault::Truncated };
-    assert_eq!(decide(&scanned(&[first.clone(), Vec::new()]), Crash::Process), Err(damage));
+    let other = first[..kept as usize].to_vec();
+    assert_eq!(decide(&scanned(&[first.clone(), other]), Crash::Process), Err(damage));
+    assert!(decide(&scanned(&[first.clone(), Vec::new()]), Crash::Process).is_ok(), "nothing follows");
     write::command(&mut first, &[b"EXEC"]);
     assert_eq!(
         decide(&scanned(&[first.clone(), Vec::new()]), Crash::Process).map(|found| found.verdicts[0].keep),
