@@ -224,7 +224,7 @@ mod tests {
         for spec in Registry::get().specs().iter().filter(still) {
             let range = KeyRange::of(spec.keys);
             assert_eq!((range.first, range.last, range.step), (1, 1, 1), "{}", spec.name);
-            let found: Vec<u32> = keys::keys_of(spec, &words).iter().map(|key| key.index as u32).collect();
+            let found: Vec<u32> = keys::keys_of(spec, &words).iter().map(|key| key.index).collect();
             assert_eq!(found, [1], "{}", spec.name);
             names.push(spec.name);
         }
