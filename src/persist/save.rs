@@ -360,7 +360,11 @@ impl Body<'_> {
         }
         self.has_field_times |= chunk.has_field_times;
         self.unsynced += bytes.len() as u64;
-        if config.rdb_save_incremental_fsync && self.unsynced >= SYNC_BYTES {
+        let syncs = match self.saving.purpose {
+            Purpose::Rewrite => config.aof_rewrite_incremental_fsync,
+            Purpose::Save | Purpose::Background | Purpose::Reload | Purpose::Shutdown => config.rdb_save_incremental_fsync,
+        };
+        if syncs && self.unsynced >= SYNC_BYTES {
             self.file.sync_data()?;
             self.unsynced = 0;
         }
