@@ -241,7 +241,11 @@ pub fn due_rewrite(ctx: &AdminCtx) -> Option<Everywhere> {
     if !server.persistence.is_rewrite_due(ctx.now, is_wanted) {
         return None;
     }
-    start_rewrite(ctx).inspect_err(|reason| tracing::warn!("{reason}")).ok()?;
+    if let Err(reason) = start_rewrite(ctx) {
+        tracing::warn!("{reason}");
+        server.persistence.rewrite_refused(ctx.now);
+        return None;
+    }
     Some(Everywhere { part: begin_rewrite_here, words: vec![b"BGREWRITEAOF".to_vec()], merge: |_, _, _, _| Ok(()) })
 }
 

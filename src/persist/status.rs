@@ -393,6 +393,12 @@ impl Persistence {
         running.inspect(|saving| saving.give_up()).is_some()
     }
 
+    /// A rewrite could not begin: the next is tried later.
+    pub fn rewrite_refused(&self, now: Now) {
+        let rewrites = &mut self.saves().rewrites;
+        (rewrites.ok, rewrites.scheduled, rewrites.tried_unix_s) = (false, false, now.unix_s());
+    }
+
     /// A rewrite is to begin as soon as it may.
     pub fn schedule_rewrite(&self) {
         self.saves().rewrites.scheduled = true;
