@@ -291,6 +291,9 @@ impl Feed {
         let (old, new) = match of_commands {
             true => {
                 let mut commands = Vec::new();
+                if self.saving.config.aof_timestamp_enabled {
+                    write::timestamp(&mut commands, self.saving.started_unix_s);
+                }
                 header.functions.iter().for_each(|code| write::command(&mut commands, &[b"FUNCTION", b"LOAD", code]));
                 (commands, Vec::new())
             }
