@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part};
+use super::persistence::end_log_here;
 use super::write_help;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};

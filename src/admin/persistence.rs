@@ -257,9 +257,12 @@ fn begin_rewrite_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
     saving.generation(|| aof.begin_generation());
     let terms = Terms::of(&shard.config, ctx.now, true);
     match (ctx.log.as_mut(), shard.journal.log.as_mut()) {
-        (Some(log), Some(group)) if log.commit(group, terms).is_ok() => log.switch(group),
-        // The log waits for the disk, and with it the end of the generation.
-        (Some(_), _) => saving.give_up(),
+        (Some(log), Some(group)) => match log.commit(group, terms) {
+            Ok(()) => log.switch(group),
+            // The log waits for the disk, and with it the end of the generation.
+            Err(_) => saving.give_up(),
+        },
+        (Some(_), None) => unreachable!("a log has a group"),
         (None, _) if shard.config.appendonly => {
             shard.journal.log(true);
             let mut log = Log::new(aof.clone(), ctx.id);

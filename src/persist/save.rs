@@ -365,7 +365,9 @@ impl Body<'_> {
         self.unsynced += bytes.len() as u64;
         let syncs = match self.saving.purpose {
             Purpose::Rewrite => config.aof_rewrite_incremental_fsync,
-            Purpose::Save | Purpose::Background | Purpose::Reload | Purpose::Shutdown => config.rdb_save_incremental_fsync,
+            Purpose::Save | Purpose::Background | Purpose::Reload | Purpose::Shutdown => {
+                config.rdb_save_incremental_fsync
+            }
         };
         if syncs && self.unsynced >= SYNC_BYTES {
             self.file.sync_data()?;
