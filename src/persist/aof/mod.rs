@@ -66,9 +66,11 @@ pub struct Aof {
 }
 
 /// Which start of the server this is.
-struct Run {
-    start: u64,
-    boot: String,
+pub struct Run {
+    /// Unix time in microseconds.
+    pub start: u64,
+    /// The kernel's boot id.
+    pub boot: String,
 }
 
 /// The files and what the manifest says of them.
@@ -112,8 +114,7 @@ impl Aof {
         append_file: &str,
         manifest: Manifest,
         generation: u64,
-        start: u64,
-        boot: String,
+        run: Run,
     ) -> io::Result<()> {
         disk.prepare()?;
         let names = manifest.base.iter().chain(&manifest.increments).map(|file| path.join(&file.name));
@@ -121,7 +122,7 @@ impl Aof {
         self.base_bytes.store(bytes, Relaxed);
         self.sizes.store(bytes, Relaxed);
         let generations = vec![generation; manifest.increments.len()];
-        self.run.get_or_init(|| Run { start, boot });
+        self.run.get_or_init(|| run);
         self.generation.store(generation + 1, Relaxed);
         let append_file = append_file.to_owned();
         *self.directory() =
