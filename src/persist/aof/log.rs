@@ -241,6 +241,7 @@ const KEPT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Run;
     use super::super::disk::memory::MemoryDisk;
     use super::super::manifest::Manifest;
     use super::*;
@@ -252,7 +253,8 @@ mod tests {
     fn log() -> (MemoryDisk, Log) {
         let (disk, aof) = (MemoryDisk::default(), Aof::new(1));
         let path = "/nonexistent".into();
-        aof.open(Box::new(disk.clone()), path, "a", Manifest::default(), 0, 10, "b".to_owned()).expect("memory");
+        let run = Run { start: 10, boot: "b".to_owned() };
+        aof.open(Box::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
         (disk, Log::new(Arc::new(aof), 0))
     }
 
