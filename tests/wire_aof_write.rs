@@ -51,7 +51,9 @@ impl Drop for Directory {
 fn call(redis: &mut redis::Connection, line: &str) -> Result<redis::Value, String> {
     let mut words = line.split(' ');
     let mut command = redis::cmd(words.next().expect("a name"));
-    words.for_each(|word| drop(command.arg(word)));
+    for word in words {
+        command.arg(word);
+    }
     command.query(redis).map_err(|error: redis::RedisError| error.detail().unwrap_or_default().to_owned())
 }
 
