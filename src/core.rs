@@ -38,6 +38,7 @@ use slab::Slab;
 use self::blocking::Blocking;
 use self::hops::Hops;
 use self::jobs::Running;
+use self::log::Ack;
 use self::observe::Observing;
 use self::requests::Batch;
 use crate::admin::ctx::{Everywhere, Server};
@@ -132,6 +133,8 @@ pub struct Core {
     delayed: Vec<Vec<(ShardId, Message)>>,
     /// Where the step began that a script pauses in.
     paused_part: Option<PartBegin>,
+    /// Clients that wait for the disk.
+    acks: Vec<Ack>,
     rates: Rates,
     observing: Observing,
     /// Keys in the tracking table when the process was last told.
@@ -201,6 +204,7 @@ impl Core {
             unlogged: Vec::new(),
             delayed: Vec::new(),
             paused_part: None,
+            acks: Vec::new(),
             rates: Rates::default(),
             observing: Observing::default(),
             tracked_keys: 0,

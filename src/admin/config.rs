@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part};
+use super::persistence::end_log_here;
 use super::write_help;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
@@ -124,6 +125,12 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
         let refused = |error: crate::config::SetError| Error::dynamic(format!("ERR {error}"));
         new.set(&pairs, is_local).map_err(refused)?;
         (ctx.server.hooks.reconfigure)(&current, &new).map_err(refused)?;
+        if !new.appendonly {
+            ctx.server.aof.set_on(false);
+            if current.appendonly && ctx.server.persistence.cancel_rewrite() {
+                tracing::info!("Killing running AOF rewrite child");
+            }
+        }
         *current = Arc::new(new);
     }
     Ok(Everywhere::outcome(take_over, args, |_, _, _, reply| {
@@ -140,6 +147,12 @@ fn take_over(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
         ctx.sessions.iter_mut().for_each(|session| session.set_authenticated(true));
     }
     ctx.shard.configure(config);
+    if !ctx.shard.ctx.config.appendonly {
+        end_log_here(ctx);
+    }
+    if ctx.id == 0 && !ctx.shard.ctx.config.aof_disable_auto_gc {
+        ctx.server.aof.collect();
+    }
     if ctx.id == 0 && ctx.shard.memory.excess() > 0 {
         warn_of_small_limit(&ctx.shard.ctx.config);
     }

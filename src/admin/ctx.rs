@@ -135,6 +135,8 @@ pub struct Hooks {
     pub rewrite_config: fn(&Path, &Config) -> Result<(), String>,
     /// What there is to load of append-only files.
     pub find_log: fn(&Config) -> Result<Option<Arc<Plan>>, String>,
+    /// Opens the directory of the append-only file, which was off until now.
+    pub open_aof: fn(&Server, &Config) -> Result<(), String>,
 }
 
 /// Facts and counters of the process, the same for all shards.
@@ -191,7 +193,12 @@ impl Server {
             tcp_port: config.port,
             supervised: "no",
             config: Mutex::new(config),
-            hooks: Hooks { reconfigure: |_, _| Ok(()), rewrite_config: |_, _| Ok(()), find_log: |_| Ok(None) },
+            hooks: Hooks {
+                reconfigure: |_, _| Ok(()),
+                rewrite_config: |_, _| Ok(()),
+                find_log: |_| Ok(None),
+                open_aof: |_, _| Ok(()),
+            },
             next_client_id: AtomicU64::new(1),
             connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             connections_received: AtomicU64::new(0),

@@ -78,7 +78,7 @@ const SECTIONS: &[Section] = &[
     Section {
         name: "Persistence",
         by_default: true,
-        content: &[Content::Fields(PERSISTENCE), Content::Lines(loading_lines)],
+        content: &[Content::Fields(PERSISTENCE), Content::Lines(aof_lines), Content::Lines(loading_lines)],
     },
     Section { name: "Stats", by_default: true, content: &[Content::Fields(STATS)] },
     Section { name: "Replication", by_default: true, content: &[Content::Fields(REPLICATION)] },
@@ -221,10 +221,39 @@ const PERSISTENCE: &[Field] = &[
     ("rdb_last_cow_size", |_| "0".into()),
     ("rdb_last_load_keys_expired", |t| t.saves.loaded.expired.to_string()),
     ("rdb_last_load_keys_loaded", |t| t.saves.loaded.keys.to_string()),
-    ("aof_enabled", |t| flag(t.server.aof.is_on())),
-    ("aof_rewrite_in_progress", |_| "0".into()),
-    ("aof_rewrite_scheduled", |_| "0".into()),
+    ("aof_enabled", |t| flag(t.config.appendonly)),
+    ("aof_rewrite_in_progress", |t| flag(t.saving.rewrites || t.is_aof_beginning() && !t.saving.in_background)),
+    ("aof_rewrite_scheduled", |t| {
+        flag(t.server.persistence.rewrites().scheduled || t.is_aof_beginning() && t.saving.in_background)
+    }),
+    ("aof_last_rewrite_time_sec", |t| t.server.persistence.rewrites().seconds.unwrap_or(-1).to_string()),
+    ("aof_current_rewrite_time_sec", |t| if t.saving.rewrites { t.saving.seconds.to_string() } else { "-1".into() }),
+    ("aof_last_bgrewrite_status", |t| status(t.server.persistence.rewrites().ok)),
+    ("aof_rewrites", |t| t.server.persistence.rewrites().count.to_string()),
+    ("aof_rewrites_consecutive_failures", |t| t.server.persistence.rewrites().failures.to_string()),
+    ("aof_last_write_status", |t| status(!t.server.aof.is_failing())),
+    ("aof_last_cow_size", |_| "0".into()),
+    ("module_fork_in_progress", |_| "0".into()),
+    ("module_fork_last_cow_size", |_| "0".into()),
 ];
+
+fn status(is_ok: bool) -> String {
+    if is_ok { "ok".into() } else { "err".into() }
+}
+
+/// Only while there is an append-only file.
+fn aof_lines(totals: &Totals, text: &mut String) {
+    let aof = &totals.server.aof;
+    if !aof.is_on() {
+        return;
+    }
+    line(text, format_args!("aof_current_size:{}", aof.size()));
+    line(text, format_args!("aof_base_size:{}", aof.base_size()));
+    line(text, format_args!("aof_pending_rewrite:0"));
+    line(text, format_args!("aof_buffer_length:0"));
+    line(text, format_args!("aof_pending_bio_fsync:{}", u8::from(aof.rounds.is_under_way())));
+    line(text, format_args!("aof_delayed_fsync:{}", aof.rounds.delayed.load(Relaxed)));
+}
 
 fn loading_lines(totals: &Totals, text: &mut String) {
     let loading = &totals.server.persistence.loading;
@@ -560,6 +589,11 @@ fn line(text: &mut String, line: std::fmt::Arguments) {
 }
 
 impl<'a> Totals<'a> {
+    /// `appendonly` was switched on, and the first base is not there yet.
+    fn is_aof_beginning(&self) -> bool {
+        self.config.appendonly && (!self.server.aof.is_on() || self.server.aof.is_withheld())
+    }
+
     pub fn new(ctx: &AdminCtx<'a>, shards: Vec<Figures>) -> Totals<'a> {
         let mut commands = CommandStats::new(shards.first().map_or(0, |shard| shard.commands.counts.len()));
         let (mut keys, mut traffic, mut rate) = (KeyStats::default(), Traffic::default(), Rate::default());

@@ -17,10 +17,10 @@ use crate::command::spec::*;
 use crate::config::value::AppendFsync;
 use crate::engine::script::function;
 use crate::persist::aof::load::{AofLoader, Deal, Slice};
-use crate::persist::aof::log::Terms;
+use crate::persist::aof::log::{Log, Terms};
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::save::Purpose;
-use crate::persist::status::{Cancelled, InProgress, Shutdown};
+use crate::persist::status::{Cancelled, InProgress, Refused, Shutdown};
 use crate::resp::reply::Reply;
 
 /// What the rows of this family have in common.
@@ -28,7 +28,19 @@ const SERVER: Spec = Spec { group: Group::Server, ..Spec::DEFAULT };
 
 pub const ROWS: &[AdminRow] = &[
     Row {
-        run: bgsave as AdminFn,
+        run: bgrewriteaof as AdminFn,
+        spec: Spec {
+            name: "bgrewriteaof",
+            arity: Exactly(1),
+            flags: NO_ASYNC_LOADING.and(ADMIN).and(NOSCRIPT),
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Rewrites the append-only file while the server goes on.",
+            ..SERVER
+        },
+    },
+    Row {
+        run: bgsave,
         spec: Spec {
             name: "bgsave",
             arity: AtLeast(1),
@@ -135,6 +147,17 @@ fn bgsave(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
         }
         _ => return Err(Error::Syntax),
     }
+    if ctx.server.persistence.progress().rewrites {
+        if args.len() == 1 {
+            return Err(Error::Text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
+                 schedule a BGSAVE whenever possible.",
+            ));
+        }
+        ctx.server.persistence.schedule_save();
+        reply.simple("Background saving scheduled");
+        return Ok(Outcome::Done);
+    }
     start(ctx, Purpose::Background)?;
     Ok(cut(begin_here, args, |_, _, _, reply| {
         reply.simple("Background saving started");
@@ -156,6 +179,118 @@ pub fn due_save(ctx: &AdminCtx) -> Option<Everywhere> {
     Some(Everywhere { part: begin_here, words: vec![b"BGSAVE".to_vec()], merge: |_, _, _, _| Ok(()) })
 }
 
+/// BGREWRITEAOF
+fn bgrewriteaof(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
+    let progress = ctx.server.persistence.progress();
+    if progress.rewrites && ctx.is_first_in_line() {
+        return Err(Error::Text("ERR Background append only file rewriting already in progress"));
+    }
+    if progress.in_background || ctx.deny_blocking {
+        ctx.server.persistence.schedule_rewrite();
+        reply.simple("Background append only file rewriting scheduled");
+        return Ok(Outcome::Done);
+    }
+    if ctx.is_first_in_line() {
+        start_rewrite(ctx).map_err(|reason| {
+            tracing::warn!("{reason}");
+            Error::Text(
+                "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+            )
+        })?;
+    }
+    Ok(cut(begin_rewrite_here, args, |_, _, _, reply| {
+        reply.simple("Background append only file rewriting started");
+        Ok(())
+    }))
+}
+
+fn start_rewrite(ctx: &AdminCtx) -> std::result::Result<(), String> {
+    let config = ctx.server.config().clone();
+    let aof = &ctx.server.aof;
+    if !aof.is_open() {
+        (ctx.server.hooks.open_aof)(ctx.server, &config)?;
+    }
+    if config.appendonly && !aof.is_on() {
+        // There is no base for what is written from the cut on.
+        aof.withhold();
+    }
+    ctx.server.persistence.start_rewrite(ctx.now, &config, aof).map_err(|refused| match refused {
+        Refused::InProgress => "Background save already in progress".to_owned(),
+        Refused::Io(error) => format!("Can't rewrite the append only file: {error}"),
+    })
+}
+
+/// A rewrite that nobody waits for: scheduled, or the file has grown, or `appendonly` was switched on.
+pub fn due_rewrite(ctx: &AdminCtx) -> Option<Everywhere> {
+    let (server, config) = (ctx.server, &ctx.shard.ctx.config);
+    // A cut has nothing of a script, or all of it.
+    if ctx.shard.is_busy() {
+        return None;
+    }
+    let is_wanted = || {
+        if config.appendonly && (!server.aof.is_on() || server.aof.is_withheld()) {
+            return true;
+        }
+        // What could not be synced is in memory still.
+        if server.aof.is_on() && server.aof.rounds.has_failed() {
+            return true;
+        }
+        let growth = server.aof.growth(config).filter(|_| server.aof.is_on());
+        growth.inspect(|percent| tracing::info!("Starting automatic rewriting of AOF on {percent}% growth")).is_some()
+    };
+    if !server.persistence.is_rewrite_due(ctx.now, is_wanted) {
+        return None;
+    }
+    if let Err(reason) = start_rewrite(ctx) {
+        tracing::warn!("{reason}");
+        server.persistence.rewrite_refused(ctx.now);
+        return None;
+    }
+    Some(Everywhere { part: begin_rewrite_here, words: vec![b"BGREWRITEAOF".to_vec()], merge: |_, _, _, _| Ok(()) })
+}
+
+/// The cut at this shard: the log goes on in another generation, or begins.
+fn begin_rewrite_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
+    let running = ctx.server.persistence.running();
+    let Some(saving) = running.filter(|saving| saving.purpose == Purpose::Rewrite) else { return Box::new(()) };
+    let (aof, shard) = (&ctx.server.aof, &mut ctx.shard.ctx);
+    saving.generation(|| aof.begin_generation());
+    let terms = Terms::of(&shard.config, ctx.now, true);
+    match (ctx.log.as_mut(), shard.journal.log.as_mut()) {
+        (Some(log), Some(group)) => match log.commit(group, terms) {
+            Ok(()) => log.switch(group),
+            // The log waits for the disk, and with it the end of the generation.
+            Err(_) => saving.give_up(),
+        },
+        (Some(_), None) => unreachable!("a log has a group"),
+        (None, _) if shard.config.appendonly => {
+            shard.journal.log(true);
+            let mut log = Log::new(aof.clone(), ctx.id);
+            log.begin();
+            *ctx.log = Some(Box::new(log));
+            // The others begin theirs at the same moment, as they are locked.
+            aof.set_on(true);
+        }
+        (None, _) => {}
+    }
+    saving.logged.fetch_add(ctx.log.as_ref().map_or(0, |log| log.position()), Relaxed);
+    saving.begin(ctx.id, shard);
+    Box::new(())
+}
+
+/// `appendonly` was switched off: the shard's log ends.
+pub fn end_log_here(ctx: &mut AdminCtx) {
+    let Some(mut log) = ctx.log.take() else { return };
+    let shard = &mut ctx.shard.ctx;
+    let group = shard.journal.log.as_mut().expect("there is one with the log");
+    let terms = Terms::of(&shard.config, ctx.now, false);
+    if let Err(error) = log.close(group, terms) {
+        tracing::warn!("Error writing the end of the AOF file: {error}");
+    }
+    log.forget_failure();
+    shard.journal.log(false);
+}
+
 /// LASTSAVE
 fn lastsave(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome> {
     reply.integer(ctx.server.persistence.last_saves().saved_unix_s);
@@ -172,6 +307,9 @@ pub fn shutdown(ctx: &AdminCtx, how: Shutdown) -> Option<Everywhere> {
         tracing::warn!("There is a child saving an .rdb. Killing it!");
     }
     persistence.cancel();
+    if persistence.cancel_rewrite() {
+        tracing::warn!("There is a child rewriting the AOF. Killing it!");
+    }
     persistence.wait_for_save();
     if !how.saves(&ctx.server.config()) {
         return None;
@@ -306,6 +444,9 @@ pub fn due_round(ctx: &AdminCtx) -> Option<Everywhere> {
     if ctx.log.is_none() || config.appendfsync != AppendFsync::EverySecond || !aof.is_behind() {
         return None;
     }
+    if config.no_appendfsync_on_rewrite && ctx.server.persistence.is_saving() {
+        return None;
+    }
     let number = aof.rounds.begin(ctx.now.mono_ns)?;
     let words = vec![number.to_string().into_bytes()];
     Some(Everywhere { part: end_round_here, words, merge: sync_round })
@@ -317,10 +458,9 @@ fn end_round_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let (Some(log), Some(group)) = (ctx.log.as_mut(), shard.journal.log.as_mut()) else { return Box::new(false) };
     let number = std::str::from_utf8(&words[0]).ok().and_then(|text| text.parse().ok());
     let round = Some(number.expect("it was printed by `due_round`"));
-    let ended = log.commit(group, Terms { round, ..Terms::of(&shard.config, ctx.now) }).is_ok();
+    let ended = log.commit(group, Terms { round, ..Terms::of(&shard.config, ctx.now, false) }).is_ok();
     if ended {
-        let (files, position) = log.tail();
-        ctx.server.aof.rounds.tell(ctx.id, files, position);
+        ctx.server.aof.rounds.tell(ctx.id, log.position());
     }
     Box::new(ended)
 }

@@ -134,9 +134,18 @@ pub enum DumpError {
 
 /// Puts version and checksum behind the type and value of a payload.
 pub fn seal(payload: &mut Vec<u8>) {
+    seal_as(payload, RDB_VERSION);
+}
+
+/// The same of a payload in the layouts of files.
+pub fn seal_for_files(payload: &mut Vec<u8>) {
+    seal_as(payload, RDB_VERSION_OF_FILES);
+}
+
+fn seal_as(payload: &mut Vec<u8>, version: u16) {
     let version = match payload.first() {
         Some(&(rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX)) => RDB_VERSION_OF_FIELD_TIMES,
-        _ => RDB_VERSION,
+        _ => version,
     };
     payload.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(0, payload);

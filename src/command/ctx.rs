@@ -89,6 +89,8 @@ pub struct ShardCtx {
     /// A log is being loaded. Nothing has expired for its commands, lest they do something else than they did then: a key
     /// that was made anew would lose its expiry. What was recorded of expired keys follows in the log.
     pub replaying: bool,
+    /// The snapshot that is being taken is of use even if all keys are flushed meanwhile.
+    pub snapshot_outlives_flush: bool,
     pub scripts: Scripts,
     /// Set by the level that knows all commands.
     pub commands: FindCommand,
@@ -129,6 +131,7 @@ impl ShardCtx {
             no_touch: false,
             expiry_paused: false,
             replaying: false,
+            snapshot_outlives_flush: false,
             scripts: Scripts::default(),
             commands: |_| Found::Unknown,
             sought: None,
@@ -530,24 +533,7 @@ impl ShardCtx {
             self.journal.dirty += 1;
             return self.changed(key);
         }
-        let mut digits = itoa::Buffer::new();
-        let at_ms = entry.expire_at_ms();
-        match entry.value() {
-            ValueRef::Text(text) => {
-                let mut text_digits = itoa::Buffer::new();
-                let text = text.bytes(&mut text_digits);
-                match at_ms {
-                    None => self.effect(&[b"SET", key, text]),
-                    Some(at) => self.effect(&[b"SET", key, text, b"PXAT", digits.format(at).as_bytes()]),
-                }
-            }
-            ValueRef::Collection(_) => {
-                let payload = dump::dump(entry);
-                let at = digits.format(at_ms.unwrap_or(0)).as_bytes();
-                // Other than SET, RESTORE minds what the key holds where the effect is applied.
-                self.effect(&[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
-            }
-        }
+        with_value_words(key, entry, |words| self.effect(words));
     }
 
     /// Puts an entry under a key that does not exist; the command records the effect.
@@ -757,5 +743,26 @@ fn collection_of<T: CollectionType>(entry: EntryRef<'_>) -> Result<&T> {
     match entry.value() {
         ValueRef::Collection(collection) => T::of(collection).ok_or(Error::WrongType),
         ValueRef::Text(_) => Err(Error::WrongType),
+    }
+}
+/// The command that makes a key hold an entry, whatever it held.
+pub fn with_value_words(key: &[u8], entry: EntryRef<'_>, take: impl FnOnce(&[&[u8]])) {
+    let mut digits = itoa::Buffer::new();
+    let at_ms = entry.expire_at_ms();
+    match entry.value() {
+        ValueRef::Text(text) => {
+            let mut text_digits = itoa::Buffer::new();
+            let text = text.bytes(&mut text_digits);
+            match at_ms {
+                None => take(&[b"SET", key, text]),
+                Some(at) => take(&[b"SET", key, text, b"PXAT", digits.format(at).as_bytes()]),
+            }
+        }
+        ValueRef::Collection(_) => {
+            let payload = dump::dump_for_files(entry);
+            let at = digits.format(at_ms.unwrap_or(0)).as_bytes();
+            // Other than SET, RESTORE minds what the key holds where the effect is applied.
+            take(&[b"RESTORE", key, at, &payload, b"REPLACE", b"ABSTTL"]);
+        }
     }
 }

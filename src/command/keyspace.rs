@@ -170,7 +170,7 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
         [_] if args.is(1, "SYNC") => false,
         _ => return Err(Error::Syntax),
     };
-    if databases.len() == ctx.keyspace.databases() {
+    if databases.len() == ctx.keyspace.databases() && !ctx.snapshot_outlives_flush {
         // As in Redis: a save that is under way would only bring back what nobody wants.
         ctx.keyspace.abort_snapshot();
     }

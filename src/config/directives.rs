@@ -260,14 +260,14 @@ directives! {
     appendfilename: String = "appendonly.aof".to_owned(), "appendfilename", Immutable, checked(append_file_name), Honoured;
     appenddirname: String = "appendonlydir".to_owned(), "appenddirname", Immutable, checked(append_dir_name), Honoured;
     appendfsync: AppendFsync = AppendFsync::EverySecond, "appendfsync", Mutable, TYPE, Honoured;
-    no_appendfsync_on_rewrite: bool = false, "no-appendfsync-on-rewrite", Mutable, TYPE, Awaits(Persistence);
-    auto_aof_rewrite_percentage: u32 = 100, "auto-aof-rewrite-percentage", Mutable, int_from(0), Awaits(Persistence);
-    auto_aof_rewrite_min_size: u64 = 64 << 20, "auto-aof-rewrite-min-size", Mutable, bytes_from(0), Awaits(Persistence);
+    no_appendfsync_on_rewrite: bool = false, "no-appendfsync-on-rewrite", Mutable, TYPE, Honoured;
+    auto_aof_rewrite_percentage: u32 = 100, "auto-aof-rewrite-percentage", Mutable, int_from(0), Honoured;
+    auto_aof_rewrite_min_size: u64 = 64 << 20, "auto-aof-rewrite-min-size", Mutable, bytes_from(0), Honoured;
     aof_load_truncated: bool = true, "aof-load-truncated", Mutable, TYPE, Awaits(Persistence);
-    aof_use_rdb_preamble: bool = true, "aof-use-rdb-preamble", Mutable, TYPE, Awaits(Persistence);
+    aof_use_rdb_preamble: bool = true, "aof-use-rdb-preamble", Mutable, TYPE, Honoured;
     aof_timestamp_enabled: bool = false, "aof-timestamp-enabled", Mutable, TYPE, Honoured;
-    aof_rewrite_incremental_fsync: bool = true, "aof-rewrite-incremental-fsync", Mutable, TYPE, Awaits(Persistence);
-    aof_disable_auto_gc: bool = false, "aof-disable-auto-gc", Hidden, TYPE, Awaits(Persistence);
+    aof_rewrite_incremental_fsync: bool = true, "aof-rewrite-incremental-fsync", Mutable, TYPE, Honoured;
+    aof_disable_auto_gc: bool = false, "aof-disable-auto-gc", Hidden, TYPE, Honoured;
 
     // Replication.
     replicaof: Option<Primary> = None, "replicaof" | "slaveof", Immutable, WORDS, Refused(Replication);

@@ -116,10 +116,14 @@ impl Core {
             None => timeout_ms.map(|timeout| now_ns.saturating_add((timeout as u64).saturating_mul(1_000_000))),
         };
         client.waiting = Some(Waiting { until_ns, shards, reply });
+        let words = (client.row.spec.name == "waitaof").then(|| client.words.clone());
         if let Some(until_ns) = until_ns {
             self.blocking.deadlines.insert((until_ns, conn.index, conn.generation));
         }
         let ticket = client.ticket.clone();
+        if let Some(words) = words {
+            self.await_disk(conn, &words);
+        }
         let session = self.sessions.at(conn);
         session.pause = Some(Pause::Blocked);
         session.waits = Some(Waits { ticket, is_timed: until_ns.is_some() });
@@ -155,6 +159,18 @@ impl Core {
     /// A shard has served a client.
     pub(super) fn served(&mut self, conn: ConnKey, reply: &[u8]) {
         if self.blocking.clients.contains_key(&conn) {
+            self.end_wait(conn, reply);
+        }
+    }
+
+    /// What a client of WAITAOF waits for is on disk; it may wait for replicas, too.
+    pub(super) fn synced(&mut self, conn: ConnKey, reply: &[u8], ends: bool) {
+        let Some(client) = self.blocking.clients.get_mut(&conn) else { return };
+        if !ends {
+            if let Some(waiting) = &mut client.waiting {
+                waiting.reply = reply.to_vec();
+            }
+        } else if client.ticket.decide() {
             self.end_wait(conn, reply);
         }
     }

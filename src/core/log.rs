@@ -30,6 +30,15 @@ pub(super) struct Logging {
     pub owed: Option<Vec<u8>>,
 }
 
+/// A client of WAITAOF.
+pub(super) struct Ack {
+    conn: ConnKey,
+    /// To where the logs of all shards are to be on disk.
+    positions: Vec<u64>,
+    /// It waits for nothing else.
+    ends: bool,
+}
+
 impl Core {
     /// The log begins when all that there was is loaded.
     #[inline]
@@ -90,7 +99,7 @@ impl Core {
 
     /// The turn is over: writes what it did, and lets its messages go. False: no reply may leave yet.
     pub fn end_turn<M: Mesh>(&mut self, mesh: &mut M) -> bool {
-        let leaves = self.log.is_none() || self.write_log();
+        let leaves = if self.log.is_some() { self.write_log() } else { self.held.is_empty() || self.leave_log() };
         if !self.outgoing.is_empty() || !self.delayed.is_empty() {
             self.publish_logged(mesh);
         }
@@ -109,7 +118,8 @@ impl Core {
         if !group.is_ready() {
             return true;
         }
-        let terms = Terms::of(&ctx.config, ctx.now);
+        let saves = ctx.config.no_appendfsync_on_rewrite && self.server.persistence.is_saving();
+        let terms = Terms::of(&ctx.config, ctx.now, saves);
         if terms.policy == Policy::EverySecond && log.aof().rounds.age_ns(ctx.now.mono_ns) > LOG_LAG_MAX_NS {
             // The disk does not keep up: beyond this a power loss would take more than was promised.
             log.aof().rounds.tell_delay();
@@ -135,6 +145,13 @@ impl Core {
         true
     }
 
+    /// The log was switched off while it could not be written.
+    #[cold]
+    fn leave_log(&mut self) -> bool {
+        self.release_held();
+        true
+    }
+
     fn release_held(&mut self) {
         for conn in self.held.drain() {
             if self.sessions.get(conn).is_some() {
@@ -153,13 +170,36 @@ impl Core {
         self.shard.ctx.journal.is_unlogged()
     }
 
+    /// A client has called WAITAOF: it may wait for what has been written until now to be on disk.
+    pub(super) fn await_disk(&mut self, conn: ConnKey, words: &[Vec<u8>]) {
+        let [_, local, replicas, _] = words else { return };
+        if self.log.is_none() || local == b"0" {
+            return;
+        }
+        let mut positions = self.server.aof.positions();
+        // What this turn did is written at its end, and then the log goes further.
+        positions[self.id] += u64::from(self.shard.ctx.journal.is_unlogged());
+        self.acks.push(Ack { conn, positions, ends: replicas == b"0" });
+    }
+
+    /// Answers those whose writes are on disk by now.
+    pub(super) fn run_acks(&mut self) {
+        let aof = self.server.aof.clone();
+        let (done, left) =
+            std::mem::take(&mut self.acks).into_iter().partition(|ack: &Ack| aof.has_synced(&ack.positions));
+        self.acks = left;
+        for Ack { conn, ends, .. } in done {
+            self.synced(conn, b"*2\r\n:1\r\n:0\r\n", ends);
+        }
+    }
+
     /// The shard has stopped: its log ends with the round that ends all logs.
     pub fn close_log(&mut self) {
         let Some(mut log) = self.log.take() else { return };
         let ctx = &mut self.shard.ctx;
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
         let round = Some(log.aof().rounds.last());
-        if let Err(error) = log.close(group, Terms { round, ..Terms::of(&ctx.config, ctx.now) }) {
+        if let Err(error) = log.close(group, Terms { round, ..Terms::of(&ctx.config, ctx.now, false) }) {
             tracing::warn!("Error writing the end of the AOF file: {error}");
         }
         ctx.journal.log(false);
@@ -222,7 +262,7 @@ impl Core {
         let id = TransactionId { start: self.server.aof.start(), coordinator: self.id, counter: number };
         let ctx = &mut self.shard.ctx;
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
-        let terms = Terms::of(&ctx.config, ctx.now);
+        let terms = Terms::of(&ctx.config, ctx.now, false);
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         match log.commit(group, terms).and_then(|()| log.write_whole(db, &words, (number > 0).then_some(id), terms)) {
             Ok(()) => {
@@ -256,7 +296,7 @@ impl Core {
         let Some(log) = &mut self.log else { return };
         let ctx = &mut self.shard.ctx;
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
-        if log.commit(group, Terms::of(&ctx.config, ctx.now)).is_err() {
+        if log.commit(group, Terms::of(&ctx.config, ctx.now, false)).is_err() {
             // The shard has been locked since its last turn was written: this can be no more than keys that expired since,
             // which expire when they are loaded, too.
             group.bytes.clear();

@@ -117,6 +117,8 @@ impl Core {
         }
         let round = persistence::due_round(&self.admin(ConnKey::NOBODY));
         self.chores.extend(round);
+        let rewrite = persistence::due_rewrite(&self.admin(ConnKey::NOBODY));
+        self.chores.extend(rewrite);
         if persistence.is_save_due(self.shard.ctx.now, &self.shard.ctx.config) {
             let due = persistence::due_save(&self.admin(ConnKey::NOBODY));
             self.chores.extend(due);

@@ -154,6 +154,9 @@ impl Core {
             self.resumed.append(&mut self.starved);
         }
         self.run_deadlines();
+        if !self.acks.is_empty() {
+            self.run_acks();
+        }
         // A connection that received twice has its second part looked at when the first is done with.
         let mut later = self.wave(inputs.iter(), mesh);
         while !later.is_empty() {

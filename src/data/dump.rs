@@ -39,6 +39,16 @@ pub fn dump(entry: EntryRef<'_>) -> Vec<u8> {
     payload.bytes
 }
 
+/// The same as every Redis reads it that reads our files: for effects.
+pub fn dump_for_files(entry: EntryRef<'_>) -> Vec<u8> {
+    let form = Form::File { compresses: false };
+    let mut payload = Output::new(form);
+    payload.push(type_of(entry, form));
+    save(entry, &mut payload);
+    rdb::seal_for_files(&mut payload);
+    payload.bytes
+}
+
 /// The type byte of an entry's value in this form.
 pub fn type_of(entry: EntryRef<'_>, form: Form) -> u8 {
     match entry.value() {

@@ -215,6 +215,23 @@ mod tests {
         }
     }
 
+    /// `script::analysis` goes by the places alone.
+    #[test]
+    fn who_extracts_keys_that_stand_still_finds_them_where_the_table_says() {
+        let words: Vec<&[u8]> = std::iter::repeat_n(&b"0"[..], 8).collect();
+        let still = |spec: &&&Spec| spec.extract.is_some() && !KeyRange::of(spec.keys).movable;
+        let mut names = Vec::new();
+        for spec in Registry::get().specs().iter().filter(still) {
+            let range = KeyRange::of(spec.keys);
+            assert_eq!((range.first, range.last, range.step), (1, 1, 1), "{}", spec.name);
+            let found: Vec<u32> = keys::keys_of(spec, &words).iter().map(|key| key.index).collect();
+            assert_eq!(found, [1], "{}", spec.name);
+            names.push(spec.name);
+        }
+        names.sort_unstable();
+        assert_eq!(names, ["bitfield", "set"]);
+    }
+
     #[test]
     fn ids_name_commands_and_subcommands() {
         let registry = Registry::get();

@@ -18,12 +18,13 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::rdb::write::{Chunk, Header, Sum, Usage};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
+use crate::codec::aof::write;
 use crate::codec::rdb::Form;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
@@ -49,14 +50,25 @@ pub enum Purpose {
     /// DEBUG RELOAD.
     Reload,
     Shutdown,
+    /// BGREWRITEAOF: the base of the append-only file.
+    Rewrite,
+}
+
+impl Purpose {
+    /// Nobody waits for it, and the shards go on.
+    pub fn is_in_background(self) -> bool {
+        matches!(self, Purpose::Background | Purpose::Rewrite)
+    }
 }
 
 /// A save under way: what the shards and the saver's thread share.
 pub struct Saving {
     pub started: Instant,
     pub started_unix_s: i64,
-    /// Nobody waits for it, and the shards go on.
-    pub in_background: bool,
+    pub purpose: Purpose,
+    /// Of a rewrite: the generation that begins with it, and how much all shards had logged before.
+    generation: OnceLock<u64>,
+    pub logged: AtomicU64,
     config: Arc<Config>,
     form: Form,
     /// By shard, until it begins.
@@ -80,24 +92,32 @@ enum FromShard {
     Chunk(Chunk),
 }
 
-/// Where and what to write.
+/// Where a file belongs.
 #[derive(Debug)]
-pub struct Target {
+pub struct Place {
     pub directory: PathBuf,
     pub file_name: String,
     pub temp_name: String,
+}
+
+/// Where and what to write.
+#[derive(Debug)]
+pub struct Target {
+    pub place: Place,
     /// But for its sizes and functions, which the shards tell.
     pub header: Header,
 }
 
 impl Saving {
     /// A save that no shard has begun yet; and what its thread listens to.
-    pub(super) fn new(shards: usize, in_background: bool, now: Now, config: Arc<Config>) -> (Arc<Saving>, Feed) {
+    pub(super) fn new(shards: usize, purpose: Purpose, now: Now, config: Arc<Config>) -> (Arc<Saving>, Feed) {
         let (sender, receiver) = channel();
         let saving = Arc::new(Saving {
             started: Instant::now(),
             started_unix_s: now.unix_s(),
-            in_background,
+            purpose,
+            generation: OnceLock::new(),
+            logged: AtomicU64::new(0),
             form: Form::File { compresses: config.rdbcompression },
             config,
             senders: Mutex::new(vec![Some(sender); shards]),
@@ -109,6 +129,15 @@ impl Saving {
         });
         let feed = Feed { saving: saving.clone(), receiver, shards };
         (saving, feed)
+    }
+
+    /// A base of commands instead of an RDB file: `aof-use-rdb-preamble no`.
+    fn is_of_commands(&self) -> bool {
+        self.purpose == Purpose::Rewrite && !self.config.aof_use_rdb_preamble
+    }
+
+    fn chunk(&self, db: usize) -> Chunk {
+        if self.is_of_commands() { Chunk::of_commands(db, self.form) } else { Chunk::new(db, self.form) }
     }
 
     pub fn form(&self) -> Form {
@@ -130,11 +159,18 @@ impl Saving {
         // The thread is gone if the file could not be written; it has told why.
         let _ = sender.send(FromShard::Begun { sizes, functions });
         let usage = Usage::of(&self.config, ctx.now);
+        // What a flush makes pointless is a file that would bring the keys back; behind a base stands the flush itself.
+        ctx.snapshot_outlives_flush = self.purpose == Purpose::Rewrite;
         ctx.keyspace.begin_snapshot(|db| {
-            let chunk = Chunk::new(db, self.form);
+            let chunk = self.chunk(db);
             let mut sink = Sink { saving: self.clone(), sender: sender.clone(), db, usage, chunk };
             Box::new(move |entry| sink.push(entry))
         });
+    }
+
+    /// The generation behind the cut: the first shard that asks begins it.
+    pub fn generation(&self, begin: impl FnOnce() -> u64) -> u64 {
+        *self.generation.get_or_init(begin)
     }
 
     /// The cut is behind this shard.
@@ -175,7 +211,7 @@ impl Sink {
     }
 
     fn send(&mut self) {
-        let chunk = std::mem::replace(&mut self.chunk, Chunk::new(self.db, self.saving.form));
+        let chunk = std::mem::replace(&mut self.chunk, self.saving.chunk(self.db));
         self.saving.in_flight_bytes.fetch_add(chunk.output.len() as u64, Relaxed);
         let _ = self.sender.send(FromShard::Chunk(chunk));
     }
@@ -208,6 +244,7 @@ pub(super) struct Feed {
 impl Feed {
     /// Writes the file and puts it in its place.
     pub(super) fn write(self, target: Target) -> Result<(), Failure> {
+        let Target { place: target, header } = target;
         let temp = target.directory.join(&target.temp_name);
         let shown_dir = target.directory.display();
         let mut file = File::create(&temp).map_err(|error| {
@@ -217,7 +254,7 @@ impl Feed {
                 "Failed opening the temp RDB file {name} (in server root dir {shown_dir}) for saving: {error}"
             ))
         })?;
-        let written = self.fill(&mut file, target.header).and_then(|()| {
+        let written = self.fill(&mut file, header).and_then(|()| {
             std::fs::rename(&temp, target.directory.join(&target.file_name)).map_err(|error| {
                 let (from, to, error) = (&target.temp_name, &target.file_name, os_text(&error));
                 Failure::Io(format!(
@@ -250,7 +287,18 @@ impl Feed {
                 None => return Err(Failure::GivenUp),
             }
         }
-        let (old, new) = (header.write(false), header.write(true));
+        let of_commands = self.saving.is_of_commands();
+        let (old, new) = match of_commands {
+            true => {
+                let mut commands = Vec::new();
+                if self.saving.config.aof_timestamp_enabled {
+                    write::timestamp(&mut commands, self.saving.started_unix_s);
+                }
+                header.functions.iter().for_each(|code| write::command(&mut commands, &[b"FUNCTION", b"LOAD", code]));
+                (commands, Vec::new())
+            }
+            false => (header.write(false), header.write(true)),
+        };
         file.write_all(&old).map_err(failed)?;
         let mut body = Body { saving: &self.saving, file, sum: Sum::default(), unsynced: 0, has_field_times: false };
         for chunk in waiting {
@@ -267,6 +315,9 @@ impl Feed {
         }
         let header = if has_field_times { new } else { old };
         let mut finish = || {
+            if of_commands {
+                return file.sync_all();
+            }
             file.write_all(&sum.end(&header, self.saving.config.rdbchecksum))?;
             if has_field_times {
                 file.seek(SeekFrom::Start(0))?;
@@ -312,7 +363,13 @@ impl Body<'_> {
         }
         self.has_field_times |= chunk.has_field_times;
         self.unsynced += bytes.len() as u64;
-        if config.rdb_save_incremental_fsync && self.unsynced >= SYNC_BYTES {
+        let syncs = match self.saving.purpose {
+            Purpose::Rewrite => config.aof_rewrite_incremental_fsync,
+            Purpose::Save | Purpose::Background | Purpose::Reload | Purpose::Shutdown => {
+                config.rdb_save_incremental_fsync
+            }
+        };
+        if syncs && self.unsynced >= SYNC_BYTES {
             self.file.sync_data()?;
             self.unsynced = 0;
         }
@@ -356,7 +413,7 @@ mod tests {
 
     /// Begins a save of two shards, one key each; the second asks twice.
     fn begun() -> (Arc<Saving>, Feed, [TestShard; SHARDS]) {
-        let (saving, feed) = Saving::new(SHARDS, true, Now::default(), Arc::new(Config::default()));
+        let (saving, feed) = Saving::new(SHARDS, Purpose::Background, Now::default(), Arc::new(Config::default()));
         let mut shards = [TestShard::new(FAMILIES), TestShard::new(FAMILIES)];
         shards[0].run("SET a 1");
         shards[1].run("SET b 1");
@@ -379,7 +436,8 @@ mod tests {
             form: saving.form(),
             is_aof_base: false,
         };
-        Target { directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned(), header }
+        let place = Place { directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned() };
+        Target { place, header }
     }
 
     #[test]
@@ -391,7 +449,7 @@ mod tests {
             while shard.ctx.keyspace.snapshot_slice(1) {}
         }
         let target = target("whole", &saving);
-        let directory = target.directory.clone();
+        let directory = target.place.directory.clone();
         assert!(feed.write(target).is_ok());
         let file = File::open(directory.join("dump.rdb")).expect("the file");
         let mut loaded = TestShard::new(FAMILIES);
@@ -407,7 +465,7 @@ mod tests {
         shards[0].ctx.keyspace.abort_snapshot();
         while shards[1].ctx.keyspace.snapshot_slice(1) {}
         let target = target("part", &saving);
-        let directory = target.directory.clone();
+        let directory = target.place.directory.clone();
         assert!(matches!(feed.write(target), Err(Failure::GivenUp)));
         assert_eq!(std::fs::read_dir(&directory).expect("it is there").count(), 0);
         std::fs::remove_dir_all(directory).expect("it is there");

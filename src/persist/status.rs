@@ -3,15 +3,17 @@
 //! Shards share it. What commands look at is atomic; the rest is behind a lock that only saves and questions about them
 //! take.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::aof::load::Deal;
 use super::aof::open::Plan;
+use super::aof::{Aof, text_of};
 use super::load::Loaded;
 use super::rdb::write::Header;
-use super::save::{Failure, Purpose, Saving, Target};
+use super::save::{Failure, Place, Purpose, Saving, Target};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::config::Config;
@@ -64,6 +66,21 @@ struct Saves {
     /// Begin one in the background when none is running.
     scheduled: bool,
     last: LastSaves,
+    rewrites: Rewrites,
+}
+
+/// BGREWRITEAOF: what INFO tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrites {
+    /// One is to begin when nothing else is being saved.
+    pub scheduled: bool,
+    pub ok: bool,
+    pub count: u64,
+    pub failures: u64,
+    /// How long the last one took.
+    pub seconds: Option<i64>,
+    /// Unix time of the last attempt.
+    tried_unix_s: i64,
 }
 
 /// What INFO tells.
@@ -89,6 +106,8 @@ pub struct LastSaves {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     pub in_background: bool,
+    /// It is the base of an append-only file.
+    pub rewrites: bool,
     pub seconds: i64,
     pub keys_saved: u64,
     pub keys_total: u64,
@@ -139,6 +158,13 @@ pub enum Cancelled {
     Nothing,
 }
 
+/// Why there is no rewrite.
+#[derive(Debug)]
+pub enum Refused {
+    InProgress,
+    Io(io::Error),
+}
+
 /// There is a save already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InProgress;
@@ -155,9 +181,10 @@ impl Persistence {
             changes: 0,
             loaded: Loaded::default(),
         };
+        let rewrites = Rewrites { scheduled: false, ok: true, count: 0, failures: 0, seconds: None, tried_unix_s: 0 };
         Persistence {
             shards,
-            saves: Mutex::new(Saves { running: None, scheduled: false, last }),
+            saves: Mutex::new(Saves { running: None, scheduled: false, last, rewrites }),
             ended: Condvar::new(),
             save_failed: AtomicBool::new(false),
             loading: Loading::default(),
@@ -186,6 +213,48 @@ impl Persistence {
 
     /// Starts the thread of a new save, which waits for all shards to begin theirs.
     pub fn start_save(self: &Arc<Self>, now: Now, config: &Arc<Config>, purpose: Purpose) -> Result<(), InProgress> {
+        let pid = std::process::id();
+        let place = Place {
+            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
+            file_name: config.dbfilename.clone(),
+            // One in the background may still be at its end while another begins.
+            temp_name: if purpose.is_in_background() {
+                format!("temp-{pid}-bg.rdb")
+            } else {
+                format!("temp-{pid}.rdb")
+            },
+        };
+        self.start(now, config, purpose, place, |_| Ok(()))
+    }
+
+    /// The same of a new base for the append-only file, which takes it over at the end.
+    pub fn start_rewrite(self: &Arc<Self>, now: Now, config: &Arc<Config>, aof: &Arc<Aof>) -> Result<(), Refused> {
+        let format = if config.aof_use_rdb_preamble { "rdb" } else { "aof" };
+        let (directory, file_name) = aof.next_base(format).map_err(Refused::Io)?;
+        let temp_name = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
+        let (aof, base) = (aof.clone(), file_name.clone());
+        let keeps_history = config.aof_disable_auto_gc;
+        let adopt = move |saving: &Saving| {
+            let generation = saving.generation(|| unreachable!("every shard has begun"));
+            aof.adopt_base(&base, generation, saving.logged.load(Relaxed))
+                .map_err(|error| Failure::Io(format!("Error installing the new AOF base file: {}", text_of(&error))))?;
+            if !keeps_history {
+                aof.collect();
+            }
+            Ok(())
+        };
+        let place = Place { directory, file_name, temp_name };
+        self.start(now, config, Purpose::Rewrite, place, adopt).map_err(|InProgress| Refused::InProgress)
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        now: Now,
+        config: &Arc<Config>,
+        purpose: Purpose,
+        place: Place,
+        finish: impl FnOnce(&Saving) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), InProgress> {
         let in_background = purpose == Purpose::Background;
         let mut saves = self.saves();
         if saves.running.is_some() {
@@ -196,7 +265,12 @@ impl Persistence {
             saves.scheduled = false;
             saves.last.tried_unix_s = now.unix_s();
         }
-        let (saving, feed) = Saving::new(self.shards, in_background, now, config.clone());
+        if purpose == Purpose::Rewrite {
+            saves.rewrites.scheduled = false;
+            saves.rewrites.count += 1;
+            saves.rewrites.tried_unix_s = now.unix_s();
+        }
+        let (saving, feed) = Saving::new(self.shards, purpose, now, config.clone());
         let header = Header {
             redis_version: REDIS_VERSION,
             unix_s: now.unix_s(),
@@ -204,25 +278,21 @@ impl Persistence {
             sizes: Vec::new(),
             functions: Vec::new(),
             form: saving.form(),
-            is_aof_base: false,
+            is_aof_base: purpose == Purpose::Rewrite,
         };
         let pid = std::process::id();
-        let target = Target {
-            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
-            file_name: config.dbfilename.clone(),
-            // One in the background may still be at its end while another begins.
-            temp_name: if in_background { format!("temp-{pid}-bg.rdb") } else { format!("temp-{pid}.rdb") },
-            header,
-        };
-        if in_background {
-            tracing::info!("Background saving started by pid {pid}");
+        let target = Target { place, header };
+        match purpose {
+            Purpose::Background => tracing::info!("Background saving started by pid {pid}"),
+            Purpose::Rewrite => tracing::info!("Background append only file rewriting started by pid {pid}"),
+            Purpose::Save | Purpose::Reload | Purpose::Shutdown => {}
         }
         saves.running = Some(saving.clone());
         drop(saves);
         let this = self.clone();
         let thread = std::thread::Builder::new().name("save".to_owned());
         let spawned = thread.spawn(move || {
-            let outcome = feed.write(target);
+            let outcome = feed.write(target).and_then(|()| finish(&saving));
             this.save_ended(&saving, outcome);
         });
         if let Err(error) = spawned {
@@ -237,6 +307,12 @@ impl Persistence {
         saving.give_up();
         let mut saves = self.saves();
         let took_s = saving.started.elapsed().as_secs() as i64;
+        if saving.purpose == Purpose::Rewrite {
+            tell_rewrite(&mut saves.rewrites, took_s, outcome);
+            saves.running = None;
+            return self.ended.notify_all();
+        }
+        let in_background = saving.purpose == Purpose::Background;
         let last = &mut saves.last;
         last.ok = outcome.is_ok();
         match &outcome {
@@ -248,7 +324,7 @@ impl Persistence {
             Err(Failure::Io(reason)) => tracing::warn!("{reason}"),
             Err(Failure::GivenUp) => {}
         }
-        if saving.in_background {
+        if in_background {
             last.background_s = Some(took_s);
         }
         match outcome {
@@ -256,20 +332,25 @@ impl Persistence {
                 // A save in the foreground shows as well that it works again.
                 last.background_ok = true;
                 self.save_failed.store(false, Relaxed);
-                if saving.in_background {
+                if in_background {
                     tracing::info!("Background saving terminated with success");
                 }
             }
-            Err(Failure::Io(_)) if saving.in_background => {
+            Err(Failure::Io(_)) if in_background => {
                 last.background_ok = false;
                 self.save_failed.store(true, Relaxed);
                 tracing::warn!("Background saving error");
             }
-            Err(Failure::GivenUp) if saving.in_background => tracing::warn!("Background saving terminated"),
+            Err(Failure::GivenUp) if in_background => tracing::warn!("Background saving terminated"),
             Err(_) => {}
         }
         saves.running = None;
         self.ended.notify_all();
+    }
+
+    /// Something is being saved.
+    pub fn is_saving(&self) -> bool {
+        self.saves().running.is_some()
     }
 
     /// The save under way.
@@ -296,12 +377,51 @@ impl Persistence {
     pub fn cancel(&self) -> Cancelled {
         let mut saves = self.saves();
         let was_scheduled = std::mem::take(&mut saves.scheduled);
-        let running = saves.running.as_ref().filter(|saving| saving.in_background);
+        let running = saves.running.as_ref().filter(|saving| saving.purpose == Purpose::Background);
         match running.inspect(|saving| saving.give_up()) {
             Some(_) => Cancelled::Running,
             None if was_scheduled => Cancelled::Scheduled,
             None => Cancelled::Nothing,
         }
+    }
+
+    /// Gives up a rewrite; whether there was one.
+    pub fn cancel_rewrite(&self) -> bool {
+        let mut saves = self.saves();
+        saves.rewrites.scheduled = false;
+        let running = saves.running.as_ref().filter(|saving| saving.purpose == Purpose::Rewrite);
+        running.inspect(|saving| saving.give_up()).is_some()
+    }
+
+    /// A rewrite could not begin: the next is tried later.
+    pub fn rewrite_refused(&self, now: Now) {
+        let rewrites = &mut self.saves().rewrites;
+        (rewrites.ok, rewrites.scheduled, rewrites.tried_unix_s) = (false, false, now.unix_s());
+    }
+
+    /// A rewrite is to begin as soon as it may.
+    pub fn schedule_rewrite(&self) {
+        self.saves().rewrites.scheduled = true;
+    }
+
+    /// A save in the background is to begin as soon as it may.
+    pub fn schedule_save(&self) {
+        self.saves().scheduled = true;
+    }
+
+    pub fn rewrites(&self) -> Rewrites {
+        self.saves().rewrites
+    }
+
+    /// Whether it is time for a rewrite: one is scheduled, or wanted for another reason. After one that failed the next
+    /// that nobody asked for waits.
+    pub fn is_rewrite_due(&self, now: Now, is_wanted: impl FnOnce() -> bool) -> bool {
+        let saves = self.saves();
+        if saves.running.is_some() || self.loading.is_under_way() {
+            return false;
+        }
+        let may_try = saves.rewrites.ok || now.unix_s() - saves.rewrites.tried_unix_s > RETRY_S;
+        saves.rewrites.scheduled || may_try && is_wanted()
     }
 
     pub fn last_saves(&self) -> LastSaves {
@@ -310,7 +430,8 @@ impl Persistence {
 
     pub fn progress(&self) -> Progress {
         self.saves().running.as_ref().map_or(Progress::default(), |saving| Progress {
-            in_background: saving.in_background,
+            in_background: saving.purpose == Purpose::Background,
+            rewrites: saving.purpose == Purpose::Rewrite,
             seconds: saving.started.elapsed().as_secs() as i64,
             keys_saved: saving.keys_saved.load(Relaxed),
             keys_total: saving.keys_total.load(Relaxed),
@@ -326,7 +447,9 @@ impl Persistence {
     /// One that is under way would only bring them back, too.
     pub fn tell_flush(&self, shard: ShardId) {
         self.flushed.store(true, Relaxed);
-        if let Some(saving) = self.running().filter(|saving| saving.in_background && saving.has_begun(shard)) {
+        if let Some(saving) =
+            self.running().filter(|saving| saving.purpose == Purpose::Background && saving.has_begun(shard))
+        {
             saving.give_up();
         }
     }
@@ -407,6 +530,24 @@ impl Persistence {
             let waited = self.loading.ended.wait_timeout(outcome, Duration::from_millis(100));
             outcome = waited.expect("nothing panics while it holds the outcome").0;
         }
+    }
+}
+
+/// A rewrite has ended.
+fn tell_rewrite(rewrites: &mut Rewrites, took_s: i64, outcome: Result<(), Failure>) {
+    rewrites.seconds = Some(took_s);
+    rewrites.ok = outcome.is_ok();
+    rewrites.failures = if outcome.is_ok() { 0 } else { rewrites.failures + 1 };
+    match outcome {
+        Ok(()) => {
+            tracing::info!("Background AOF rewrite terminated with success");
+            tracing::info!("Background AOF rewrite finished successfully");
+        }
+        Err(Failure::Io(reason)) => {
+            tracing::warn!("{reason}");
+            tracing::warn!("Background AOF rewrite terminated with error");
+        }
+        Err(Failure::GivenUp) => tracing::warn!("Background AOF rewrite terminated by signal"),
     }
 }
 

@@ -12,7 +12,9 @@ use crate::base::clock::Now;
 use crate::codec::rdb::Form;
 use crate::config::Config;
 use crate::config::parse::REDIS_VERSION;
-use crate::persist::aof::disk::Directory;
+use crate::persist::aof::Run;
+use crate::persist::aof::disk::{Directory, Disk};
+use crate::persist::aof::manifest::{Manifest, manifest_name};
 use crate::persist::aof::open::{self, Place, Plan};
 use crate::persist::rdb::write::{Header, Sum};
 use crate::sys::{clock, memory, process};
@@ -48,8 +50,9 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
     let aof = &server.aof;
     // However the clock was set meanwhile, this start is newer.
     let start = (clock::unix_us() as u64).max(found.map_or(0, |plan| plan.start + 1));
-    let disk = Box::new(Directory::new(path));
-    let opened = aof.open(disk, &config.appendfilename, manifest, generation, start, boot_id());
+    let disk = Box::new(Directory::new(path.clone()));
+    let run = Run { start, boot: boot_id() };
+    let opened = aof.open(disk, path, &config.appendfilename, manifest, generation, run);
     opened.map_err(|error| failed("open", &error))?;
     if aof.is_empty() {
         let name = match config.aof_use_rdb_preamble {
@@ -61,6 +64,20 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
     }
     aof.set_on(true);
     Ok(())
+}
+
+/// Takes the directory over while the server runs: whatever is in it, the next base takes its place.
+pub fn open_again(server: &Server, config: &Config) -> Result<(), String> {
+    let failed = |error: io::Error| format!("Can't open the append-only directory: {}", text_of(&error));
+    let path = directory(config)?;
+    let disk = Box::new(Directory::new(path.clone()));
+    let bytes = disk.read(&manifest_name(&config.appendfilename)).map_err(failed)?;
+    let manifest = bytes.map(|bytes| Manifest::parse(&bytes).map_err(|error| error.reason.to_owned()));
+    let manifest = manifest.transpose()?.unwrap_or_default();
+    let start = clock::unix_us() as u64;
+    let run = Run { start, boot: boot_id() };
+    // No generation is older than this one: none that has a number by counting comes that far.
+    server.aof.open(disk, path, &config.appendfilename, manifest, start, run).map_err(failed)
 }
 
 /// Syncs rounds of `appendfsync everysec` from now on.

@@ -136,8 +136,12 @@ fn serve(
     let mut server = Server::new(run_id, clock::unix_us() / 1000, shards, config.clone());
     server.config_file = config_file;
     server.supervised = supervisor.name();
-    server.hooks =
-        Hooks { reconfigure: reconfigure::apply, rewrite_config: reconfigure::rewrite, find_log: append_only::find };
+    server.hooks = Hooks {
+        reconfigure: reconfigure::apply,
+        rewrite_config: reconfigure::rewrite,
+        find_log: append_only::find,
+        open_aof: append_only::open_again,
+    };
     let server = Arc::new(server);
     info!("Running mode=standalone, port={}.", config.port);
     info!("Server initialized");

@@ -21,9 +21,6 @@ const RESERVED_DESCRIPTORS_BY_SHARD: u64 = 16;
 /// CONFIG SET's part that concerns the whole process. On an error nothing has changed.
 pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
     let failed = |name: &str, reason: String| Err(SetError::Failed { name: name.into(), reason });
-    if new.appendonly != old.appendonly {
-        return failed("appendonly", "It can be changed at the start only.".into());
-    }
     if new.port != old.port {
         return failed("port", "Unable to listen on this port. Check server logs.".into());
     }

@@ -500,9 +500,9 @@ fn key_places(ctx: &ShardCtx, command: &[u8], words: Option<usize>) -> Option<Ve
     });
     let spec = found??;
     let range = KeyRange::of(spec.keys);
+    // Where keys stand still, a command that extracts them itself (SET, BITFIELD) has more to say of them, not others.
     let plain = matches!(spec.shape, Shape::Here | OneShard | PerKey(_) | Gather)
         && !range.movable
-        && spec.extract.is_none()
         && spec.reaches.is_none()
         && spec.subcommands.is_empty();
     if !plain {

@@ -27,8 +27,6 @@ pub struct Log {
     generation: u64,
     segment: Option<Segment>,
     segments: u64,
-    /// Segments that are ended, and may not be on disk.
-    ended: Vec<Arc<dyn DiskFile>>,
     /// Bytes logged since the start, in all segments, headers not counted.
     position: u64,
     /// The last round that it ended.
@@ -59,8 +57,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    pub fn of(config: &Config, now: Now) -> Terms {
+    /// `saves`: a snapshot is being written.
+    pub fn of(config: &Config, now: Now, saves: bool) -> Terms {
         let policy = match config.appendfsync {
+            AppendFsync::Always | AppendFsync::EverySecond if saves && config.no_appendfsync_on_rewrite => Policy::No,
             AppendFsync::Always => Policy::Always,
             AppendFsync::EverySecond => Policy::EverySecond,
             AppendFsync::No => Policy::No,
@@ -75,21 +75,8 @@ impl Log {
         let generation = aof.generation();
         // It may have been on before: positions go on.
         let position = aof.positions[shard].load(Relaxed);
-        let (segment, ended, round, second, transactions) = (None, Vec::new(), 0, 0, 0);
-        let segments = 0;
-        Log {
-            aof,
-            shard,
-            generation,
-            segment,
-            segments,
-            ended,
-            position,
-            round,
-            second,
-            transactions,
-            is_failing: false,
-        }
+        let (segment, segments, round, second, transactions) = (None, 0, 0, 0, 0);
+        Log { aof, shard, generation, segment, segments, position, round, second, transactions, is_failing: false }
     }
 
     /// As Redis does, which has its file before there is anything to write: the first shard's segment is made at once.
@@ -112,7 +99,7 @@ impl Log {
         if self.generation != generation {
             assert!(!group.is_ready(), "a generation ends with all that belongs to it");
             self.generation = generation;
-            self.ended.extend(self.segment.take().map(|segment| segment.file));
+            self.segment = None;
             group.begin_segment();
             self.begin();
         }
@@ -157,13 +144,8 @@ impl Log {
         write::positions(&mut record.bytes, &self.aof.positions());
         let standing = Standing { position: 0, durable: 0, policy: terms.policy, round: None };
         write::end_group(&mut record.bytes, standing);
-        let written = self.aof.create_segment(None, self.aof.generation() + 1, self.round).and_then(|(file, at)| {
-            let synced = || if terms.policy == Policy::Always { file.sync() } else { Ok(()) };
-            // It will be tried again, and must not stand there twice.
-            file.write_at(&record.bytes, at).and_then(|()| synced()).inspect_err(|_| drop(file.truncate(at)))?;
-            self.ended.push(file);
-            Ok(())
-        });
+        let generation = self.aof.generation() + 1;
+        let written = self.aof.create_segment(None, generation, self.round, &record.bytes).map(drop);
         self.aof.tell_write(self.shard, &written);
         if written.is_ok() {
             self.aof.begin_generation();
@@ -178,10 +160,9 @@ impl Log {
         if segments != self.segments {
             group.change_segment();
         }
-        if terms.policy == Policy::Always {
+        if terms.policy == Policy::Always && self.aof.durable(self.shard) < self.position {
             // What another policy left: a log that is on disk has no gaps.
-            self.ended.iter().try_for_each(|file| file.sync())?;
-            self.ended.clear();
+            self.aof.sync_all()?;
         }
         if let Some(unix_s) = terms.unix_s.filter(|&unix_s| unix_s != self.second && !group.bytes.is_empty()) {
             let mut line = Vec::new();
@@ -215,21 +196,15 @@ impl Log {
         if let Some(Segment { file, bytes, broken: true }) = &self.segment {
             // Before its successor is listed: what could not be synced must not come back beside it.
             file.truncate(*bytes)?;
+            file.sync()?;
             self.segment = None;
         }
         if self.segment.is_none() {
-            let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation, self.round)?;
+            let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation, self.round, &[])?;
             self.segment = Some(Segment { file, bytes, broken: false });
             self.segments += 1;
         }
         Ok(self.segment.as_mut().expect("made above"))
-    }
-
-    /// What is to be synced to make all that was written durable, and up to which position that is.
-    pub fn tail(&mut self) -> (Vec<Arc<dyn DiskFile>>, u64) {
-        let mut files = std::mem::take(&mut self.ended);
-        files.extend(self.segment.as_ref().map(|segment| segment.file.clone()));
-        (files, self.position)
     }
 
     /// Writes all there is, ends the round that ends the log, and makes it durable.
@@ -238,10 +213,18 @@ impl Log {
         if let Some(segment) = &self.segment {
             segment.file.write_at(CLOSED.as_bytes(), segment.bytes)?;
         }
-        let (files, position) = self.tail();
-        files.iter().try_for_each(|file| file.sync())?;
-        self.aof.durable[self.shard].store(position, Relaxed);
+        self.aof.sync_all()?;
+        self.aof.durable[self.shard].store(self.position, Relaxed);
         Ok(())
+    }
+
+    /// The log is switched off: what it could not write nobody waits for.
+    pub fn forget_failure(&self) {
+        self.aof.failing[self.shard].store(false, Relaxed);
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     pub fn aof(&self) -> &Arc<Aof> {
@@ -258,6 +241,7 @@ const KEPT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Run;
     use super::super::disk::memory::MemoryDisk;
     use super::super::manifest::Manifest;
     use super::*;
@@ -268,7 +252,9 @@ mod tests {
 
     fn log() -> (MemoryDisk, Log) {
         let (disk, aof) = (MemoryDisk::default(), Aof::new(1));
-        aof.open(Box::new(disk.clone()), "a", Manifest::default(), 0, 10, "b".to_owned()).expect("memory");
+        let path = "/nonexistent".into();
+        let run = Run { start: 10, boot: "b".to_owned() };
+        aof.open(Box::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
         (disk, Log::new(Arc::new(aof), 0))
     }
 

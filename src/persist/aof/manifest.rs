@@ -132,13 +132,21 @@ impl Manifest {
         text
     }
 
-    /// A new base; the one before is history.
-    pub fn new_base(&mut self, append_file: &str, format: &str) -> String {
-        self.history.extend(self.base.take());
+    /// What the next base will be called.
+    pub fn next_base(&self, append_file: &str, format: &str) -> String {
+        format!("{append_file}.{}.base.{format}", self.base_seq + 1)
+    }
+
+    /// A new base; the one before is history, and so are the first increments, which it contains.
+    pub fn set_base(&mut self, name: String, increments: usize) {
         self.base_seq += 1;
-        let name = format!("{append_file}.{}.base.{format}", self.base_seq);
-        self.base = Some(Listed { name: name.clone(), seq: self.base_seq });
-        name
+        let before = self.base.replace(Listed { name, seq: self.base_seq });
+        let history = before.into_iter().chain(self.increments.drain(..increments));
+        // The newest first, as Redis lists them.
+        history.for_each(|file| self.history.insert(0, file));
+        if self.increments.is_empty() {
+            self.increment_seq = 0;
+        }
     }
 
     /// A new last increment.
@@ -172,16 +180,16 @@ mod tests {
     #[test]
     fn a_manifest_is_read_as_it_was_written() {
         let mut manifest = Manifest::default();
-        manifest.new_base(" file seq \n\n.aof ", "rdb");
-        manifest.new_increment("a.aof");
-        manifest.new_increment("a.aof");
-        manifest.new_base("a.aof", "aof");
+        manifest.set_base(manifest.next_base(" file seq \n\n.aof ", "rdb"), 0);
+        (0..3).for_each(|_| drop(manifest.new_increment("a.aof")));
+        manifest.set_base(manifest.next_base("a.aof", "aof"), 1);
         let text = manifest.print();
         let lines = [
             "file a.aof.2.base.aof seq 2 type b",
+            "file a.aof.1.incr.aof seq 1 type h",
             "file \" file seq \\n\\n.aof .1.base.rdb\" seq 1 type h",
-            "file a.aof.1.incr.aof seq 1 type i",
-            "file a.aof.2.incr.aof seq 2 type i\n",
+            "file a.aof.2.incr.aof seq 2 type i",
+            "file a.aof.3.incr.aof seq 3 type i\n",
         ];
         assert_eq!(text, lines.join("\n"));
         assert_eq!(Manifest::parse(text.as_bytes()), Ok(manifest));

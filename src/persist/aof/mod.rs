@@ -31,6 +31,7 @@ pub mod rounds;
 pub mod scan;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -39,6 +40,7 @@ use self::manifest::{Manifest, manifest_name, temp_manifest_name};
 use self::rounds::Rounds;
 use crate::base::ids::ShardId;
 use crate::codec::aof::Header;
+use crate::config::Config;
 
 /// What all shards of the process share.
 pub struct Aof {
@@ -58,12 +60,17 @@ pub struct Aof {
     failing: Vec<AtomicBool>,
     /// What the disk said last.
     reason: Mutex<String>,
+    /// Bytes of the files behind the last rewrite; and what to add to the logs' positions to have their bytes now.
+    base_bytes: AtomicU64,
+    sizes: AtomicU64,
 }
 
 /// Which start of the server this is.
-struct Run {
-    start: u64,
-    boot: String,
+pub struct Run {
+    /// Unix time in microseconds.
+    pub start: u64,
+    /// The kernel's boot id.
+    pub boot: String,
 }
 
 /// The files and what the manifest says of them.
@@ -73,6 +80,11 @@ struct Files {
     manifest: Manifest,
     /// Of the increments of the manifest.
     generations: Vec<u64>,
+    /// Segments that may hold what is not on disk, and their generations.
+    unsynced: Vec<(u64, Arc<dyn DiskFile>)>,
+    path: PathBuf,
+    /// What is written is of no use before there is a base: until then the manifest on disk stays as it is.
+    withheld: bool,
 }
 
 impl Aof {
@@ -89,6 +101,8 @@ impl Aof {
             durable: zeros(),
             failing: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             reason: Mutex::default(),
+            base_bytes: AtomicU64::new(0),
+            sizes: AtomicU64::new(0),
         }
     }
 
@@ -96,17 +110,23 @@ impl Aof {
     pub fn open(
         &self,
         disk: Box<dyn Disk>,
+        path: PathBuf,
         append_file: &str,
         manifest: Manifest,
         generation: u64,
-        start: u64,
-        boot: String,
+        run: Run,
     ) -> io::Result<()> {
         disk.prepare()?;
+        let names = manifest.base.iter().chain(&manifest.increments).map(|file| path.join(&file.name));
+        let bytes = names.filter_map(|name| std::fs::metadata(name).ok()).map(|metadata| metadata.len()).sum();
+        self.base_bytes.store(bytes, Relaxed);
+        self.sizes.store(bytes, Relaxed);
         let generations = vec![generation; manifest.increments.len()];
-        self.run.get_or_init(|| Run { start, boot });
+        self.run.get_or_init(|| run);
         self.generation.store(generation + 1, Relaxed);
-        *self.directory() = Some(Files { disk, append_file: append_file.to_owned(), manifest, generations });
+        let append_file = append_file.to_owned();
+        *self.directory() =
+            Some(Files { disk, append_file, manifest, generations, unsynced: Vec::new(), path, withheld: false });
         Ok(())
     }
 
@@ -157,7 +177,8 @@ impl Aof {
     pub fn create_base(&self, bytes: &[u8], format: &str) -> io::Result<String> {
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
-            let name = manifest.new_base(&files.append_file, format);
+            let name = manifest.next_base(&files.append_file, format);
+            manifest.set_base(name.clone(), 0);
             let file = files.disk.create(&name)?;
             file.write_at(bytes, 0)?;
             file.sync()?;
@@ -166,12 +187,90 @@ impl Aof {
         })
     }
 
-    /// A new segment, listed in the manifest for good; and how long its header is. `round`: see there.
+    /// Where the next base belongs, and its name.
+    pub fn next_base(&self, format: &str) -> io::Result<(PathBuf, String)> {
+        self.with_files(|files| Ok((files.path.clone(), files.manifest.next_base(&files.append_file, format))))
+    }
+
+    /// The next base is there, and contains all that was written before a generation. So many bytes had been logged at
+    /// that moment, since the start.
+    pub fn adopt_base(&self, name: &str, generation: u64, logged: u64) -> io::Result<()> {
+        self.with_files(|files| {
+            let mut manifest = files.manifest.clone();
+            let contained = files.generations.iter().take_while(|&&of| of < generation).count();
+            manifest.set_base(name.to_owned(), contained);
+            let withheld = std::mem::take(&mut files.withheld);
+            files.replace_manifest(manifest).inspect_err(|_| files.withheld = withheld)?;
+            files.generations.drain(..contained);
+            files.unsynced.retain(|(of, _)| *of >= generation);
+            let bytes = std::fs::metadata(files.path.join(name))?.len();
+            self.sizes.store(bytes.wrapping_sub(logged), Relaxed);
+            self.base_bytes.store(self.size(), Relaxed);
+            self.rounds.forget_failure();
+            Ok(())
+        })
+    }
+
+    /// Deletes what is no longer needed.
+    pub fn collect(&self) {
+        let collected = self.with_files(|files| {
+            if files.withheld || files.manifest.history.is_empty() {
+                return Ok(());
+            }
+            let mut manifest = files.manifest.clone();
+            let history = std::mem::take(&mut manifest.history);
+            files.replace_manifest(manifest)?;
+            for file in history {
+                if let Err(error) = files.disk.remove(&file.name) {
+                    tracing::warn!("Can't delete the AOF file {}: {}", file.name, text_of(&error));
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = collected {
+            tracing::warn!("Can't delete old AOF files: {}", text_of(&error));
+        }
+    }
+
+    /// What is written from now on waits for a base.
+    pub fn withhold(&self) {
+        if let Some(files) = self.directory().as_mut() {
+            files.withheld = true;
+        }
+    }
+
+    pub fn is_withheld(&self) -> bool {
+        self.directory().as_ref().is_some_and(|files| files.withheld)
+    }
+
+    /// Bytes of all files: INFO's `aof_current_size`.
+    pub fn size(&self) -> u64 {
+        let logged: u64 = self.positions.iter().map(|position| position.load(Relaxed)).sum();
+        self.sizes.load(Relaxed).wrapping_add(logged)
+    }
+
+    /// The same behind the last rewrite, or at the start.
+    pub fn base_size(&self) -> u64 {
+        self.base_bytes.load(Relaxed)
+    }
+
+    /// The files have grown so much since the last rewrite that it is time for one, by how many percent.
+    pub fn growth(&self, config: &Config) -> Option<u64> {
+        let (size, base) = (self.size(), self.base_size().max(1));
+        let percent = (size * 100 / base).saturating_sub(100);
+        let wanted = u64::from(config.auto_aof_rewrite_percentage);
+        (wanted > 0 && size > config.auto_aof_rewrite_min_size && percent >= wanted).then_some(percent)
+    }
+
+    /// A new segment, listed in the manifest for good; and how long its header is. `round`: see there. A record of the
+    /// whole keyspace is there with its segment, and listed when all that is before it is on disk: so it is a moment of
+    /// the whole server, whatever rounds there were.
     fn create_segment(
         &self,
         shard: Option<ShardId>,
         generation: u64,
         round: u64,
+        record: &[u8],
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let run = self.run.get().expect("set when it was opened");
         let (start, boot, shards) = (run.start, run.boot.clone(), self.shards);
@@ -181,16 +280,39 @@ impl Aof {
             let name = manifest.new_increment(&files.append_file);
             let file = files.disk.create(&name)?;
             file.write_at(header.as_bytes(), 0)?;
+            file.write_at(record, header.len() as u64)?;
             // A segment without its header would be taken for Redis's.
             file.sync()?;
+            if shard.is_none() {
+                files.unsynced.iter().try_for_each(|(_, file)| file.sync())?;
+                files.unsynced.clear();
+            } else {
+                files.unsynced.push((generation, file.clone()));
+            }
             files.replace_manifest(manifest)?;
             files.generations.push(generation);
             Ok((file, header.len() as u64))
         })
     }
 
+    /// Makes durable what was written to any segment before.
+    fn sync_all(&self) -> io::Result<()> {
+        let generation = self.generation();
+        let files = match &*self.directory() {
+            Some(files) => files.unsynced.clone(),
+            None => return Ok(()),
+        };
+        files.iter().try_for_each(|(_, file)| file.sync())?;
+        // Those of this generation are written to still, and those before by shards that have not switched yet.
+        if let Some(open) = self.directory().as_mut() {
+            open.unsynced
+                .retain(|(of, file)| *of + 1 >= generation || !files.iter().any(|(_, done)| Arc::ptr_eq(done, file)));
+        }
+        Ok(())
+    }
+
     /// A write of this shard's failed, or succeeds again. The first and the last of a row are told.
-    fn tell_write(&self, shard: ShardId, outcome: &io::Result<()>) {
+    pub fn tell_write(&self, shard: ShardId, outcome: &io::Result<()>) {
         let was_failing = self.failing[shard].swap(outcome.is_err(), Relaxed);
         match outcome {
             Err(error) if !was_failing => {
@@ -235,7 +357,12 @@ impl Aof {
         self.durable[shard].load(Relaxed)
     }
 
-    /// All shards' logs are on disk up to what they had at some moment, or further.
+    /// All logs are on disk up to these positions.
+    pub fn has_synced(&self, positions: &[u64]) -> bool {
+        self.durable.iter().zip(positions).all(|(durable, position)| durable.load(Relaxed) >= *position)
+    }
+
+    /// How far each shard's log goes.
     pub fn positions(&self) -> Vec<u64> {
         self.positions.iter().map(|position| position.load(Relaxed)).collect()
     }
@@ -244,6 +371,10 @@ impl Aof {
 impl Files {
     /// Puts another manifest in the place of the one there is, for good. What it lists is on disk.
     fn replace_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
+        if self.withheld {
+            self.manifest = manifest;
+            return Ok(());
+        }
         let (temp, name) = (temp_manifest_name(&self.append_file), manifest_name(&self.append_file));
         let file = self.disk.create(&temp)?;
         file.write_at(manifest.print().as_bytes(), 0)?;

@@ -76,7 +76,8 @@ pub fn decide(scans: &[Scan], crash: Crash) -> Result<Decision, Damage> {
     let mut logs: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
     for (file, scan) in scans.iter().enumerate() {
         // What follows was begun, and nothing came of it.
-        let is_void = |scan: &Scan| scan.length == 0 || scan.kind != Kind::Foreign && scan.groups == 0;
+        let is_void =
+            |scan: &Scan| scan.length == 0 || scan.kind != Kind::Foreign && scan.commands == 0 && !scan.is_appended;
         let is_last = scans[file + 1..].iter().all(is_void);
         match &scan.kind {
             Kind::Segment(Header { shard: Some(shard), .. }) if is_newest(scan) => {

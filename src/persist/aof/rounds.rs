@@ -4,9 +4,8 @@
 //! synced here; the thread does it. A round begins when the one before is over: how long that took is what INFO shows.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::disk::DiskFile;
 use super::{Aof, text_of};
 use crate::base::ids::ShardId;
 use crate::base::limits::LOG_ROUND_NS;
@@ -16,7 +15,7 @@ pub struct Rounds {
     state: Mutex<State>,
     /// A round is complete in all logs, or has been synced.
     changed: Condvar,
-    /// The last round could not be synced.
+    /// A round could not be synced; until a rewrite has saved all that is in memory.
     failed: AtomicBool,
     /// When the last round began.
     begun_ns: AtomicU64,
@@ -39,10 +38,9 @@ struct State {
     last: Option<u64>,
 }
 
-/// What a shard wants synced.
+/// To where a shard's log is to be on disk.
 struct Tail {
     shard: ShardId,
-    files: Vec<Arc<dyn DiskFile>>,
     position: u64,
 }
 
@@ -53,6 +51,11 @@ impl Rounds {
 
     pub fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
+    }
+
+    /// What could not be synced is in a base by now.
+    pub fn forget_failure(&self) {
+        self.failed.store(false, Relaxed);
     }
 
     /// The number of a new round, if it is time for one.
@@ -92,8 +95,8 @@ impl Rounds {
     }
 
     /// A shard has ended the round in its log.
-    pub fn tell(&self, shard: ShardId, files: Vec<Arc<dyn DiskFile>>, position: u64) {
-        self.state().tails.push(Tail { shard, files, position });
+    pub fn tell(&self, shard: ShardId, position: u64) {
+        self.state().tails.push(Tail { shard, position });
     }
 
     /// All shards have: now it is the thread's.
@@ -156,10 +159,11 @@ impl Aof {
     }
 
     fn sync(&self, tails: &[Tail]) {
-        let synced = tails.iter().flat_map(|tail| &tail.files).try_for_each(|file| file.sync());
-        let failed = synced.is_err();
-        let had_failed = self.rounds.failed.swap(failed, Relaxed);
+        let synced = self.sync_all();
+        let had_failed = self.rounds.failed.fetch_or(synced.is_err(), Relaxed);
         match synced {
+            // A sync that failed is not made good by one that succeeds: the kernel has forgotten what it could not write.
+            Ok(()) if had_failed => {}
             Ok(()) => {
                 for tail in tails {
                     self.durable[tail.shard].fetch_max(tail.position, Relaxed);

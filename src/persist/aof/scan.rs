@@ -65,6 +65,8 @@ pub struct Scan {
     /// Where the first group begins.
     pub groups_from: u64,
     pub groups: u64,
+    /// In these groups; the end of a round has none.
+    pub commands: u64,
     /// The log's position before the first group, and behind the last.
     pub position: Range<u64>,
     /// The highest position that is told to be durable.
@@ -90,6 +92,7 @@ impl Scan {
             in_multi: false,
             groups_from: 0,
             groups: 0,
+            commands: 0,
             position: 0..0,
             durable: 0,
             rounds: Vec::new(),
@@ -208,6 +211,7 @@ fn scan_appended<R: Read>(reader: LogReader<R>, mut scan: Scan) -> io::Result<Sc
 struct Open {
     crc: u64,
     length: u64,
+    commands: u64,
     parts: Vec<(TransactionId, Range<u64>)>,
     decided: Vec<TransactionId>,
     positions: Vec<(ShardId, u64)>,
@@ -222,6 +226,7 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
         let from = reader.offset();
         let end = match reader.next_item() {
             Ok(Some(Item::Command(_))) => {
+                open.commands += 1;
                 if open.awaited > 0 {
                     open.awaited -= 1;
                     open.parts.last_mut().expect("a part that lacks commands").1.end = reader.offset();
@@ -286,6 +291,7 @@ impl Scan {
             self.position.start = before;
         }
         self.groups += 1;
+        self.commands += open.commands;
         self.position.end = end.position;
         self.intact = at + line_bytes;
         self.durable = self.durable.max(end.durable);

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::MAGIC;
 use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
+use crate::codec::aof;
 use crate::codec::rdb::{
     Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, opcode, rdb_type, write_len, write_string,
 };
+use crate::command::ctx::with_value_words;
 use crate::config::Config;
 use crate::data::dump;
 use crate::data::entry::EntryRef;
@@ -73,6 +75,8 @@ pub struct Chunk {
     pub keys: u64,
     /// Some hash has fields that expire.
     pub has_field_times: bool,
+    /// The entries are written as commands: `aof-use-rdb-preamble no`.
+    as_commands: bool,
 }
 
 /// What is kept of a key's last use, by the eviction policy.
@@ -98,11 +102,23 @@ impl Chunk {
         let mut output = Output::new(form);
         output.push(opcode::SELECTDB);
         write_len(db as u64, &mut output);
-        Chunk { output, keys: 0, has_field_times: false }
+        Chunk { output, keys: 0, has_field_times: false, as_commands: false }
+    }
+
+    /// A chunk of commands.
+    pub fn of_commands(db: usize, form: Form) -> Chunk {
+        let mut output = Output::new(form);
+        aof::write::select(&mut output.bytes, db);
+        Chunk { output, keys: 0, has_field_times: false, as_commands: true }
     }
 
     pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
         let out = &mut self.output;
+        if self.as_commands {
+            with_value_words(entry.key(), entry, |words| aof::write::command(&mut out.bytes, words));
+            self.keys += 1;
+            return;
+        }
         if let Some(at_ms) = entry.expire_at_ms() {
             out.push(opcode::EXPIRETIME_MS);
             out.extend_from_slice(&at_ms.to_le_bytes());

@@ -257,6 +257,6 @@ fn what_redis_has_written_behind_a_segment_is_loaded() {
 fn a_torn_file_of_redis_may_have_segments_behind_it_of_which_nothing_came() {
     let directory = Directory::new();
     directory.write("a.manifest", b"file one seq 1 type i\nfile two seq 2 type i\n");
-    directory.write("one", &commands("SET a 1 | SET b 1")[..40]).write("two", &segment(1, Some(0), 1, &[]));
+    directory.write("one", &commands("SET a 1 | SET b 1")[..40]).write("two", &segment(1, Some(0), 1, &[b""]));
     assert_eq!(contents(directory.load(1).expect("it loads")), ["0 a 1"]);
 }
