@@ -157,13 +157,10 @@ impl ShardLoop {
             return self.ring.turn(Wait::Never, events);
         }
         if self.mesh.take_traffic() {
-            self.ring.turn(Wait::Never, events)?;
-            if events.is_empty() {
-                // Those whom that has woken may share this processor, and have what comes next: with them first, it is
-                // there without a wake-up.
-                std::thread::yield_now();
-            }
-            return Ok(());
+            // Others may share this processor, and have what comes next: with them first, it is there without a wake-up.
+            // (Measured with four shards on two cores: waking sleepers before costs 20 to 40 % more.)
+            std::thread::yield_now();
+            return self.ring.turn(Wait::Never, events);
         }
         let may_sleep = self.mesh.may_sleep(self.core.is_starved());
         let wait = if may_sleep && !self.core.server.stopping.load(Relaxed) {
