@@ -5,8 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${SUITE_DIR:-/tmp/peristyle-suite}
 binary=$PWD/target/release/peristyle
-# Not unit/multi, unit/pause, unit/scripting and unit/functions yet: they stop at scripts that are paused, or keep the
-# server busy.
 units=(
   unit/type/string unit/type/incr unit/quit unit/protocol unit/info-command
   unit/type/hash unit/type/list unit/type/list-2 unit/type/list-3 unit/type/set unit/type/zset unit/type/stream
