@@ -381,8 +381,10 @@ impl Core {
         self.sessions.get(conn).is_some_and(choked)
     }
 
+    /// A turn begins: before any message, as what these run may be shown, or tracked, too.
     pub fn set_now(&mut self, now: Now) {
         self.shard.ctx.now = now;
+        self.refresh_observing();
     }
 
     /// A message of another shard, in the order of stamps.

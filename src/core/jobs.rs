@@ -246,6 +246,9 @@ impl Core {
             Waiting::Step(from, request) => self.run_request(from, *request),
             Waiting::Run(from, mut batch) => {
                 self.shard.run_granted(from, &mut batch);
+                let mut ready = Vec::new();
+                self.shard.locks.command_over(&mut ready);
+                self.granted.extend(ready);
                 self.batch_ran(from, batch);
             }
         }

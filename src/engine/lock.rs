@@ -117,6 +117,8 @@ pub struct LockTable<P> {
     wholes: VecDeque<(Arrival, Mode)>,
     next: Arrival,
     waiting: usize,
+    /// Commands that are granted and not over, in the order in which they were granted.
+    commands: VecDeque<Arrival>,
     /// A script is running: see [`LockTable::seize`].
     seized: bool,
     pub stats: LockStats,
@@ -151,6 +153,7 @@ impl<P> Default for LockTable<P> {
             wholes: VecDeque::new(),
             next: 0,
             waiting: 0,
+            commands: VecDeque::new(),
             seized: false,
             stats: LockStats::default(),
         }
@@ -172,7 +175,7 @@ impl<P> LockTable<P> {
     /// The script is over; what waited goes on, in the order of arrival.
     pub fn free(&mut self, ready: &mut Vec<P>) {
         self.seized = false;
-        self.grant_behind(LockSet::whole(Mode::Exclusive), ready);
+        self.grant_behind(&LockSet::whole(Mode::Exclusive), ready);
     }
 
     /// Requests that wait.
@@ -194,15 +197,19 @@ impl<P> LockTable<P> {
             && locked_keys(spec, words).into_iter().all(|(key, mode)| self.key_is_free(key, mode, Arrival::MAX))
     }
 
-    /// The same, beside what this transaction holds.
+    /// The same of a client that waits for what this transaction, or the command that runs, has brought. It has waited for
+    /// longer than all who wait for locks, and whose commands have not run yet.
     pub fn admits_command_beside(&self, holder: Option<TxId>, spec: &Spec, words: &[&[u8]]) -> bool {
         let holder = holder.and_then(|transaction| self.by_transaction.get(&transaction));
         let set = LockSet::of_command(spec, words);
         let conflicts = |other: Mode, mode: Mode| mode == Mode::Exclusive || other == Mode::Exclusive;
+        let counts = |other: &Arrival| {
+            Some(other) != holder && self.requests[other].payload.is_none() && !self.commands.contains(other)
+        };
         !self.seized
             && set.keys.iter().all(|(key, mode)| {
                 let queues = self.keys.get(key).into_iter().chain([&self.wholes]);
-                queues.flatten().all(|(other, held)| Some(other) == holder || !conflicts(*held, *mode))
+                queues.flatten().all(|(other, held)| !conflicts(*held, *mode) || !counts(other))
             })
     }
 
@@ -216,7 +223,7 @@ impl<P> LockTable<P> {
         None
     }
 
-    /// Queues a command that runs, and is over, when its turn comes.
+    /// Queues a command that runs when its turn comes, and then is over: see [`LockTable::command_over`].
     pub fn wait(&mut self, set: LockSet, payload: P) {
         self.insert(set, None, Some(payload));
     }
@@ -253,33 +260,34 @@ impl<P> LockTable<P> {
         self.by_transaction.contains_key(&transaction)
     }
 
-    /// Ends a request, and grants what that lets go on. A command that is granted is over when its payload has run, which
-    /// is before anything else happens here: so it makes way at once.
-    fn end(&mut self, arrival: Arrival, ready: &mut Vec<P>) {
-        let set = self.detach(arrival);
-        self.grant_behind(set, ready);
+    /// The command that was granted first of those that are not over has run: what it lets go on is granted. False if there
+    /// is none. Nothing is granted with it: those who wait for what it brings come before those who wait for its locks.
+    pub fn command_over(&mut self, ready: &mut Vec<P>) -> bool {
+        let Some(arrival) = self.commands.pop_front() else { return false };
+        self.end(arrival, ready);
+        true
     }
 
-    fn grant_behind(&mut self, set: LockSet, ready: &mut Vec<P>) {
-        let mut ended = vec![set];
-        while let Some(set) = ended.pop() {
-            if self.waiting == 0 || self.seized {
-                break;
+    /// Ends a request, and grants what that lets go on.
+    fn end(&mut self, arrival: Arrival, ready: &mut Vec<P>) {
+        let set = self.detach(arrival);
+        self.grant_behind(&set, ready);
+    }
+
+    fn grant_behind(&mut self, set: &LockSet, ready: &mut Vec<P>) {
+        if self.waiting == 0 || self.seized {
+            return;
+        }
+        for arrival in self.candidates_behind(set) {
+            let request = &self.requests[&arrival];
+            if request.payload.is_none() || !self.is_grantable(&request.set, arrival) {
+                continue;
             }
-            for arrival in self.candidates_behind(&set) {
-                // What was granted on the way may have ended it.
-                let Some(request) = self.requests.get(&arrival).filter(|request| request.payload.is_some()) else {
-                    continue;
-                };
-                if !self.is_grantable(&request.set, arrival) {
-                    continue;
-                }
-                let request = self.requests.get_mut(&arrival).expect("it was looked up");
-                ready.extend(request.payload.take());
-                self.waiting -= 1;
-                if request.transaction.is_none() {
-                    ended.push(self.detach(arrival));
-                }
+            let request = self.requests.get_mut(&arrival).expect("it was looked up");
+            ready.extend(request.payload.take());
+            self.waiting -= 1;
+            if request.transaction.is_none() {
+                self.commands.push_back(arrival);
             }
         }
     }
@@ -380,7 +388,27 @@ mod tests {
     fn released(table: &mut LockTable<&'static str>, number: u32) -> Vec<&'static str> {
         let mut ready = Vec::new();
         assert!(table.release(tx(number), &mut ready));
+        run_commands(table, &mut ready);
         ready
+    }
+
+    /// Runs what was granted.
+    fn run_commands<P>(table: &mut LockTable<P>, ready: &mut Vec<P>) {
+        while table.command_over(ready) {}
+    }
+
+    #[test]
+    fn what_waits_behind_a_command_is_granted_when_it_has_run() {
+        let mut table = LockTable::default();
+        assert!(granted(&mut table, 1, "A"));
+        table.wait(set("A"), "push");
+        assert_eq!(table.acquire(tx(2), set("A"), "pop"), None);
+        let mut ready = Vec::new();
+        assert!(table.release(tx(1), &mut ready));
+        assert_eq!(ready, ["push"]);
+        assert!(table.command_over(&mut ready) && !table.is_empty());
+        assert_eq!(ready, ["push", "pop"]);
+        assert!(!table.command_over(&mut ready));
     }
 
     #[test]
@@ -441,6 +469,7 @@ mod tests {
         assert!(released(&mut table, 1).is_empty());
         let mut ready = Vec::new();
         table.free(&mut ready);
+        run_commands(&mut table, &mut ready);
         assert_eq!(ready, ["read a", "flush"]);
         assert_eq!(released(&mut table, 3), ["read c"]);
         assert!(table.is_empty());
@@ -520,6 +549,7 @@ mod tests {
                         }
                         let (number, ..) = model.remove(transactions[index.index(transactions.len())]);
                         prop_assert!(table.release(tx(number), &mut ready));
+                        run_commands(&mut table, &mut ready);
                     }
                 }
                 let mut expected = Vec::new();
