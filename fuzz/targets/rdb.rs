@@ -38,7 +38,7 @@ fn write(shard: &ShardCtx) -> Vec<u8> {
         sum.add(&chunk.output);
         body.extend_from_slice(&chunk.output);
     }
-    let header = Header { redis_version: "7.2.4", unix_s: 0, used_memory: 0, sizes: Vec::new(), functions: Vec::new(), form };
+    let header = Header { redis_version: "7.2.4", unix_s: 0, used_memory: 0, sizes: Vec::new(), functions: Vec::new(), is_aof_base: false, form };
     let header = header.write(has_field_times);
     let end = sum.end(&header, true);
     [header, body, end.to_vec()].concat()
