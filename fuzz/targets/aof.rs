@@ -15,7 +15,8 @@ fn scanned(file: &[u8]) -> Scan {
 fuzz_target!(|file: &[u8]| {
     let found = scanned(file);
     assert!(found.intact <= found.length && found.groups_from <= found.intact);
-    assert!(found.fault.is_some() || found.intact == found.length);
+    // What somebody else has written behind the end of a log may be torn: that is no fault of the log's.
+    assert!(found.fault.is_some() || found.is_appended || found.intact == found.length);
     let again = scanned(&file[..found.intact as usize]);
     if found.intact > 0 {
         assert_eq!((again.fault, again.intact, again.groups), (None, found.intact, found.groups));
