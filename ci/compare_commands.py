@@ -44,7 +44,6 @@ ONLY_OURS = {
 # Single commands that topics still to come bring; a container's name stands for its subcommands too.
 LATER = {
     "acl|log": "users",
-    "bgrewriteaof": "persistence",
     "failover": "replication",
     "migrate": "cluster",
     "module|load": "modules, which we do not load",
