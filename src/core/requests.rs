@@ -263,7 +263,10 @@ impl Core {
     }
 
     pub(super) fn limits_of(&self, conn: ConnKey) -> RequestLimits {
-        let authenticated = self.sessions.get(conn).is_some_and(Session::is_authenticated);
+        self.request_limits(self.sessions.get(conn).is_some_and(Session::is_authenticated))
+    }
+
+    fn request_limits(&self, authenticated: bool) -> RequestLimits {
         RequestLimits { bulk_bytes_max: self.shard.ctx.config.proto_max_bulk_len as i64, authenticated }
     }
 
@@ -315,6 +318,7 @@ impl Core {
             if session.is_closing() {
                 break;
             }
+            let authenticated = session.is_authenticated();
             if commands == TURN_COMMANDS_MAX || session.output.bytes() > output_max {
                 self.keep(conn, bytes, Pause::Turn);
                 break;
@@ -324,7 +328,7 @@ impl Core {
                 self.flush(batch, mesh);
             }
             let first = batch.words.len();
-            match parse::parse(bytes, self.limits_of(conn), &mut batch.words) {
+            match parse::parse(bytes, self.request_limits(authenticated), &mut batch.words) {
                 Ok(Parsed::Command(taken)) => {
                     let rest = &bytes[taken..];
                     if batch.words.len() == first {

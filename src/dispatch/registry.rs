@@ -1,7 +1,8 @@
 //! All commands under one lookup, whatever kind of function runs them.
 //!
 //! Names are looked up once a command, so the table is made for that: first and last bytes of the name, in lower case,
-//! are the key of an open-addressed table of a few cache lines.
+//! are the key of an open-addressed table of a few cache lines. A name that is written in one case, as clients do, is
+//! known by these bytes alone.
 
 use std::sync::OnceLock;
 
@@ -41,17 +42,29 @@ pub enum KeyPlan {
 
 pub struct Registry {
     commands: Vec<Command>,
-    /// Index of a command plus one; 0 is free. A power of two long.
-    slots: Vec<(u128, u16)>,
+    /// A power of two long.
+    slots: Vec<Slot>,
     specs: &'static [&'static Spec],
     /// Names of all commands and subcommands by id: containers first, subcommands behind them.
     names: Vec<&'static str>,
 }
 
-/// First and last bytes in lower case: equal for equal names in any case, and no two commands have the same (`new`
-/// checks). Made of whole words, as a copy of byte after byte would have to be waited for.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// The name's ends as people write them.
+    lower: u128,
+    upper: u128,
+    /// In any case.
+    folded: u128,
+    /// Length of the name, if its ends are all of it.
+    whole: usize,
+    /// Index of the command plus one; 0 is free.
+    command: u16,
+}
+
+/// First and last bytes. Made of whole words, as a copy of byte after byte would have to be waited for.
 #[inline]
-fn fold(name: &[u8]) -> u128 {
+fn ends(name: &[u8]) -> u128 {
     let word = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().expect("eight bytes"));
     let half = |at: usize| u64::from(u32::from_le_bytes(name[at..at + 4].try_into().expect("four bytes")));
     let byte = |at: usize| u64::from(name[at]);
@@ -62,9 +75,14 @@ fn fold(name: &[u8]) -> u128 {
         4..=7 => (half(0) | half(length - 4) << 32, 0),
         _ => (word(0), word(length - 8)),
     };
-    // Sets the letter-case bit of every byte; what that does to other bytes than letters, the comparison with the full
-    // name finds out.
-    (u128::from(high) << 64 | u128::from(low)) | 0x2020_2020_2020_2020_2020_2020_2020_2020
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Sets the letter-case bit of every byte: equal for equal names in any case, and no two commands have the same (`new`
+/// checks). What that does to other bytes than letters, the comparison with the full name finds out.
+#[inline]
+fn fold(ends: u128) -> u128 {
+    ends | 0x2020_2020_2020_2020_2020_2020_2020_2020
 }
 
 #[inline]
@@ -98,15 +116,18 @@ impl Registry {
         for command in &commands {
             names.extend(command.spec.subcommands.iter().map(|spec| spec.name));
         }
-        let mut slots = vec![(0, 0); (4 * commands.len()).next_power_of_two()];
+        let mut slots = vec![Slot::default(); (4 * commands.len()).next_power_of_two()];
         for command in &commands {
-            let folded = fold(command.spec.name.as_bytes());
+            let name = command.spec.name.as_bytes();
+            let (lower, upper) = (ends(name), ends(&name.to_ascii_uppercase()));
+            let folded = fold(lower);
             let mut at = slot_of(folded, slots.len());
-            while slots[at].1 != 0 {
-                assert!(slots[at].0 != folded, "two commands are named {}", command.spec.name);
+            while slots[at].command != 0 {
+                assert!(slots[at].folded != folded, "two commands are named {}", command.spec.name);
                 at = (at + 1) & (slots.len() - 1);
             }
-            slots[at] = (folded, command.id + 1);
+            let whole = if name.len() <= size_of::<u128>() { name.len() } else { 0 };
+            slots[at] = Slot { lower, upper, folded, whole, command: command.id + 1 };
         }
         let specs: Vec<&'static Spec> = commands.iter().map(|command| command.spec).collect();
         Registry { commands, slots, specs: Vec::leak(specs), names }
@@ -115,12 +136,14 @@ impl Registry {
     /// The command of this name, in any case.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Command> {
-        let folded = fold(name);
+        let ends = ends(name);
+        let folded = fold(ends);
         let mut at = slot_of(folded, self.slots.len());
         loop {
-            let (key, index) = self.slots[at];
-            let command = self.commands.get(usize::from(index.checked_sub(1)?))?;
-            if key == folded && command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+            let slot = &self.slots[at];
+            let command = self.commands.get(usize::from(slot.command.checked_sub(1)?))?;
+            let is_exact = (ends == slot.upper || ends == slot.lower) && name.len() == slot.whole;
+            if is_exact || slot.folded == folded && command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(command);
             }
             at = (at + 1) & (self.slots.len() - 1);

@@ -135,9 +135,24 @@ impl Line {
 
 #[inline]
 fn number_line(input: &[u8], from: usize) -> Line {
+    // One or two digits, nearly always. As ever, nobody looks at the byte behind the carriage return.
+    if let Some(&[first, second, third, _]) = input.get(from..).and_then(|rest| rest.first_chunk()) {
+        let (first, next) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
+        if second == b'\r' && first < 10 {
+            return Line::Number(Some(i64::from(first)), from + 3);
+        }
+        // A leading zero is a number only alone.
+        if third == b'\r' && first.wrapping_sub(1) < 9 && next < 10 {
+            return Line::Number(Some(i64::from(first) * 10 + i64::from(next)), from + 4);
+        }
+    }
+    longer_number_line(input, from)
+}
+
+#[inline(never)] // Out of the way of shorter ones.
+fn longer_number_line(input: &[u8], from: usize) -> Line {
     let digit = |at: usize| input.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10);
     let Some(first) = digit(from) else { return Line::Unclear };
-    // A leading zero is a number only alone.
     let mut value = i64::from(first);
     let mut at = from + 1;
     while at < from + 3 && first != 0 {
