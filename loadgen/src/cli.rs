@@ -34,6 +34,9 @@ Examples:
     peristyle-loadgen run --command 'HSET user:__key__ name __data__' --weight 1 \\
                           --command 'HGETALL user:__key__' --weight 4
 
+  Several commands as one request, with the word ; between them:
+    peristyle-loadgen run --command 'MULTI ; SET __key__ __data__ ; SET __key__ __data__ ; EXEC'
+
   Two servers in turn, seven rounds, with the ratio of the second to the first:
     peristyle-loadgen compare -s redis=127.0.0.1:6379 -s peristyle=127.0.0.1:6380 --rounds 7 -t get,set -P 1,16
 
@@ -190,7 +193,7 @@ pub struct WorkloadArgs {
     /// Tests in one mix by weight, such as get=9,set=1
     #[arg(long, value_delimiter = ',', value_name = "TEST=WEIGHT", conflicts_with = "command")]
     pub mix: Vec<String>,
-    /// A command in one mix, with __key__, __data__, __int__ and __ttl__ filled in; may be repeated
+    /// A command in one mix, or several with ; between them, with __key__, __data__, __int__ and __ttl__ filled in; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub command: Vec<String>,
     /// Weights of the commands, in their order

@@ -1,7 +1,8 @@
 //! One connection as a pure stepper: requests go into `output`, bytes of the server go into `on_bytes`.
 //!
 //! A connection remembers for the requests in flight which command each was and since when its latency counts, as
-//! runs of equal ones, so that a batch of 64 GETs is one entry. It knows neither sockets nor clocks.
+//! runs of equal ones, so that a batch of 64 GETs is one entry. A request of several commands is answered when the last
+//! of them is. It knows neither sockets nor clocks.
 
 use std::collections::VecDeque;
 
@@ -25,6 +26,9 @@ struct Run {
     command: u16,
     since_ns: u64,
     count: u32,
+    /// Replies of each, and those that are still to come of the first.
+    replies: u32,
+    awaited: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +54,10 @@ impl Connection {
         self.in_flight += 1;
         match self.flight.back_mut() {
             Some(run) if run.command == command && run.since_ns == since_ns => run.count += 1,
-            _ => self.flight.push_back(Run { command, since_ns, count: 1 }),
+            _ => {
+                let replies = mix.templates[usize::from(command)].replies;
+                self.flight.push_back(Run { command, since_ns, count: 1, replies, awaited: replies });
+            }
         }
     }
 
@@ -93,12 +100,10 @@ impl Connection {
         let mut total = 0u64;
         let mut unrequested = false;
         let done = scanner.scan(bytes, |reply| {
-            let Some(run) = flight.front() else {
+            let Some(run) = flight.front_mut() else {
                 unrequested = true;
                 return;
             };
-            answered += 1;
-            total += 1;
             let command = &mut stats.commands[usize::from(run.command)];
             if command.lookup {
                 command.found += u64::from(reply.found);
@@ -107,6 +112,13 @@ impl Connection {
             if let Some(text) = reply.error {
                 stats.record_error(run.command, &String::from_utf8_lossy(text));
             }
+            run.awaited -= 1;
+            if run.awaited > 0 {
+                return;
+            }
+            run.awaited = run.replies;
+            answered += 1;
+            total += 1;
             if answered == run.count {
                 stats.record(run.command, now_ns, now_ns.saturating_sub(run.since_ns), answered);
                 flight.pop_front();
@@ -221,6 +233,19 @@ mod tests {
         bench.reply(1, replies.as_bytes()).unwrap();
         assert_eq!((bench.stats.commands[0].replies, bench.stats.commands[0].missing), (gets, gets));
         assert_eq!((bench.stats.commands[1].replies, bench.stats.commands[1].missing), (1000 - gets, 0));
+    }
+
+    #[test]
+    fn a_request_of_several_commands_is_answered_when_all_of_them_are() {
+        let mut bench = bench(&["MULTI ; SET __key__ __data__ ; EXEC"]);
+        bench.request(2, 0);
+        assert_eq!(bench.connection.output().iter().filter(|&&byte| byte == b'*').count(), 6);
+        bench.reply(1, b"+OK\r\n+QUEUED\r\n").unwrap();
+        assert_eq!((bench.stats.replies(), bench.connection.in_flight()), (0, 2));
+        bench.reply(2, b"*1\r\n+OK\r\n+OK\r\n-ERR no\r\n").unwrap();
+        assert_eq!((bench.stats.replies(), bench.stats.errors(), bench.connection.in_flight()), (1, 1, 1));
+        bench.reply(3, b"-EXECABORT no\r\n").unwrap();
+        assert_eq!((bench.stats.replies(), bench.stats.errors(), bench.connection.in_flight()), (2, 2, 0));
     }
 
     #[test]

@@ -75,10 +75,12 @@ pub struct Template {
     pub label: String,
     /// Whether null replies count as misses.
     pub lookup: bool,
+    /// Of one request: one for each of its commands.
+    pub replies: u32,
     pieces: Vec<Piece>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Piece {
     image: Vec<u8>,
     patches: Vec<Patch>,
@@ -116,6 +118,7 @@ impl Template {
             "ping_inline" => Template {
                 label: String::new(),
                 lookup: false,
+                replies: 1,
                 pieces: vec![Piece { image: b"PING\r\n".to_vec(), patches: Vec::new(), then: None }],
             },
             "set" | "getset" if with_ttl => Template::parse(&format!("{text} EX __ttl__"), keys)?,
@@ -125,28 +128,22 @@ impl Template {
         Ok(template)
     }
 
+    /// A request of one command, or of several that are sent together, with the word `;` between them.
     pub fn parse(text: &str, keys: &KeyFormat) -> Result<Template, String> {
         let words = split_words(text)?;
         let Some(name) = words.first() else { return Err("a command has at least a name".into()) };
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
-        let mut pieces = vec![Piece { image: format!("*{}\r\n", words.len()).into(), patches: vec![], then: None }];
-        for word in &words {
-            let piece = pieces.last_mut().expect("there is a first piece");
-            let variable = match word.as_slice() {
-                b"__data__" => Some(Variable::Data),
-                b"__int__" => Some(Variable::Int),
-                b"__ttl__" => Some(Variable::Ttl),
-                _ => None,
-            };
-            if variable.is_some() {
-                piece.then = variable;
-                pieces.push(Piece { image: Vec::new(), patches: Vec::new(), then: None });
-            } else {
-                piece.push_word(word, keys)?;
+        let mut pieces = vec![Piece::default()];
+        let mut replies = 0;
+        for command in words.split(|word| word == b";") {
+            if command.is_empty() {
+                return Err(format!("a command is missing beside a ';' in: {text}"));
             }
+            replies += 1;
+            push_command(command, &mut pieces, keys)?;
         }
         pieces.retain(|piece| !piece.image.is_empty() || piece.then.is_some());
-        Ok(Template { lookup: LOOKUPS.contains(&name.as_str()), label: text.to_string(), pieces })
+        Ok(Template { lookup: LOOKUPS.contains(&name.as_str()), label: text.to_string(), replies, pieces })
     }
 
     pub fn render(&self, source: &mut Source, out: &mut Vec<u8>) {
@@ -174,6 +171,28 @@ impl Template {
             }
         }
     }
+}
+
+/// Appends a command to the last piece, and pieces behind it.
+fn push_command(words: &[Vec<u8>], pieces: &mut Vec<Piece>, keys: &KeyFormat) -> Result<(), String> {
+    let first = pieces.last_mut().expect("there is a first piece");
+    first.image.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        let piece = pieces.last_mut().expect("there is a first piece");
+        let variable = match word.as_slice() {
+            b"__data__" => Some(Variable::Data),
+            b"__int__" => Some(Variable::Int),
+            b"__ttl__" => Some(Variable::Ttl),
+            _ => None,
+        };
+        if variable.is_some() {
+            piece.then = variable;
+            pieces.push(Piece::default());
+        } else {
+            piece.push_word(word, keys)?;
+        }
+    }
+    Ok(())
 }
 
 impl Piece {
