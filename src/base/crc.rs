@@ -1,7 +1,9 @@
 //! The two checksums of Redis's formats: CRC-16/XMODEM maps keys to cluster slots, CRC-64/Jones seals RDB files.
 //!
-//! Both run over tables built at compile time, eight bytes a step ("slicing by eight", Kounavis and Berry 2005): a slot
-//! is computed for every key of every command, and a dump at the speed of the disk.
+//! A slot is computed for every key of every command, over tables built at compile time, eight bytes a step ("slicing by
+//! eight", Kounavis and Berry 2005). Files and logs are as long as a library that uses the whole processor pays for.
+
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 
 /// Slots of a cluster, and of our slot map (design, section 3).
 pub const SLOTS: u16 = 16384;
@@ -47,48 +49,22 @@ pub fn crc16(bytes: &[u8]) -> u16 {
 
 /// CRC-64/Jones as Redis has it: bits reflected, start value 0, nothing added at the end; so a checksum goes on where
 /// `crc` ended, and that of nothing is 0.
-#[inline]
 pub fn crc64(crc: u64, bytes: &[u8]) -> u64 {
-    let t = &CRC64;
-    let mut crc = crc;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for chunk in chunks {
-        let word = (crc ^ u64::from_le_bytes(*chunk)).to_le_bytes();
-        crc = 0;
-        for (table, byte) in t.iter().rev().zip(word) {
-            crc ^= table[usize::from(byte)];
-        }
-    }
-    for &byte in rest {
-        crc = (crc >> 8) ^ t[0][usize::from(byte ^ crc as u8)];
-    }
-    crc
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc64Redis, crc);
+    digest.update(bytes);
+    digest.finalize()
 }
 
 /// The checksum of A followed by B, from A's, B's (started at 0) and B's length: shards write their chunks of a dump
 /// in parallel, and nobody reads them again to seal it.
 pub fn crc64_combine(crc_a: u64, crc_b: u64, len_b: u64) -> u64 {
-    // Appending B's bytes multiplies A's remainder by x^(8 * len_b); the power is built by squaring.
-    let mut shifted = crc_a;
-    let mut power = x_to_the_8();
-    let mut len = len_b;
-    while len != 0 {
-        if len & 1 == 1 {
-            shifted = multiply(power, shifted);
-        }
-        power = multiply(power, power);
-        len >>= 1;
-    }
-    shifted ^ crc_b
+    checksum_combine(CrcAlgorithm::Crc64Redis, crc_a, crc_b, len_b)
 }
 
 const CRC16_POLYNOMIAL: u16 = 0x1021;
-/// Jones's 0xad93d23594c935a9 with its bits reversed.
-const CRC64_POLYNOMIAL: u64 = 0xad93_d235_94c9_35a9_u64.reverse_bits();
 
 /// `TABLE[k][b]` is what byte `b` adds to the remainder when `k` more bytes follow it.
 static CRC16: [[u16; 256]; 8] = crc16_tables();
-static CRC64: [[u64; 256]; 8] = crc64_tables();
 
 const fn crc16_tables() -> [[u16; 256]; 8] {
     let mut tables = [[0; 256]; 8];
@@ -116,53 +92,6 @@ const fn crc16_tables() -> [[u16; 256]; 8] {
     tables
 }
 
-const fn crc64_tables() -> [[u64; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u64;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = times_x(crc);
-            bit += 1;
-        }
-        tables[0][byte] = crc;
-        byte += 1;
-    }
-    let mut table = 1;
-    while table < 8 {
-        let mut byte = 0;
-        while byte < 256 {
-            let crc = tables[table - 1][byte];
-            tables[table][byte] = (crc >> 8) ^ tables[0][(crc & 0xff) as usize];
-            byte += 1;
-        }
-        table += 1;
-    }
-    tables
-}
-
-/// `a * x` modulo Jones's polynomial; reflected, so x^0 is the top bit.
-const fn times_x(a: u64) -> u64 {
-    if a & 1 == 1 { (a >> 1) ^ CRC64_POLYNOMIAL } else { a >> 1 }
-}
-
-/// `a * b` modulo Jones's polynomial.
-fn multiply(a: u64, b: u64) -> u64 {
-    let (mut product, mut b) = (0, b);
-    for bit in (0..64).rev() {
-        if a >> bit & 1 == 1 {
-            product ^= b;
-        }
-        b = times_x(b);
-    }
-    product
-}
-
-fn x_to_the_8() -> u64 {
-    1 << (63 - 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +105,8 @@ mod tests {
     }
 
     fn crc64_slow(bytes: &[u8]) -> u64 {
+        let polynomial = 0xad93_d235_94c9_35a9_u64.reverse_bits();
+        let times_x = |crc: u64| if crc & 1 == 1 { (crc >> 1) ^ polynomial } else { crc >> 1 };
         bytes.iter().fold(0, |crc, &byte| (0..8).fold(crc ^ u64::from(byte), |crc, _| times_x(crc)))
     }
 
@@ -211,13 +142,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sliced_equals_bit_by_bit(bytes: Vec<u8>) {
+        fn fast_equals_bit_by_bit(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
             prop_assert_eq!(crc16(&bytes), crc16_slow(&bytes));
             prop_assert_eq!(crc64(0, &bytes), crc64_slow(&bytes));
         }
 
         #[test]
-        fn combined_equals_the_whole(a: Vec<u8>, b: Vec<u8>) {
+        fn combined_equals_the_whole(
+            a in proptest::collection::vec(any::<u8>(), 0..1000),
+            b in proptest::collection::vec(any::<u8>(), 0..1000),
+        ) {
             let whole = crc64(crc64(0, &a), &b);
             prop_assert_eq!(crc64_combine(crc64(0, &a), crc64(0, &b), b.len() as u64), whole);
             prop_assert_eq!(crc64(0, &[a, b].concat()), whole);
