@@ -415,7 +415,7 @@ impl Core {
             Message::Unblock(conn) => self.unblock(from, conn),
             Message::PubSub(post) => self.pubsub_message(from, post),
             Message::Tracking(post) => self.tracking_message(from, *post),
-            Message::Slow(conn, slow) => self.log_slow_commands(conn, slow),
+            Message::Notes(conn, notes) => notes.into_iter().for_each(|note| self.note(conn, note)),
             Message::Shown(lines) => self.receive_shown(&lines),
             // The turn that follows does.
             Message::MakeRoom => {}
