@@ -139,6 +139,7 @@ impl Core {
         // What came of the mail, of connections that have ended and of background work; and who has copies of what made
         // room learns it before the replies of this turn.
         self.settle(mesh);
+        self.shard.memory.told_of_evicted();
         if self.stopped {
             return;
         }
@@ -165,6 +166,7 @@ impl Core {
         // The other shards begin to make room before a client can send what it does next.
         self.make_room();
         self.settle(mesh);
+        self.shard.memory.told_of_evicted();
     }
 
     pub(super) fn wave<'t, M: Mesh>(
@@ -376,7 +378,7 @@ impl Core {
             // Their ends resume it; it may have come already.
             Pause::Barrier => self.resume_behind_barrier(conn),
             Pause::Job | Pause::Blocked => {}
-            Pause::Client => self.postpone(conn),
+            Pause::Client | Pause::Room => self.postpone(conn),
         }
     }
 

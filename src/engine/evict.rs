@@ -130,6 +130,7 @@ impl Shard {
                 return Evicted::NotIt;
             }
         }
+        self.memory.begin_eviction();
         ctx.db = db;
         // If its time is over, it has expired instead.
         if ctx.delete(&key) {

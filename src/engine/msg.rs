@@ -61,8 +61,10 @@ pub enum Message {
     Notes(ConnKey, Vec<Note>),
     /// What clients may have cached.
     Tracking(Box<tracking::Post>),
-    /// The sender finds too much memory in use, and you have keys that could go.
-    MakeRoom,
+    /// The sender finds too much memory in use, and you have keys that could go: the answer, with this number, is
+    /// `RoomMade`.
+    MakeRoom(u32),
+    RoomMade(u32),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
