@@ -13,6 +13,7 @@ units=(
   unit/slowlog unit/latency-monitor unit/introspection unit/introspection-2 unit/tracking
   unit/pubsub unit/pubsubshard unit/lazyfree
   unit/multi unit/scripting unit/functions unit/pause
+  unit/querybuf unit/replybufsize unit/violations
 )
 
 step_tools() { ci/conformance/get_suite.sh "$suite"; }

@@ -36,6 +36,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use self::blocking::Blocking;
+use self::evict::Asking;
 use self::hops::Hops;
 use self::jobs::Running;
 use self::log::Ack;
@@ -109,8 +110,7 @@ pub struct Core {
     background: bool,
     /// Keys have to go that could not go in the last turn.
     evicting: bool,
-    /// When the other shards were last asked to make room, on the monotonic clock.
-    asked_for_room_ns: u64,
+    asking: Asking,
     /// A snapshot waits for the file to keep up.
     waits_for_file: bool,
     /// The file that there was at the start, until it is loaded.
@@ -162,7 +162,7 @@ impl Core {
         ctx.commands = Registry::find_for_script;
         ctx.scripts.store = server.scripts.clone();
         let mut shard = Shard::new(ctx, registry.names().len(), ticks);
-        shard.memory.share(server.evictable.clone(), id);
+        shard.memory.share(server.evictions.clone(), id);
         shard.ctx.journal.is_shared = server.shards > 1;
         Core {
             id,
@@ -192,7 +192,7 @@ impl Core {
             stop_requested: false,
             background: false,
             evicting: false,
-            asked_for_room_ns: 0,
+            asking: Asking::default(),
             waits_for_file: false,
             loader: None,
             chores: Vec::new(),
@@ -278,6 +278,7 @@ impl Core {
     pub fn tick(&mut self) -> Duration {
         let config = self.shard.ctx.config.clone();
         let until_next = Duration::from_millis(1000 / config.hz.max(1) as u64);
+        self.give_up_asking();
         self.resume_postponed();
         if self.shard.cron_paused {
             return until_next;
@@ -315,6 +316,7 @@ impl Core {
             || self.evicting
             || (!self.outgoing.is_empty() || !self.together.is_empty()) && !self.is_log_failing()
             || !self.own_messages.is_empty()
+            || self.asking.has_askers()
             || self.loader.is_some() && !self.waits_for_file
             || !self.chores.is_empty()
             || !self.paused_scripts.is_empty()
@@ -415,10 +417,10 @@ impl Core {
             Message::Unblock(conn) => self.unblock(from, conn),
             Message::PubSub(post) => self.pubsub_message(from, post),
             Message::Tracking(post) => self.tracking_message(from, *post),
-            Message::Slow(conn, slow) => self.log_slow_commands(conn, slow),
+            Message::Notes(conn, notes) => notes.into_iter().for_each(|note| self.note(conn, note)),
             Message::Shown(lines) => self.receive_shown(&lines),
-            // The turn that follows does.
-            Message::MakeRoom => {}
+            Message::MakeRoom(number) => self.asked_for_room(from, number),
+            Message::RoomMade(number) => self.room_made(number),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
         }
     }

@@ -139,6 +139,60 @@ fn commands_of_transactions_and_those_that_waited_are_in_the_slow_log_of_their_c
     });
 }
 
+/// The `tot-cmds` of a client's own line.
+fn commands_of(client: &mut Client) -> u64 {
+    client.send("CLIENT INFO\r\n");
+    client.line();
+    let info = client.line();
+    let count = info.split(" tot-cmds=").nth(1).unwrap_or_else(|| panic!("no count: {info}"));
+    count.trim().parse().unwrap()
+}
+
+#[test]
+fn what_scripts_call_is_counted_and_logged_for_their_clients() {
+    // Without keys, with one key, with keys on several shards, with one that it does not declare, and by the core.
+    let scripts: &[(&[&str], &[&str])] = &[
+        (&["EVAL", "return redis.call('ping')", "0"], &["ping"]),
+        (&["EVAL", "return redis.call('set', KEYS[1], 1)", "1", "a"], &["set a 1"]),
+        (
+            &[
+                "EVAL",
+                "for _, k in ipairs(KEYS) do redis.call('set', k, 1) end return redis.status_reply('OK')",
+                "3",
+                "a",
+                "b",
+                "c",
+            ],
+            &["set a 1", "set b 1", "set c 1"],
+        ),
+        (
+            &["EVAL", "redis.call('echo', 'x') return redis.call('set', 'und' .. 'eclared', 1)", "0"],
+            &["echo x", "set undeclared 1"],
+        ),
+        (&["EVAL", "return redis.call('publish', 'channel', 'x')", "0"], &["publish channel x"]),
+    ];
+    with_shards(|server| {
+        let (mut admin, mut client) = (server.redis(), server.client());
+        client.check("CLIENT SETNAME slow\r\n", "+OK\r\n");
+        let () = cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(0).query(&mut admin).unwrap();
+        for (script, called) in scripts {
+            let () = cmd("SLOWLOG").arg("RESET").query(&mut admin).unwrap();
+            let before = commands_of(&mut client);
+            client.send(request(script));
+            let reply = client.line();
+            assert!(reply.starts_with(['+', ':']), "{script:?}: {reply}");
+            // With the script itself, and CLIENT INFO.
+            assert_eq!(commands_of(&mut client), before + called.len() as u64 + 2, "{script:?}");
+            let mut expected: Vec<String> = called.iter().map(|words| format!("slow {words}")).collect();
+            expected.push(format!("slow {}", script.join(" ")));
+            let mut logged = slow(&mut admin);
+            logged.retain(|words| words != "slow CLIENT INFO");
+            logged.reverse();
+            assert_eq!(logged, expected);
+        }
+    });
+}
+
 #[test]
 fn a_reset_ends_monitoring() {
     with_shards(|server| {

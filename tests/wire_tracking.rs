@@ -389,3 +389,34 @@ fn a_key_that_made_room_for_a_command_is_told_of_before_its_reply() {
     client.expect(invalidate(&["small"]));
     client.expect(":0\r\n");
 }
+
+#[test]
+fn who_has_a_copy_of_a_key_that_makes_room_learns_it_before_the_reply_to_the_next_command() {
+    with_shards(|server| {
+        let (mut admin, mut client) = (server.redis(), resp3(server));
+        let mut set = |name: &str, value: &str| {
+            let () = cmd("CONFIG").arg("SET").arg(name).arg(value).query(&mut admin).unwrap();
+        };
+        set("maxmemory-policy", "volatile-random");
+        // The client, the key that goes and the command each lie on any shard.
+        for n in 0..60 {
+            let (volatile, large) = (format!("volatile:{n}"), format!("large:{n}"));
+            // Of this section alone: to collect all of them takes memory of its own.
+            let memory: String = cmd("INFO").arg("memory").query(&mut server.redis()).unwrap();
+            let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+            let used: u64 = used.trim().parse().unwrap();
+            set("maxmemory", &(used + 100 * 1024).to_string());
+            client.check("CLIENT TRACKING ON\r\n", "+OK\r\n");
+            client.check(request(&["SETEX", &volatile, "1000", "x"]), "+OK\r\n");
+            client.check(request(&["GET", &volatile]), "$1\r\nx\r\n");
+            client.check(request(&["SETBIT", &large, "1600000", "0"]), ":0\r\n");
+            client.send(request(&["GETBIT", &large, "0"]));
+            client.expect(invalidate(&[&volatile]));
+            client.expect(":0\r\n");
+            set("maxmemory", "0");
+            client.check("CLIENT TRACKING OFF\r\n", "+OK\r\n");
+            client.check(request(&["DEL", &large]), ":1\r\n");
+            eventually("it is freed", || server.info("lazyfree_pending_objects") == 0);
+        }
+    });
+}

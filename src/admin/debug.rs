@@ -88,7 +88,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: text_here, words, merge: write_text }));
         }
-        (b"loadaof", []) => return super::persistence::load_log(ctx, args),
+        (b"loadaof", []) => return super::persistence::load_log(args),
         (b"reload", _) => return super::persistence::reload(ctx, args),
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
         (b"set-disable-deny-scripts", [allows]) => {

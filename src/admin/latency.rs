@@ -160,7 +160,7 @@ fn histogram(ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &mu
 }
 
 fn events(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
-    Box::new(ctx.shard.events.clone())
+    Box::new(ctx.shard.ctx.timing.events.clone())
 }
 
 fn merge(parts: Vec<Part>) -> LatencyEvents {
@@ -209,7 +209,7 @@ fn history(_ctx: &mut AdminCtx, words: &[Vec<u8>], parts: Vec<Part>, reply: &mut
 fn reset(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let is_named = |name: &str| words[2..].iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
     let mut forgotten = Vec::new();
-    ctx.shard.events.retain(|name, _| {
+    ctx.shard.ctx.timing.events.retain(|name, _| {
         let goes = words.len() == 2 || is_named(name);
         if goes {
             forgotten.push(*name);

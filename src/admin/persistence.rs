@@ -476,10 +476,7 @@ fn sync_round(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, _reply: 
 }
 
 /// DEBUG LOADAOF: forgets everything, and loads the append-only files.
-pub fn load_log(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
-    if !ctx.server.aof.is_on() {
-        return Err(NOT_LOADED);
-    }
+pub fn load_log(args: &Args) -> Result<Outcome> {
     // When this has run everywhere, all that was done before is in the files.
     Ok(cut(
         |_, _| Box::new(()),
@@ -490,7 +487,8 @@ pub fn load_log(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
                 tracing::warn!("{reason}");
                 NOT_LOADED
             })?;
-            let replay = (plan.unwrap_or_default(), Arc::new(Deal::new(ctx.server.shards)));
+            let plan = plan.ok_or(NOT_LOADED)?;
+            let replay = (plan, Arc::new(Deal::new(ctx.server.shards)));
             *ctx.server.persistence.replay.lock().expect("nothing panics while it holds it") = Some(replay);
             ctx.then = Then::Everywhere(Everywhere { part: load_log_here, words: Vec::new(), merge: tell_load_log });
             Ok(())

@@ -20,6 +20,15 @@ impl SlowCommand {
     }
 }
 
+/// What the shard of a client is told of a command that it sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It was slow, or what it called as a script.
+    Slow(SlowCommand),
+    /// As a script it called so many commands.
+    Called(u64),
+}
+
 fn shorten(words: &[&[u8]]) -> Vec<Vec<u8>> {
     let shown = if words.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { words.len() };
     let mut shortened: Vec<Vec<u8>> = words[..shown].iter().map(|word| shorten_word(word)).collect();

@@ -12,6 +12,7 @@ use super::effect::{Change, Journal};
 use super::error::{Error, Result};
 use super::events::{Class, Events};
 use super::spec::Spec;
+use super::timing::Timing;
 use super::wait::Wait;
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ShardId};
@@ -92,6 +93,7 @@ pub struct ShardCtx {
     /// The snapshot that is being taken is of use even if all keys are flushed meanwhile.
     pub snapshot_outlives_flush: bool,
     pub scripts: Scripts,
+    pub timing: Timing,
     /// Set by the level that knows all commands.
     pub commands: FindCommand,
     /// Keys, with their databases, that were looked for in vain: for a job that has fetched only some of its keys.
@@ -133,6 +135,7 @@ impl ShardCtx {
             replaying: false,
             snapshot_outlives_flush: false,
             scripts: Scripts::default(),
+            timing: Timing::default(),
             commands: |_| Found::Unknown,
             sought: None,
             waiting: None,

@@ -24,6 +24,7 @@ pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timing;
 pub mod wait;
 pub mod zset;
 

@@ -7,7 +7,7 @@
 use super::check::*;
 use super::value::*;
 use crate::base::glob;
-use Access::{Hidden, Immutable, Mutable, Protected as Guarded};
+use Access::{Fixed, Hidden, Immutable, Mutable, Protected as Guarded};
 use Status::{Awaits, Honoured, Inert, Refused};
 use Topic::*;
 
@@ -30,6 +30,9 @@ pub enum Access {
     Mutable,
     /// Nobody: it is read at start.
     Immutable,
+    /// The same, but CONFIG SET takes the value that it has: clients write back all that CONFIG GET shows, and know the
+    /// immutable ones of Redis at most.
+    Fixed,
     /// CONFIG SET may if `enable-protected-configs` says so.
     Protected,
     /// CONFIG SET may, but only an exact name finds it: it is for tests of the server itself.
@@ -121,10 +124,10 @@ const NO_CRASH_HOOKS: Status = Inert("a crash always aborts with a report on std
 
 directives! {
     // Our own.
-    shards: u32 = 0, "shards", Immutable, integer(0, SHARDS_MAX), Honoured;
+    shards: u32 = 0, "shards", Fixed, integer(0, SHARDS_MAX), Honoured;
     pipeline_order: PipelineOrder = PipelineOrder::Causal, "pipeline-order", Mutable, TYPE, Honoured;
     snapshot_buffer_max: MemoryShare = MemoryShare::Percent(5), "snapshot-buffer-max", Mutable, BYTES_OR_PERCENT, Awaits(Persistence);
-    shard_ports: bool = false, "shard-ports", Immutable, TYPE, Refused(Cluster);
+    shard_ports: bool = false, "shard-ports", Fixed, TYPE, Refused(Cluster);
 
     // Listening and connections.
     bind: Vec<Bind> = default_binds(), "bind", Mutable, WORDS, Honoured;
@@ -146,7 +149,7 @@ directives! {
     max_new_connections_per_cycle: u32 = 10, "max-new-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     max_new_tls_connections_per_cycle: u32 = 1, "max-new-tls-connections-per-cycle", Mutable, integer(1, 1000), NO_ACCEPT_BUDGET;
     io_threads: u32 = 1, "io-threads", Immutable, integer(1, 128), NO_IO_THREADS;
-    io_threads_do_reads: bool = false, "io-threads-do-reads", Immutable, TYPE, NO_IO_THREADS;
+    io_threads_do_reads: bool = false, "io-threads-do-reads", Fixed, TYPE, NO_IO_THREADS;
     events_per_io_thread: u32 = 2, "events-per-io-thread", Hidden, int_from(0), NO_IO_THREADS;
     prefetch_batch_max_size: u32 = 16, "prefetch-batch-max-size", Mutable, integer(0, 128), NO_BATCH_SIZE;
 
@@ -488,6 +491,8 @@ impl Config {
         for (name, directive, value) in &named {
             let words = if directive.takes_words() { split_by_blanks(value) } else { vec![value.to_vec()] };
             let outcome = new.assign(directive, &words);
+            let is_kept = || directive.access != Fixed || directive.print(self) == directive.print(&new);
+            let outcome = outcome.and_then(|()| if is_kept() { Ok(()) } else { Err(IMMUTABLE.to_owned()) });
             outcome.map_err(|reason| SetError::Failed { name: name.as_bytes().to_vec(), reason })?;
         }
         let mut changes: Vec<Change> = Vec::new();
@@ -509,7 +514,7 @@ impl Config {
             let name = directive.names().find(|name| name.as_bytes().eq_ignore_ascii_case(asked));
             let name = name.expect("a directive is found by one of its names");
             let reason = if directive.access == Immutable {
-                "can't set immutable config"
+                IMMUTABLE
             } else if directive.access == Guarded && !self.enable_protected_configs.allows(is_local) {
                 "can't set protected config"
             } else if named.iter().any(|(earlier, ..)| *earlier == name) {
@@ -535,6 +540,8 @@ impl Config {
         }
     }
 }
+
+const IMMUTABLE: &str = "can't set immutable config";
 
 /// The name a directive was found by, and its new value.
 type Named<'a> = (&'static str, &'static Directive, &'a [u8]);
@@ -640,6 +647,8 @@ mod tests {
         assert_eq!(set(&mut config, &[("port", "1"), ("nosuch", "2")]), unknown);
         assert!(set(&mut config, &[("databases", "1"), ("nosuch", "2")]).ends_with("can't set immutable config"));
         check_refused("databases", "3", "can't set immutable config");
+        check_refused("shards", "3", "can't set immutable config");
+        assert_eq!(set(&mut config, &[("shards", "0"), ("shard-ports", "no")]), "");
         check_refused("DIR", "/", "can't set protected config");
         let twice = "CONFIG SET failed (possibly related to argument 'repl-backlog-size') - duplicate parameter";
         assert_eq!(set(&mut config, &[("repl-backlog-size", "1"), ("repl-backlog-size", "2")]), twice);

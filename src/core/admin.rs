@@ -184,7 +184,7 @@ impl Core {
             self.shard.commands.failed(id, error.code());
         }
         let elapsed = self.shard.ran(id);
-        if self.shard.is_slow(elapsed) {
+        if self.shard.ctx.timing.is_slow(elapsed) {
             self.was_slow(conn, spec, elapsed, words);
         }
         self.refresh_observing();
@@ -228,7 +228,7 @@ impl Core {
     #[cold]
     pub(super) fn was_slow(&mut self, conn: ConnKey, spec: &Spec, elapsed: u64, words: &[&[u8]]) {
         self.shard.was_slow(spec, elapsed, &redacted(spec, words));
-        self.log_slow(conn);
+        self.take_notes(conn);
     }
 }
 

@@ -183,7 +183,7 @@ impl Core {
         }
         // The time that it waited is nobody's work.
         self.shard.commands.ran(client.id, 0);
-        if self.shard.is_slow(0) {
+        if self.shard.ctx.timing.is_slow(0) {
             let words: Vec<&[u8]> = client.words.iter().map(Vec::as_slice).collect();
             self.was_slow(conn, &client.row.spec, 0, &words);
         }

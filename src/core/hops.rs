@@ -96,7 +96,7 @@ impl Core {
             return None;
         }
         let words = &batch.words[first..];
-        if self.shard.logs_slow() {
+        if self.shard.ctx.timing.notes_slow() {
             hopping.lengths.extend(words.iter().map(|word| word.len() as u32));
             words.iter().for_each(|word| hopping.bytes.extend_from_slice(word));
         }
@@ -226,7 +226,7 @@ impl Core {
     fn count_hop(&mut self, client: &Client, hopping: &Hopping) {
         let elapsed = self.shard.ticks() - client.started;
         self.shard.commands.ran(client.id, elapsed);
-        if !self.shard.is_slow(elapsed) {
+        if !self.shard.ctx.timing.is_slow(elapsed) {
             return;
         }
         let mut rest = hopping.bytes.as_slice();

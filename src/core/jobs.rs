@@ -205,9 +205,9 @@ impl Core {
         let StepRequest { job, ordinal, releases, answered, conn, transaction: number, .. } = request;
         let logged = self.end_part(part, from, number);
         self.shard.end_step();
-        if self.shard.has_slow() {
-            let slow = self.shard.take_slow();
-            self.tell(from, Message::Slow(conn, slow));
+        if self.shard.ctx.timing.has_notes() {
+            let notes = self.shard.ctx.timing.take_notes();
+            self.tell(from, Message::Notes(conn, notes));
         }
         if answered {
             self.answer(from, job, ordinal, outcome, logged);
@@ -590,6 +590,8 @@ impl Core {
     }
 
     fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
+        // Of what its script has called.
+        self.take_notes(self.jobs[key.index as usize].conn);
         let next = loop {
             let (words, protocol) = match next {
                 ExecNext::Keyless(words) => (words, None),
@@ -671,7 +673,7 @@ impl Core {
             self.send_round(key, round, false);
             return None;
         }
-        if self.shard.is_slow(elapsed) {
+        if self.shard.ctx.timing.is_slow(elapsed) {
             self.was_slow(conn, self.called(&words).unwrap_or(command.spec), elapsed, &words);
         }
         if let Ok(Outcome::Publish(kind)) = result {
@@ -733,7 +735,7 @@ impl Core {
             Some(_) => {
                 let (started, words) = std::mem::take(&mut job.inner_call);
                 let elapsed = self.shard.ticks() - started;
-                if self.shard.is_slow(elapsed) {
+                if self.shard.ctx.timing.is_slow(elapsed) {
                     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     let spec = self.called(&words).expect("it was found when it was queued");
                     self.was_slow(conn, spec, elapsed, &words);
@@ -803,7 +805,7 @@ impl Core {
         }
         let elapsed = self.shard.ticks() - job.started;
         self.shard.commands.ran(job.id, elapsed);
-        if self.shard.is_slow(elapsed) {
+        if self.shard.ctx.timing.is_slow(elapsed) {
             let words = match &job.work {
                 Work::Keys(job) => job.words(),
                 Work::Script(script) => script.words(),

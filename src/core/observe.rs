@@ -1,5 +1,5 @@
 //! Commands that somebody looks at before they run: while clients monitor the server, or are paused, or have said by
-//! CLIENT CACHING what is to become of the next.
+//! CLIENT CACHING what is to become of the next; and those of clients with copies of keys, while others make room.
 //!
 //! While nobody does, a command costs one branch on a flag of the shard. Every command is shown where its client is, as
 //! it is taken, and its line is published before the turn's replies leave. So a monitor, whose shard reads its mailboxes
@@ -36,7 +36,7 @@ pub(super) struct Observing {
     busy: bool,
     /// Lines that no monitor has been sent yet.
     lines: Vec<u8>,
-    /// Sessions that wait for the end of a pause, in the order in which they came to it.
+    /// Sessions that wait for the end of a pause, or for room, in the order in which they came to it.
     postponed: Vec<ConnKey>,
 }
 
@@ -54,6 +54,7 @@ impl Core {
         self.observing.is_on = self.observing.monitored
             || self.observing.busy
             || self.shard.pause.paused().is_some()
+            || self.asking.is_waiting()
             || !self.sessions.caching.is_empty();
     }
 
@@ -101,6 +102,10 @@ impl Core {
                 let id = self.registry.find(words[0]).and_then(|command| self.registry.called(command, &words));
                 return self.reject(conn, id.map(|(_, id)| id), &busy_error(&self.server.scripts.busy));
             }
+        }
+        if self.asking.is_waiting() && self.sessions.at(conn).tracking().is_some() {
+            batch.words.truncate(first);
+            return Fate::NotYet(Pause::Room);
         }
         let transaction = self.transaction_of(conn, spec);
         let is_held = self.pause_holds(spec, &words)
@@ -230,7 +235,7 @@ impl Core {
         }
     }
 
-    /// The session waits for the end of the pause.
+    /// The session waits for the end of the pause, or for room.
     pub(super) fn postpone(&mut self, conn: ConnKey) {
         self.observing.postponed.push(conn);
     }
@@ -242,7 +247,7 @@ impl Core {
             self.shard.ctx.expiry_paused = false;
         }
         self.refresh_observing();
-        if self.shard.pause.paused().is_none() {
+        if self.shard.pause.paused().is_none() && !self.asking.is_waiting() {
             self.resumed.append(&mut self.observing.postponed);
         }
     }

@@ -71,7 +71,7 @@ impl Core {
             }
         };
         let elapsed = self.shard.ran(id);
-        if self.shard.is_slow(elapsed) {
+        if self.shard.ctx.timing.is_slow(elapsed) {
             self.was_slow(conn, spec, elapsed, words);
         }
         fate

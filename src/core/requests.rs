@@ -11,7 +11,7 @@ use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::base::limits::{
     BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX,
 };
-use crate::base::slowlog::{SlowCommand, SlowEntry};
+use crate::base::slowlog::{Note, SlowCommand, SlowEntry};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
@@ -139,6 +139,7 @@ impl Core {
         // What came of the mail, of connections that have ended and of background work; and who has copies of what made
         // room learns it before the replies of this turn.
         self.settle(mesh);
+        self.shard.memory.told_of_evicted();
         if self.stopped {
             return;
         }
@@ -165,6 +166,7 @@ impl Core {
         // The other shards begin to make room before a client can send what it does next.
         self.make_room();
         self.settle(mesh);
+        self.shard.memory.told_of_evicted();
     }
 
     pub(super) fn wave<'t, M: Mesh>(
@@ -380,7 +382,7 @@ impl Core {
             // Their ends resume it; it may have come already.
             Pause::Barrier => self.resume_behind_barrier(conn),
             Pause::Job | Pause::Blocked => {}
-            Pause::Client => self.postpone(conn),
+            Pause::Client | Pause::Room => self.postpone(conn),
         }
     }
 
@@ -692,7 +694,7 @@ impl Core {
                 self.shard.after_commands();
             }
             if self.shard.has_aftermath() {
-                self.log_slow(own.conn);
+                self.take_notes(own.conn);
                 self.send_events();
             }
         }
@@ -731,21 +733,29 @@ impl Core {
         true
     }
 
-    /// Slow commands of a client of this shard, that ran here, go to the log.
-    #[cold]
-    pub(super) fn log_slow(&mut self, conn: ConnKey) {
-        let slow = self.shard.take_slow();
-        self.log_slow_commands(conn, slow);
-    }
-
-    /// The same of commands that ran anywhere.
-    pub(super) fn log_slow_commands(&mut self, conn: ConnKey, slow: Vec<SlowCommand>) {
-        for command in slow {
-            self.log_slow_command(conn, command);
+    /// What there is to note of commands of a client of this shard, that ran here.
+    pub(super) fn take_notes(&mut self, conn: ConnKey) {
+        if self.shard.ctx.timing.has_notes() {
+            let mut notes = self.shard.ctx.timing.take_notes();
+            notes.drain(..).for_each(|note| self.note(conn, note));
+            self.shard.ctx.timing.give_notes(notes);
         }
     }
 
-    pub(super) fn log_slow_command(&mut self, conn: ConnKey, command: SlowCommand) {
+    /// The same of one that ran anywhere.
+    pub(super) fn note(&mut self, conn: ConnKey, note: Note) {
+        match note {
+            Note::Slow(command) => self.log_slow_command(conn, command),
+            Note::Called(commands) => {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.commands += commands;
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn log_slow_command(&mut self, conn: ConnKey, command: SlowCommand) {
         let client = self.sessions.get(conn);
         let config = &self.shard.ctx.config;
         let entry = SlowEntry {
@@ -760,8 +770,8 @@ impl Core {
     }
 
     pub(super) fn batch_done(&mut self, shard: ShardId, mut batch: Box<RunBatch>) {
-        for (index, command) in std::mem::take(&mut batch.slow) {
-            self.log_slow_command(batch.items[index].session, command);
+        for (index, note) in batch.notes.drain(..) {
+            self.note(batch.items[index].session, note);
         }
         let (mut from, mut index) = (0, 0);
         while index < batch.items.len() {

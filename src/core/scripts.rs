@@ -98,7 +98,10 @@ impl Core {
             reply.error(&error.text());
             self.shard.commands.failed(id, Error::code(&error));
         }
-        self.shard.ran(id);
+        let elapsed = self.shard.ran(id);
+        if self.shard.ctx.timing.is_slow(elapsed) {
+            self.was_slow(conn, self.called(&words).unwrap_or(command.spec), elapsed, &words);
+        }
         self.collect_news();
         bytes
     }

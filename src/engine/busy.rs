@@ -167,7 +167,7 @@ impl Shard {
             self.track((from, item.session), item.tracks, &item.row.spec, &words);
         }
         drop(words);
-        batch.slow.extend(self.take_slow().into_iter().map(|command| (0, command)));
+        batch.notes.extend(self.ctx.timing.take_notes().into_iter().map(|note| (0, note)));
         batch.replies.extend_from_slice(reply);
         batch.reply_ends.push(batch.replies.len());
     }
@@ -193,7 +193,7 @@ impl Shard {
     /// Counts a command whose script has paused, and is over now.
     fn count(&mut self, row: &KeyRow, id: CommandId, words: &[&[u8]]) {
         let elapsed = self.ran(id);
-        if self.is_slow(elapsed) {
+        if self.ctx.timing.is_slow(elapsed) {
             self.was_slow(&row.spec, elapsed, words);
         }
     }

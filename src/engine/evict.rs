@@ -82,9 +82,9 @@ impl Shard {
         let room = self.evict_down_to(bytes, started);
         self.ctx.db = db;
         let elapsed = self.ticks() - started;
-        if elapsed >= self.latency_event_ns {
+        if elapsed >= self.ctx.timing.latency_event_ns {
             let sample = LatencySample { unix_s: self.ctx.now.unix_s(), milliseconds: elapsed / 1_000_000 };
-            self.events.entry("eviction-cycle").or_default().add(sample);
+            self.ctx.timing.events.entry("eviction-cycle").or_default().add(sample);
         }
         room
     }
@@ -130,6 +130,7 @@ impl Shard {
                 return Evicted::NotIt;
             }
         }
+        self.memory.begin_eviction();
         ctx.db = db;
         // If its time is over, it has expired instead.
         if ctx.delete(&key) {

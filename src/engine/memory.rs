@@ -4,7 +4,7 @@
 //! at once, and what the others do not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::base::ids::ShardId;
 use crate::config::Config;
@@ -14,8 +14,20 @@ use crate::sys::memory;
 /// This part of the limit may be used beyond it until all shards have removed what they should.
 const SLACK_DIVISOR: u64 = 256;
 
-/// Keys that each shard may evict.
-pub type EvictableKeys = Arc<[AtomicU64]>;
+/// What all shards know of each other's evictions.
+#[derive(Debug)]
+pub struct Evictions {
+    /// Keys that each shard may evict.
+    evictable: Vec<AtomicU64>,
+    /// Shards that have evicted keys and not told yet of which.
+    untold: AtomicU32,
+}
+
+impl Evictions {
+    pub fn new(shards: usize) -> Evictions {
+        Evictions { evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(), untold: AtomicU32::new(0) }
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct MemoryLimit {
@@ -24,9 +36,11 @@ pub struct MemoryLimit {
     /// What the threads other than this one used at the last reading. One of them alone may seem to use less than
     /// nothing.
     others: i64,
-    evictable: Option<(EvictableKeys, ShardId)>,
+    evictions: Option<(Arc<Evictions>, ShardId)>,
     /// Keys that the other shards could evict at the last look.
     others_evictable: u64,
+    /// This shard is one of [`Evictions::untold`].
+    is_untold: bool,
     /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
     exceeded_since_ns: Option<u64>,
     exceeded_ns: u64,
@@ -68,15 +82,16 @@ impl MemoryLimit {
         used.saturating_sub(self.limit)
     }
 
-    /// From now on the shards know of each other's keys.
-    pub fn share(&mut self, evictable: EvictableKeys, own: ShardId) {
-        self.evictable = Some((evictable, own));
+    /// From now on the shards know of each other's evictions.
+    pub fn share(&mut self, evictions: Arc<Evictions>, own: ShardId) {
+        self.evictions = Some((evictions, own));
     }
 
     /// Tells the other shards how many keys this one may evict, and learns of theirs: of how many there are in all.
     pub fn tell_evictable(&mut self, own: u64) -> u64 {
-        if let Some((evictable, shard)) = &self.evictable {
-            evictable[*shard].store(own, Relaxed);
+        if let Some((Evictions { evictable, .. }, shard)) = self.evictions.as_ref().map(|(all, shard)| (&**all, *shard))
+        {
+            evictable[shard].store(own, Relaxed);
             let all: u64 = evictable.iter().map(|keys| keys.load(Relaxed)).sum();
             self.others_evictable = all - own;
         }
@@ -85,6 +100,36 @@ impl MemoryLimit {
 
     pub fn others_can_evict(&self) -> bool {
         self.others_evictable > 0
+    }
+
+    /// A key is about to be evicted. The others know that before they can see the memory that this gives back.
+    pub fn begin_eviction(&mut self) {
+        if let Some((evictions, _)) = self.evictions.as_ref().filter(|_| !self.is_untold) {
+            evictions.untold.fetch_add(1, SeqCst);
+            self.is_untold = true;
+        }
+    }
+
+    /// Who has copies of what was evicted has been told so.
+    #[inline]
+    pub fn told_of_evicted(&mut self) {
+        if self.is_untold {
+            self.end_eviction();
+        }
+    }
+
+    #[cold]
+    fn end_eviction(&mut self) {
+        self.is_untold = false;
+        if let Some((evictions, _)) = &self.evictions {
+            evictions.untold.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Others have evicted keys and not told yet of which.
+    pub fn others_are_evicting(&self) -> bool {
+        let untold = self.evictions.as_ref().map_or(0, |(evictions, _)| evictions.untold.load(SeqCst));
+        untold > u32::from(self.is_untold)
     }
 
     /// What may be used beyond the limit for a moment.
@@ -124,10 +169,10 @@ mod tests {
 
     #[test]
     fn shards_know_how_many_keys_the_others_may_evict() {
-        let evictable: EvictableKeys = (0..2).map(|_| AtomicU64::new(0)).collect();
+        let evictions = Arc::new(Evictions::new(2));
         let mut limits = [0, 1].map(|shard| {
             let mut limit = MemoryLimit::default();
-            limit.share(evictable.clone(), shard);
+            limit.share(evictions.clone(), shard);
             limit
         });
         assert_eq!(limits[0].tell_evictable(5), 5);
@@ -135,6 +180,11 @@ mod tests {
         assert_eq!(limits[1].tell_evictable(0), 5);
         assert!(limits[1].others_can_evict());
         assert_eq!(MemoryLimit::default().tell_evictable(7), 7);
+        limits[1].begin_eviction();
+        limits[1].begin_eviction();
+        assert_eq!([&limits[0], &limits[1]].map(MemoryLimit::others_are_evicting), [true, false]);
+        limits[1].told_of_evicted();
+        assert!(!limits[0].others_are_evicting());
     }
 
     #[test]

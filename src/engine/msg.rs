@@ -18,7 +18,7 @@ use super::tracking;
 use super::watch::Watcher;
 use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, Sequence, ShardId};
-use crate::base::slowlog::SlowCommand;
+use crate::base::slowlog::Note;
 use crate::command::KeyRow;
 use crate::command::wait::Wait;
 use crate::data::entry::Entry;
@@ -57,12 +57,14 @@ pub enum Message {
     PubSub(Post),
     /// Commands that clients of the sender's gave, as lines for the monitors of yours.
     Shown(Arc<[u8]>),
-    /// Commands of a transaction of this client's that were slow: for its log.
-    Slow(ConnKey, Vec<SlowCommand>),
+    /// Of commands of a transaction of this client's.
+    Notes(ConnKey, Vec<Note>),
     /// What clients may have cached.
     Tracking(Box<tracking::Post>),
-    /// The sender finds too much memory in use, and you have keys that could go.
-    MakeRoom,
+    /// The sender finds too much memory in use, and you have keys that could go: the answer, with this number, is
+    /// `RoomMade`.
+    MakeRoom(u32),
+    RoomMade(u32),
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -81,8 +83,8 @@ pub struct RunBatch {
     pub replies: Vec<u8>,
     /// Where each item's reply ends.
     pub reply_ends: Vec<usize>,
-    /// Commands that were slow, by index of their items: for the log of the shard that sent them.
-    pub slow: Vec<(usize, SlowCommand)>,
+    /// Of commands, by index of their items.
+    pub notes: Vec<(usize, Note)>,
 }
 
 /// In `RunBatch::lengths`: the argument is the next of `RunBatch::shared`.
@@ -151,7 +153,7 @@ impl RunBatch {
         self.lengths.clear();
         self.shared.clear();
         self.reply_ends.clear();
-        self.slow.clear();
+        self.notes.clear();
         for buffer in [&mut self.bytes, &mut self.replies] {
             buffer.clear();
             buffer.shrink_to(64 * 1024);

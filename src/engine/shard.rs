@@ -20,7 +20,7 @@ use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
 use crate::base::metrics::CommandStats;
-use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
+use crate::base::slowlog::SlowLog;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::{KeyStats, ShardCtx};
@@ -28,7 +28,7 @@ use crate::command::effect::Change;
 use crate::command::error::{Error, Result};
 use crate::command::events::Event;
 use crate::command::keys::{ACCESS, keys_of};
-use crate::command::spec::{DENYOOM, FAST, Group, READONLY, SKIP_SLOWLOG, Spec};
+use crate::command::spec::{DENYOOM, Group, READONLY, Spec};
 use crate::command::wait::Wait;
 use crate::config::Config;
 use crate::keyspace::evict::Pool;
@@ -60,15 +60,8 @@ pub struct Shard {
     ticks: fn() -> u64,
     /// When the command before ended, hence this one began: one reading of the clock a command.
     pub(super) ended: u64,
-    /// A command that takes this long is looked at: the smaller of the next two.
-    slow_ns: u64,
-    slowlog_ns: u64,
-    pub(super) latency_event_ns: u64,
-    /// Commands that ran here and belong into the slow log of the shard whose client sent them.
-    slow: Vec<SlowCommand>,
     /// Of this shard's clients.
     pub slowlog: SlowLog,
-    pub events: LatencyEvents,
     pub pubsub: PubSub,
     /// CLIENT PAUSE.
     pub pause: ClientPause,
@@ -97,12 +90,7 @@ impl Shard {
             commands: CommandStats::new(commands),
             ticks,
             ended: 0,
-            slow_ns: 0,
-            slowlog_ns: 0,
-            latency_event_ns: 0,
-            slow: Vec::new(),
             slowlog: SlowLog::default(),
-            events: LatencyEvents::new(),
             pubsub,
             pause: ClientPause::default(),
             cron_paused: false,
@@ -126,15 +114,7 @@ impl Shard {
 
     /// From now on this configuration counts.
     pub fn configure(&mut self, config: Arc<Config>) {
-        self.slowlog_ns = match u64::try_from(config.slowlog_log_slower_than) {
-            Ok(microseconds) if config.slowlog_max_len > 0 => microseconds.saturating_mul(1000),
-            _ => u64::MAX,
-        };
-        self.latency_event_ns = match config.latency_monitor_threshold {
-            0 => u64::MAX,
-            milliseconds => milliseconds.saturating_mul(1_000_000),
-        };
-        self.slow_ns = self.slowlog_ns.min(self.latency_event_ns);
+        self.ctx.timing.configure(&config);
         if self.commands.tracks_latency && !config.latency_tracking {
             self.commands.forget_latencies();
         }
@@ -223,7 +203,7 @@ impl Shard {
             return;
         }
         let elapsed = self.ran(id);
-        if self.is_slow(elapsed) {
+        if self.ctx.timing.is_slow(elapsed) {
             self.was_slow(&row.spec, elapsed, args.words());
         }
     }
@@ -274,43 +254,16 @@ impl Shard {
         self.commands.failed(id, error.code());
     }
 
-    #[inline]
-    pub fn is_slow(&self, nanoseconds: u64) -> bool {
-        nanoseconds >= self.slow_ns
-    }
-
     /// Takes note of a slow command.
     #[cold]
     pub fn was_slow(&mut self, spec: &Spec, nanoseconds: u64, words: &[&[u8]]) {
-        if nanoseconds >= self.latency_event_ns {
-            let event = if spec.flags.has(FAST) { "fast-command" } else { "command" };
-            let sample = LatencySample { unix_s: self.ctx.now.unix_s(), milliseconds: nanoseconds / 1_000_000 };
-            self.events.entry(event).or_default().add(sample);
-        }
-        if nanoseconds >= self.slowlog_ns && !spec.flags.has(SKIP_SLOWLOG) {
-            self.slow.push(SlowCommand::new(nanoseconds, words));
-        }
+        self.ctx.timing.was_slow(spec, nanoseconds, self.ctx.now.unix_s(), words);
     }
 
-    /// A command left something to be done behind its reply: it was slow, or somebody may want to hear of it.
+    /// A command left something to be done behind its reply: there is something to note, or to hear of.
     #[inline]
     pub fn has_aftermath(&self) -> bool {
-        !self.slow.is_empty() | !self.ctx.events.is_empty()
-    }
-
-    /// Commands that take long are taken note of.
-    pub fn logs_slow(&self) -> bool {
-        self.slow_ns != u64::MAX
-    }
-
-    #[inline]
-    pub fn has_slow(&self) -> bool {
-        !self.slow.is_empty()
-    }
-
-    /// The slow commands since the last call: usually one.
-    pub fn take_slow(&mut self) -> Vec<SlowCommand> {
-        std::mem::take(&mut self.slow)
+        self.ctx.timing.has_notes() | !self.ctx.events.is_empty()
     }
 
     /// Queues a command behind the locks it needs.
@@ -357,7 +310,7 @@ impl Shard {
 
     /// `guarded`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
     fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool) {
-        let RunBatch { items, bytes, lengths, shared, replies, reply_ends, slow } = batch;
+        let RunBatch { items, bytes, lengths, shared, replies, reply_ends, notes } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
         for &length in lengths.iter() {
@@ -432,8 +385,10 @@ impl Shard {
                 if item.tracks | self.tracking.is_on() {
                     self.track((from, item.session), item.tracks, &item.row.spec, words);
                 }
-                if self.has_slow() {
-                    slow.extend(self.take_slow().into_iter().map(|command| (index, command)));
+                if self.ctx.timing.has_notes() {
+                    let mut taken = self.ctx.timing.take_notes();
+                    notes.extend(taken.drain(..).map(|note| (index, note)));
+                    self.ctx.timing.give_notes(taken);
                 }
             }
             if let Some((set, later)) = waiting {

@@ -41,6 +41,8 @@ pub struct Scripts {
     library_version: u64,
     /// Commands that scripts called.
     pub commands: Option<Box<CommandStats>>,
+    /// How many the script that runs has called.
+    pub calls: u64,
     /// Scripts that made way for others.
     pub evicted: u64,
     /// What scripts called since it was last asked for, with the database, while a client monitors.
@@ -104,6 +106,7 @@ impl Default for Scripts {
             flushes: 0,
             library_version: 0,
             commands: None,
+            calls: 0,
             evicted: 0,
         }
     }

@@ -64,6 +64,8 @@ pub enum Pause {
     Mailbox,
     /// CLIENT PAUSE holds its next command.
     Client,
+    /// Other shards make room first, and tell it of the keys that go.
+    Room,
     /// It has had its share of this turn.
     Turn,
 }

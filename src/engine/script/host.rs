@@ -11,6 +11,7 @@ use crate::command::ctx::{FindCommand, Found, ShardCtx};
 use crate::command::error::{Error, Result};
 use crate::command::keys::keys_of;
 use crate::command::spec::{DENYOOM, Group, MAY_REPLICATE, NOSCRIPT, READONLY, Shape, Spec, WRITE};
+use crate::command::timing::Timing;
 use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::coroutine::Lent;
@@ -184,7 +185,9 @@ impl<'a, 'b> ShardHost<'a, 'b> {
         let words = words.iter().map(|word| word.to_vec()).collect();
         self.lent.get().scripts.asked = Some(AskedCommand { words, protocol: reply.protocol() });
         self.lent.pause();
-        reply.raw(&std::mem::take(&mut self.lent.get().scripts.answer));
+        let scripts = &mut self.lent.get().scripts;
+        scripts.calls += 1;
+        reply.raw(&std::mem::take(&mut scripts.answer));
         Ok(())
     }
 
@@ -231,6 +234,10 @@ impl<'a, 'b> ShardHost<'a, 'b> {
             keys_of(spec, words).iter().for_each(|key| ctx.scripts.note_read(words[key.index as usize]));
         }
         let elapsed = ctx.scripts.ticks() - from;
+        ctx.scripts.calls += 1;
+        if ctx.timing.is_slow(elapsed) {
+            ctx.timing.was_slow(spec, elapsed, ctx.now.unix_s(), words);
+        }
         let failed = result.is_err();
         count_id(ctx, |stats| {
             stats.ran(id, elapsed);
@@ -350,6 +357,9 @@ pub struct SpreadHost {
     declared: Option<Vec<Vec<u8>>>,
     /// What it must not call: to be counted when it is over.
     pub refused: Vec<(CommandId, Error)>,
+    /// How many commands it has called, and how slow they were: the same.
+    pub calls: u64,
+    pub timing: Timing,
 }
 
 impl SpreadHost {
@@ -362,6 +372,16 @@ impl SpreadHost {
             db: ctx.db,
             declared,
             refused: Vec::new(),
+            calls: 0,
+            timing: ctx.timing.beside(),
+        }
+    }
+
+    fn called(&mut self, spec: &Spec, from_ns: u64, words: &[&[u8]]) {
+        self.calls += 1;
+        let elapsed = (self.watched.clock)() - from_ns;
+        if self.timing.is_slow(elapsed) {
+            self.timing.was_slow(spec, elapsed, self.now.unix_s(), words);
         }
     }
 
@@ -378,6 +398,7 @@ pub struct Answered<'a> {
 impl Answered<'_> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let host = &mut *self.host;
+        let from_ns = (host.watched.clock)();
         let (row, spec, id) = match (host.commands)(words) {
             Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
             Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
@@ -387,12 +408,15 @@ impl Answered<'_> {
                     return Err(error);
                 }
                 let args = Args::new(words);
-                let own = run_without_keys(spec, &args, host.now, host.databases, &mut host.db, reply);
-                return own.unwrap_or_else(|| {
-                    let words = words.iter().map(|word| word.to_vec()).collect();
-                    reply.raw(&self.answers.suspend(Asked::Keyless { words, protocol: reply.protocol() }));
-                    Ok(())
-                });
+                if let Some(result) = run_without_keys(spec, &args, host.now, host.databases, &mut host.db, reply) {
+                    host.called(spec, from_ns, words);
+                    return result;
+                }
+                // The core sees how long it takes.
+                host.calls += 1;
+                let words = words.iter().map(|word| word.to_vec()).collect();
+                reply.raw(&self.answers.suspend(Asked::Keyless { words, protocol: reply.protocol() }));
+                return Ok(());
             }
             Found::Key(row, spec, id) => (row, spec, id),
         };
@@ -407,9 +431,10 @@ impl Answered<'_> {
             return Err(UNDECLARED);
         }
         host.watched.wrote |= spec.flags.has(WRITE);
-        let words = words.iter().map(|word| word.to_vec()).collect();
-        let call = Call { row, spec, id, db: host.db, words, protocol: reply.protocol() };
+        let owned = words.iter().map(|word| word.to_vec()).collect();
+        let call = Call { row, spec, id, db: host.db, words: owned, protocol: reply.protocol() };
         reply.raw(&self.answers.suspend(Asked::Call(call)));
+        host.called(spec, from_ns, words);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use crate::command::error::Error;
 use crate::command::keys::keys_of;
 use crate::command::keyspace::cursor_shard;
 use crate::command::spec::{READONLY, Shape, Spec};
+use crate::command::timing::Timing;
 use crate::engine::gather::{Job, Next, Part, Round};
 use crate::engine::lock::{LockSet, Mode};
 use crate::engine::msg::{ExecCommand, Step, StepOutcome};
@@ -55,6 +56,8 @@ struct Finished {
     script: Script,
     reply: Vec<u8>,
     refused: Vec<(CommandId, Error)>,
+    calls: u64,
+    timing: Timing,
     end: End,
 }
 
@@ -197,7 +200,8 @@ impl ScriptJob {
             let prepared = script.prepare(keys_and_arguments(&Args::new(&words)));
             let called = script.call(prepared, &mut lent);
             let end = script.finish(called, &mut Reply::new(&mut reply, protocol));
-            Finished { script, reply, refused: host.refused, end }
+            let SpreadHost { refused, calls, timing, .. } = host;
+            Finished { script, reply, refused, calls, timing, end }
         });
         let Some(running) = running else {
             Reply::new(&mut bytes, self.protocol).error(&NO_STACK.text());
@@ -252,8 +256,10 @@ impl ScriptJob {
                 }
                 Next::Pause
             }
-            coroutine::Step::Ended(Finished { script, reply, refused, end }) => {
+            coroutine::Step::Ended(Finished { script, reply, refused, calls, mut timing, end }) => {
                 self.running = None;
+                timing.called(calls);
+                ctx.timing.absorb(timing);
                 refused.into_iter().for_each(|(id, error)| super::host::count_refused(ctx, id, &error));
                 self.is_error_counted = matches!(end, End::Failed(info) if info.is_counted);
                 script.give(ctx);

@@ -333,6 +333,8 @@ fn stacks_of(ctx: &mut ShardCtx) -> &mut Stacks {
 fn end(ctx: &mut ShardCtx, (mut script, called): (Script, Called), reply: &mut Reply) -> Option<ErrorInfo> {
     let end = script.finish(called, reply);
     script.give(ctx);
+    let calls = std::mem::take(&mut ctx.scripts.calls);
+    ctx.timing.called(calls);
     match end {
         End::Done => None,
         End::Failed(info) => Some(info),
