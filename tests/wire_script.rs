@@ -105,6 +105,77 @@ redis.register_function{function_name='peek', callback=function(keys) return red
     });
 }
 
+fn transactions_locked(client: &mut Connection) -> u64 {
+    let info: String = cmd("INFO").arg("stats").query(client).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("transactions_locked:")).expect("a counter");
+    line.parse().unwrap()
+}
+
+#[test]
+fn a_function_locks_what_it_declares() {
+    let server = Server::start(4);
+    let mut client = server.redis();
+    let library = "#!lua name=l
+local function swap(keys)
+  local a, b = redis.call('GET', keys[1]), redis.call('GET', keys[2])
+  redis.call('MSET', keys[1], b, keys[2], a)
+end
+redis.register_function('swap', swap)
+redis.register_function('add', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)
+redis.register_function('add_to_any', function(keys, args) return redis.call('INCRBY', args[1], 1) end)";
+    let () = cmd("FUNCTION").arg("LOAD").arg(library).query(&mut client).unwrap();
+    let before = transactions_locked(&mut client);
+    for n in 1..=20 {
+        assert_eq!(cmd("FCALL").arg("Add").arg(1).arg(format!("n:{n}")).arg(n).query(&mut client), Ok(n));
+    }
+    assert_eq!(transactions_locked(&mut client), before, "one shard is enough");
+    for n in 1..=20 {
+        let any = format!("n:{n}");
+        assert_eq!(cmd("FCALL").arg("add_to_any").arg(1).arg("declared").arg(&any).query(&mut client), Ok(n + 1));
+    }
+    assert_eq!(transactions_locked(&mut client), before + 20);
+    for n in 1..=10 {
+        let (a, b) = (format!("n:{n}"), format!("n:{}", 21 - n));
+        let () = cmd("FCALL").arg("swap").arg(2).arg(&a).arg(&b).query(&mut client).unwrap();
+        assert_eq!(client.mget(&[&a, &b]), Ok(vec![22 - n, n + 1]));
+    }
+}
+
+#[test]
+fn a_function_may_be_replaced_by_one_that_touches_more() {
+    let server = Server::start(4);
+    let library = |body: &str| format!("#!lua name=l\nredis.register_function('f', function(keys, args) {body} end)");
+    let declared = library("redis.call('INCR', keys[1]) return redis.call('INCR', keys[2])");
+    let undeclared = library("redis.call('INCR', 'one') return redis.call('INCR', 'two')");
+    let () = cmd("FUNCTION").arg("LOAD").arg(&declared).query(&mut server.redis()).unwrap();
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut client = server.redis();
+                scope.spawn(move || {
+                    let calls = (0..400).map(|_| cmd("FCALL").arg("f").arg(2).arg("one").arg("two").query(&mut client));
+                    let done = calls.filter(|call: &RedisResult<i64>| match call {
+                        Ok(_) => true,
+                        Err(refused) => {
+                            let refused = refused.detail().unwrap_or_default();
+                            assert_eq!(refused, "Function was replaced while it was being called");
+                            false
+                        }
+                    });
+                    done.count()
+                })
+            })
+            .collect();
+        let mut client = server.redis();
+        for n in 0..100 {
+            let code = if n % 2 == 0 { &undeclared } else { &declared };
+            let () = cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(code).query(&mut client).unwrap();
+        }
+        let done: usize = callers.into_iter().map(|caller| caller.join().expect("it saw nothing else")).sum();
+        assert_eq!(client.mget(&["one", "two"]), Ok(vec![done, done]), "each call did all of it, or nothing");
+    });
+}
+
 #[test]
 fn scripts_run_inside_transactions() {
     with_shards(|server| {

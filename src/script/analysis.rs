@@ -1,9 +1,13 @@
-//! Which keys a script can touch, decided before it runs: only what it declares, or perhaps others.
+//! Which keys a script or a function can touch, decided before it runs: only what it declares, or perhaps others.
 //!
 //! Reads the script's tokens, not its meaning, and when in doubt says "others": that costs time, never correctness.
 //! Declared is `KEYS[…]`, or a local that was set to such a thing once and to nothing else, or the elements that a loop
 //! over KEYS visits, or `unpack(KEYS)` at the end. Every command must be called by its name, in a place where that name is
 //! plain to see, and its keys must stand at places that [`KeyPlaces`] knows.
+//!
+//! A function of a library is read together with the code outside all functions that are registered: that is what it can
+//! call. Its first parameter is its KEYS. A library lives on between calls, which a script does not: so what calls commands
+//! must not be a closure, which could come back in a later call with the keys of an earlier one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +18,53 @@ pub type KeyPlaces<'a> = &'a dyn Fn(&[u8], Option<usize>) -> Option<Vec<usize>>;
 /// Does the script touch no other keys than those it declares?
 pub fn declares_all_keys(source: &[u8], places: KeyPlaces<'_>) -> bool {
     let Some(tokens) = tokenize(source) else { return false };
-    Script { tokens: &tokens, places }.check().is_some()
+    Script { tokens: &tokens, places, keys: b"KEYS", arguments: b"ARGV" }.check().is_some()
+}
+
+/// The same of a function that a library registers under this name.
+pub fn function_declares_all_keys(library: &[u8], name: &[u8], places: KeyPlaces<'_>) -> bool {
+    let Some(tokens) = tokenize(library) else { return false };
+    function_is_plain(&tokens, name, places).is_some()
+}
+
+fn function_is_plain(tokens: &[Token], name: &[u8], places: KeyPlaces<'_>) -> Option<()> {
+    let whole = Script { tokens, places, keys: b"", arguments: b"" };
+    let functions = whole.registered_functions()?;
+    let mut own = None;
+    let mut read = Vec::new();
+    let mut from = 0;
+    for function in functions {
+        // One inside another is nothing that a library can register.
+        read.extend_from_slice(tokens.get(from..function.begin)?);
+        read.push(Token::Value);
+        from = function.end;
+        if function.name == name && own.replace(function).is_some() {
+            return None;
+        }
+    }
+    read.extend_from_slice(&tokens[from..]);
+    let own = own?;
+    read.push(Token::Symbol(b';'));
+    let body = read.len();
+    read.extend_from_slice(&tokens[own.body..own.end - 1]);
+    let script = Script { tokens: &read, places, keys: own.keys, arguments: own.arguments };
+    script.calls_in_no_closure(body)?;
+    // Nothing else in sight has the parameter's name.
+    (script.definitions(own.keys) == 0).then_some(())?;
+    script.check()
+}
+
+/// A function, from its `function` to behind its `end`.
+struct Function<'s> {
+    /// The name that it is registered under.
+    name: &'s [u8],
+    begin: usize,
+    /// Behind the parameters.
+    body: usize,
+    end: usize,
+    /// What its first two parameters are called; empty: it has none.
+    keys: &'s [u8],
+    arguments: &'s [u8],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +165,9 @@ fn quoted(rest: &[u8]) -> Option<(Token<'_>, usize)> {
 struct Script<'t, 's> {
     tokens: &'t [Token<'s>],
     places: KeyPlaces<'t>,
+    /// What the keys are called, and the arguments. No name is empty.
+    keys: &'t [u8],
+    arguments: &'t [u8],
 }
 
 /// What makes it impossible to see what is called.
@@ -148,6 +201,126 @@ impl<'s> Script<'_, 's> {
         self.name(index).is_some_and(|name| names.iter().any(|other| other.as_bytes() == name))
     }
 
+    fn is_keys(&self, index: usize) -> bool {
+        self.name(index) == Some(self.keys)
+    }
+
+    /// The functions that a library registers, in the order of their code, if all are plain to see.
+    fn registered_functions(&self) -> Option<Vec<Function<'s>>> {
+        let mut found = Vec::new();
+        for index in (0..self.tokens.len()).filter(|&index| self.is_name(index, &["register_function"])) {
+            let (name, callback) = self.registration(index + 1)?;
+            found.push(Function { name, ..self.callback(callback)? });
+        }
+        found.sort_by_key(|function| function.begin);
+        Some(found)
+    }
+
+    /// `('name', callback)`, or `{function_name='name', callback=callback, …}`, perhaps in parentheses: the name, and where
+    /// the callback stands.
+    fn registration(&self, open: usize) -> Option<(&'s [u8], usize)> {
+        if self.is(open, b'(')
+            && let Some(Token::Text(name)) = self.at(open + 1)
+            && self.is(open + 2, b',')
+        {
+            return Some((name, open + 3));
+        }
+        let open = if self.is(open, b'(') { open + 1 } else { open };
+        if !self.is(open, b'{') {
+            return None;
+        }
+        let (mut name, mut callback, mut depth, mut index) = (None, None, 0, open);
+        loop {
+            let token = self.at(index)?;
+            if is_open(&token) {
+                // `["callback"]` would be a field, too.
+                if depth == 1 && self.is(index, b'[') {
+                    return None;
+                }
+                depth += 1;
+            } else if is_close(&token) {
+                depth -= 1;
+                if depth == 0 {
+                    return Some((name?, callback?));
+                }
+            } else if self.is_name(index, &["function"]) {
+                index = self.function_at(index)?.end;
+                continue;
+            } else if depth == 1 && self.is(index + 1, b'=') {
+                match (self.name(index), self.at(index + 2)) {
+                    (Some(b"function_name"), Some(Token::Text(text))) => name = Some(text),
+                    (Some(b"callback"), Some(_)) => callback = Some(index + 2),
+                    _ => {}
+                }
+            }
+            index += 1;
+        }
+    }
+
+    /// The function that a callback is: it stands there, or a local has it that is named there and nowhere else.
+    fn callback(&self, callback: usize) -> Option<Function<'s>> {
+        let is_last = |index: usize| matches!(self.at(index), Some(Token::Symbol(b')' | b'}' | b',' | b';')));
+        let name = self.name(callback)?;
+        if name == b"function" {
+            return self.function_at(callback).filter(|function| is_last(function.end));
+        }
+        let mut places = (0..self.tokens.len()).filter(|&index| self.name(index) == Some(name));
+        let (first, second) = (places.next()?, places.next()?);
+        if second != callback || places.next().is_some() || first == 0 || !is_last(callback + 1) {
+            return None;
+        }
+        if first >= 2 && self.is_name(first - 1, &["function"]) && self.is_name(first - 2, &["local"]) {
+            return self.function_at(first - 1);
+        }
+        let is_local = self.is_name(first - 1, &["local"]) && self.is(first + 1, b'=');
+        if is_local && self.is_name(first + 2, &["function"]) { self.function_at(first + 2) } else { None }
+    }
+
+    /// The function whose `function` is at `begin`.
+    fn function_at(&self, begin: usize) -> Option<Function<'s>> {
+        // `local function name(`
+        let open = if self.is(begin + 1, b'(') { begin + 1 } else { begin + 2 };
+        if !self.is(open, b'(') {
+            return None;
+        }
+        let keys = self.name(open + 1).unwrap_or_default();
+        let second = self.is(open + 2, b',').then(|| self.name(open + 3)).flatten();
+        let mut depth = 0;
+        for index in begin.. {
+            self.at(index)?;
+            if self.is_name(index, &["function", "do", "if", "repeat"]) {
+                depth += 1;
+            } else if self.is_name(index, &["end", "until"]) {
+                depth -= 1;
+                if depth == 0 {
+                    let (name, body) = (&b""[..], self.closing(open)? + 1);
+                    let arguments = second.unwrap_or_default();
+                    return Some(Function { name, begin, body, end: index + 1, keys, arguments });
+                }
+            }
+        }
+        None
+    }
+
+    /// Functions inside the one whose body begins here call no commands.
+    fn calls_in_no_closure(&self, body: usize) -> Option<()> {
+        let aliases = self.aliases()?;
+        let mut index = body;
+        while index < self.tokens.len() {
+            if !self.is_name(index, &["function"]) {
+                index += 1;
+                continue;
+            }
+            let end = self.function_at(index)?.end;
+            let calls = |name: &[u8]| name == b"redis" || name == b"server" || aliases.contains(name);
+            if (index..end).filter_map(|inside| self.name(inside)).any(calls) {
+                return None;
+            }
+            index = end;
+        }
+        Some(())
+    }
+
     /// `Some`, if all is plain to see.
     fn check(&self) -> Option<()> {
         let keys = self.declared_names()?;
@@ -163,7 +336,7 @@ impl<'s> Script<'_, 's> {
                     self.check_api(index, &keys)?;
                 } else if !is_field && aliases.contains(name) && !self.is_definition(index) {
                     self.check_call(index, &keys)?;
-                } else if !is_field && name == b"KEYS" {
+                } else if !is_field && name == self.keys {
                     self.check_keys(index)?;
                 }
             }
@@ -261,7 +434,7 @@ impl<'s> Script<'_, 's> {
         end == begin + 4
             && self.is_name(begin, &["unpack"])
             && self.is(begin + 1, b'(')
-            && self.is_name(begin + 2, &["KEYS"])
+            && self.is_keys(begin + 2)
             && self.is(begin + 3, b')')
     }
 
@@ -270,7 +443,7 @@ impl<'s> Script<'_, 's> {
         if end == begin + 1 {
             return self.name(begin).is_some_and(|name| keys.contains(name));
         }
-        self.is_name(begin, &["KEYS"]) && self.is(begin + 1, b'[') && self.closing(begin + 1) == Some(end - 1)
+        self.is_keys(begin) && self.is(begin + 1, b'[') && self.closing(begin + 1) == Some(end - 1)
     }
 
     fn closing(&self, open: usize) -> Option<usize> {
@@ -365,12 +538,13 @@ impl<'s> Script<'_, 's> {
                 }
                 at += 1;
                 for name in names {
-                    if !self.is_name(at, &["KEYS", "ARGV"]) || !self.is(at + 1, b'[') {
+                    let is_argument = self.name(at) == Some(self.arguments);
+                    if !is_argument && !self.is_keys(at) || !self.is(at + 1, b'[') {
                         break;
                     }
                     let Some(end) = self.closing(at + 1) else { break };
                     let alone = self.ends_expression(end + 1);
-                    if self.is_name(at, &["KEYS"]) && alone {
+                    if self.is_keys(at) && alone {
                         found.insert(name, self.definitions(name) == 1);
                     }
                     if !self.is(end + 1, b',') {
@@ -383,7 +557,7 @@ impl<'s> Script<'_, 's> {
                 && self.is_name(index + 4, &["in"])
                 && self.is_name(index + 5, &["ipairs", "pairs"])
                 && self.is(index + 6, b'(')
-                && self.is_name(index + 7, &["KEYS"])
+                && self.is_keys(index + 7)
                 && self.is(index + 8, b')')
             {
                 let name = self.name(index + 3)?;
@@ -486,6 +660,72 @@ mod tests {
                 "#!lua flags=no-writes\nreturn redis.call('get', KEYS[1])",
                 "local text = [[ redis.call('get', 'x') ]] return text",
                 "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end",
+            ],
+        );
+    }
+
+    #[track_caller]
+    fn check_function(declared: bool, libraries: &[&str]) {
+        for library in libraries {
+            assert_eq!(function_declares_all_keys(library.as_bytes(), b"f", &places), declared, "{library}");
+        }
+    }
+
+    #[test]
+    fn a_function_declares_by_its_first_parameter() {
+        check_function(
+            true,
+            &[
+                "#!lua name=l\nredis.register_function('f', function(keys, args) return redis.call('get', keys[1]) end)",
+                "server.register_function('f', function() return 1 end)",
+                "redis.register_function('f', function(k, a) local key, value = k[1], a[1] return redis.call('set', key, value) end)",
+                "redis.register_function{function_name='f', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}",
+                "redis.register_function({flags={'no-writes'}, callback=function(keys) if keys[1] then return 1 end end, function_name='f'})",
+                "local function get(keys, args) for i, key in ipairs(keys) do redis.call('incr', key) end end redis.register_function('f', get)",
+                "local get = function(keys) return redis.call('mget', unpack(keys)) end redis.register_function('f', get)",
+                "local call = redis.call redis.register_function('f', function(keys) return call('get', keys[1]) end)",
+                "local function now() return redis.call('time')[1] end redis.register_function('f', function(keys) return redis.call('set', keys[1], now()) end)",
+                "redis.register_function('f', function(keys, args) table.sort(args, function(a, b) return a < b end) return redis.call('get', keys[1]) end)",
+                // What others do is not what this one does.
+                "redis.register_function('f', function(keys) return redis.call('get', keys[1]) end) redis.register_function('g', function(keys) return redis.call('get', 'x') end)",
+                "redis.register_function('g', function(k) local key = 'x' return redis.call('get', key) end) redis.register_function('f', function(k) local key = k[1] repeat redis.call('get', key) until true end)",
+            ],
+        );
+    }
+
+    #[test]
+    fn every_other_function_may_touch_any_key() {
+        check_function(
+            false,
+            &[
+                "redis.register_function('f', function(keys) return redis.call('get', 'x') end)",
+                "redis.register_function('f', function(keys, args) return redis.call('get', args[1]) end)",
+                "redis.register_function('f', function(keys) return redis.call('get', KEYS[1]) end)",
+                "redis.register_function('f', function(...) return redis.call('get', keys[1]) end)",
+                "redis.register_function('f', function(keys) keys[1] = 'x' return redis.call('get', keys[1]) end)",
+                "redis.register_function('f', function(keys) local keys = {'x'} return redis.call('get', keys[1]) end)",
+                "redis.register_function('f', function(keys) change(keys) return redis.call('get', keys[1]) end)",
+                "redis.register_function('g', function(keys) return redis.call('get', keys[1]) end)",
+                "redis.register_function('F', function(keys) return redis.call('get', keys[1]) end)",
+                // A helper's keys are whatever it is called with.
+                "local function get(key) return redis.call('get', key) end redis.register_function('f', function(keys) return get(keys[1]) end)",
+                "local function get(keys) return redis.call('get', keys[1]) end redis.register_function('f', function(keys) return get({'x'}) end)",
+                "local function get(keys) return redis.call('get', keys[1]) end get({'x'}) redis.register_function('f', get)",
+                "local function get(keys) return redis.call('get', keys[1]) end redis.register_function('f', get) redis.register_function('g', function() return get({'x'}) end)",
+                // Which function it is must be plain.
+                "local function get(keys) return redis.call('get', keys[1]) end redis.register_function('f', get and other)",
+                "redis.register_function('f', function(keys) return redis.call('get', keys[1]) end and other)",
+                "redis.register_function(name, function(keys) return redis.call('get', keys[1]) end)",
+                "redis.register_function('f', function(keys) return redis.call('get', keys[1]) end) local r = redis.register_function r('g', g)",
+                "if x then redis.register_function('f', function(keys) return 1 end) else redis.register_function('f', function(keys) return redis.call('get', 'x') end) end",
+                "redis.register_function{function_name='f', callback=function(keys) return 1 end, ['callback']=g}",
+                "redis.register_function{function_name='f'}",
+                // A later call may meet what an earlier one left.
+                "local later redis.register_function('f', function(keys) local key = keys[1] if later then later() end later = function() redis.call('get', key) end end)",
+                "local last redis.register_function('f', function(keys) if last then redis.call('get', last) end last = keys[1] end)",
+                "local key = 'x' redis.register_function('f', function(keys) redis.call('get', key) local key = keys[1] end)",
+                "return loadstring('x') redis.register_function('f', function(keys) return 1 end)",
+                "redis.register_function('f', function(keys) return redis.call('get', keys[1])",
             ],
         );
     }

@@ -38,6 +38,8 @@ pub struct Function {
     pub name: Vec<u8>,
     pub description: Option<Vec<u8>>,
     pub flags: ScriptFlags,
+    /// Whether it may touch keys that its call does not declare, once somebody has asked.
+    touches_others: Option<bool>,
     place: Place,
 }
 
@@ -100,6 +102,13 @@ impl FunctionVm {
         &self.libraries[&id.library].functions[id.index]
     }
 
+    /// Whether a function may touch keys that its call does not declare; `look` finds out from its library's code and its name.
+    pub fn touches_others(&mut self, id: &FunctionId, look: impl FnOnce(&[u8], &[u8]) -> bool) -> bool {
+        let library = self.libraries.get_mut(&id.library).expect("a function has its library");
+        let function = &mut library.functions[id.index];
+        *function.touches_others.get_or_insert_with(|| look(&library.code, &function.name))
+    }
+
     /// Runs a library's code, and holds its functions from then on; its name. A library of the same name is replaced, if
     /// `replaces` says so; on an error nothing has changed. The host is asked whether loading takes too long.
     pub fn load(&mut self, body: &[u8], replaces: bool, host: &mut dyn Host) -> Result<Vec<u8>, Vec<u8>> {
@@ -134,7 +143,7 @@ impl FunctionVm {
             lua.raw_get_index(1, index + 1);
             let place = self.machine.keep();
             self.by_name.insert(name.to_ascii_lowercase(), FunctionId { library: header.name.clone(), index });
-            functions.push(Function { name, description, flags, place });
+            functions.push(Function { name, description, flags, touches_others: None, place });
         }
         lua.set_top(0);
         self.libraries.insert(header.name.clone(), Library { code: body.into(), functions });

@@ -181,7 +181,7 @@ impl ScriptJob {
         self.now = ctx.now;
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let mut bytes = Vec::new();
-        let taken = match take(ctx, &Args::new(&words), true) {
+        let taken = match take(ctx, &Args::new(&words), true, !self.global) {
             Ok(taken) => taken,
             Err(error) => {
                 Reply::new(&mut bytes, self.protocol).error(&error.text());

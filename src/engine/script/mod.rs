@@ -20,10 +20,11 @@ use crate::command::keys::{keys_of_eval, keys_of_eval_ro};
 use crate::command::spec::*;
 use crate::engine::shard::OUT_OF_MEMORY;
 use crate::resp::reply::Reply;
-use crate::script::analysis::declares_all_keys;
+use crate::script::analysis::{declares_all_keys, function_declares_all_keys};
 use crate::script::coroutine::{Lending, Lent, Stacks};
 use crate::script::header;
 use crate::script::host::ScriptFlags;
+use crate::script::library::{FunctionId, FunctionVm};
 use crate::script::shard::{parse_digest, script_of_body, script_of_digest};
 use crate::script::store::{Busy, BusyCall};
 use crate::script::vm::{Called, End, ErrorInfo};
@@ -282,10 +283,11 @@ struct Suspended {
 }
 
 fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let taken = take(ctx, args, false)?;
+    let is_confined = ctx.shards > 1;
+    let taken = take(ctx, args, false, is_confined)?;
     let watched = Watched::new(ctx, taken.started(ctx));
     let mut script = taken.script;
-    let declared = if ctx.shards > 1 { Some(declared_keys(args.words())) } else { None };
+    let declared = if is_confined { Some(declared_keys(args.words())) } else { None };
     let prepared = script.prepare(keys_and_arguments(args));
     ctx.scripts.begin_reads();
     let client_db = ctx.db;
@@ -394,10 +396,11 @@ pub fn flags_of(ctx: &mut ShardCtx, spec: &Spec, words: &[&[u8]]) -> Flags {
 }
 
 /// Finds, and compiles if need be, what EVAL, EVALSHA or FCALL is to run. `spread`: it will run beside others of this shard.
-pub(super) fn take(ctx: &mut ShardCtx, args: &Args, spread: bool) -> Result<Taken> {
+/// `is_confined`: only on the keys that it declares.
+pub(super) fn take(ctx: &mut ShardCtx, args: &Args, spread: bool, is_confined: bool) -> Result<Taken> {
     let name = args.get(0).to_ascii_lowercase();
     let (script, flags) = match name.as_slice() {
-        b"fcall" | b"fcall_ro" => take_function(ctx, args, spread)?,
+        b"fcall" | b"fcall_ro" => take_function(ctx, args, spread, is_confined)?,
         _ => take_script(ctx, args, name.starts_with(b"evalsha"), spread)?,
     };
     let only_reads = name.ends_with(b"_ro");
@@ -433,12 +436,17 @@ fn take_script(ctx: &mut ShardCtx, args: &Args, by_digest: bool, spread: bool) -
     }
 }
 
-fn take_function(ctx: &mut ShardCtx, args: &Args, spread: bool) -> Result<(Script, ScriptFlags)> {
-    let vm = function::take_vm(ctx, spread);
+fn take_function(ctx: &mut ShardCtx, args: &Args, spread: bool, is_confined: bool) -> Result<(Script, ScriptFlags)> {
+    let mut vm = function::take_vm(ctx, spread);
     let Some(id) = vm.find(args.get(1)).cloned() else {
         ctx.scripts.give_functions(vm);
         return Err(Error::Text("ERR Function not found"));
     };
+    // It was another one when its locks were chosen.
+    if is_confined && function_touches_others(ctx, &mut vm, &id) {
+        ctx.scripts.give_functions(vm);
+        return Err(Error::Text("ERR Function was replaced while it was being called"));
+    }
     let words = args.integer(2).map_err(|_| Error::Text("ERR Bad number of keys provided"));
     match words.and_then(|count| split(args, count)) {
         Ok(_) => {
@@ -478,9 +486,20 @@ pub fn may_touch_others(ctx: &mut ShardCtx, spec: &Spec, words: &[&[u8]]) -> Opt
             let body = parse_digest(words[1]).and_then(|digest| ctx.scripts.store.script(&digest))?.body;
             Some(analyze(ctx, words[1], &body))
         }
-        // What a function's parameters are called is its own affair.
-        _ => Some(true),
+        _ => {
+            let mut vm = function::take_vm(ctx, false);
+            let known = vm.find(words[1]).cloned().map(|id| function_touches_others(ctx, &mut vm, &id));
+            ctx.scripts.give_functions(vm);
+            known
+        }
     }
+}
+
+fn function_touches_others(ctx: &ShardCtx, vm: &mut FunctionVm, id: &FunctionId) -> bool {
+    vm.touches_others(id, |library, name| {
+        let places = |command: &[u8], words: Option<usize>| key_places(ctx, command, words);
+        !function_declares_all_keys(library, name, &places)
+    })
 }
 
 fn analyze(ctx: &mut ShardCtx, name: &[u8], body: &[u8]) -> bool {
