@@ -16,7 +16,7 @@ use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::{Config, SetError};
-use crate::engine::memory::EvictableKeys;
+use crate::engine::memory::{Evictable, Evictables};
 use crate::engine::pubsub::Kind;
 use crate::engine::route::SlotMap;
 use crate::engine::shard::Shard;
@@ -172,7 +172,7 @@ pub struct Server {
     pub aof: Arc<Aof>,
     /// Keys in the tracking tables of all shards.
     pub tracked_keys: AtomicU64,
-    pub evictable: EvictableKeys,
+    pub evictable: Evictables,
     /// Bytes of the clients of each shard, while `maxmemory-clients` is set.
     pub client_bytes: Vec<AtomicU64>,
     /// A client has asked to have its reads tracked since the start.
@@ -212,7 +212,7 @@ impl Server {
             persistence: Arc::new(Persistence::new(shards, started_ms / 1000)),
             aof: Arc::new(Aof::new(shards)),
             tracked_keys: AtomicU64::new(0),
-            evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            evictable: (0..shards).map(|_| Evictable::default()).collect(),
             client_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             tracking_used: AtomicBool::new(false),
             scripts: Arc::default(),

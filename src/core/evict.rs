@@ -2,6 +2,7 @@
 
 use super::Core;
 use crate::engine::evict::Room;
+use crate::engine::memory::Standing;
 use crate::engine::msg::Message;
 
 /// The others are asked no more often than this.
@@ -21,7 +22,9 @@ impl Core {
         self.evicting = self.shard.make_room() == Room::Coming && self.shard.can_evict();
         self.tell_of_evicted();
         let (memory, now_ns) = (&self.shard.memory, self.shard.ctx.now.mono_ns);
-        let others_lag = memory.others_can_evict() && memory.excess() > memory.slack();
+        let excess = memory.excess();
+        let others_should = excess > 0 && memory.standing() == Standing::Warmer;
+        let others_lag = memory.others_can_evict() && (excess > memory.slack() || others_should);
         if others_lag && now_ns >= self.asked_for_room_ns + ASK_INTERVAL_NS {
             self.asked_for_room_ns = now_ns;
             for shard in (0..self.server.shards).filter(|&shard| shard != self.id) {

@@ -14,8 +14,27 @@ use crate::sys::memory;
 /// This part of the limit may be used beyond it until all shards have removed what they should.
 const SLACK_DIVISOR: u64 = 256;
 
-/// Keys that each shard may evict.
-pub type EvictableKeys = Arc<[AtomicU64]>;
+/// What each shard could evict.
+pub type Evictables = Arc<[Evictable]>;
+
+#[derive(Debug, Default)]
+pub struct Evictable {
+    keys: AtomicU64,
+    /// How gladly the next one would be removed, by the policy's score.
+    score: AtomicU64,
+}
+
+/// How the best key to remove of a shard compares with those of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another shard has one that would rather go.
+    Warmer,
+    Even,
+    Coldest,
+}
+
+/// Scores that differ by less than this part of them say nothing: they are of samples.
+const SCORE_MARGIN_DIVISOR: u64 = 8;
 
 #[derive(Debug, Default)]
 pub struct MemoryLimit {
@@ -24,9 +43,11 @@ pub struct MemoryLimit {
     /// What the threads other than this one used at the last reading. One of them alone may seem to use less than
     /// nothing.
     others: i64,
-    evictable: Option<(EvictableKeys, ShardId)>,
+    evictable: Option<(Evictables, ShardId)>,
     /// Keys that the other shards could evict at the last look.
     others_evictable: u64,
+    /// What this thread used when it made room last.
+    settled: i64,
     /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
     exceeded_since_ns: Option<u64>,
     exceeded_ns: u64,
@@ -68,19 +89,51 @@ impl MemoryLimit {
         used.saturating_sub(self.limit)
     }
 
+    /// How much more this thread uses than when it made room last.
+    pub fn grown(&self) -> u64 {
+        (memory::used_by_thread() - self.settled).max(0) as u64
+    }
+
+    /// It has made what room it should.
+    pub fn settle(&mut self) {
+        self.settled = memory::used_by_thread();
+    }
+
     /// From now on the shards know of each other's keys.
-    pub fn share(&mut self, evictable: EvictableKeys, own: ShardId) {
+    pub fn share(&mut self, evictable: Evictables, own: ShardId) {
         self.evictable = Some((evictable, own));
     }
 
     /// Tells the other shards how many keys this one may evict, and learns of theirs: of how many there are in all.
     pub fn tell_evictable(&mut self, own: u64) -> u64 {
         if let Some((evictable, shard)) = &self.evictable {
-            evictable[*shard].store(own, Relaxed);
-            let all: u64 = evictable.iter().map(|keys| keys.load(Relaxed)).sum();
+            evictable[*shard].keys.store(own, Relaxed);
+            let all: u64 = evictable.iter().map(|of| of.keys.load(Relaxed)).sum();
             self.others_evictable = all - own;
         }
         own + self.others_evictable
+    }
+
+    /// Tells the other shards how gladly the next key would be removed here.
+    pub fn tell_score(&self, score: u64) {
+        if let Some((evictable, shard)) = &self.evictable {
+            evictable[*shard].score.store(score, Relaxed);
+        }
+    }
+
+    /// Where the next key should go.
+    pub fn standing(&self) -> Standing {
+        let Some((evictable, shard)) = &self.evictable else { return Standing::Even };
+        let own = evictable[*shard].score.load(Relaxed);
+        let others = evictable.iter().enumerate().filter(|(other, of)| other != shard && of.keys.load(Relaxed) > 0);
+        let best = others.map(|(_, of)| of.score.load(Relaxed)).max().unwrap_or(0);
+        if own.abs_diff(best) <= own.max(best) / SCORE_MARGIN_DIVISOR + 1 {
+            Standing::Even
+        } else if own > best {
+            Standing::Coldest
+        } else {
+            Standing::Warmer
+        }
     }
 
     pub fn others_can_evict(&self) -> bool {
@@ -124,7 +177,7 @@ mod tests {
 
     #[test]
     fn shards_know_how_many_keys_the_others_may_evict() {
-        let evictable: EvictableKeys = (0..2).map(|_| AtomicU64::new(0)).collect();
+        let evictable: Evictables = (0..2).map(|_| Evictable::default()).collect();
         let mut limits = [0, 1].map(|shard| {
             let mut limit = MemoryLimit::default();
             limit.share(evictable.clone(), shard);
@@ -135,6 +188,29 @@ mod tests {
         assert_eq!(limits[1].tell_evictable(0), 5);
         assert!(limits[1].others_can_evict());
         assert_eq!(MemoryLimit::default().tell_evictable(7), 7);
+        assert_eq!(MemoryLimit::default().standing(), Standing::Even);
+    }
+
+    #[test]
+    fn the_shard_with_the_coldest_keys_is_known() {
+        let evictable: Evictables = (0..3).map(|_| Evictable::default()).collect();
+        let mut limits = [0, 1, 2].map(|shard| {
+            let mut limit = MemoryLimit::default();
+            limit.share(evictable.clone(), shard);
+            limit
+        });
+        let mut told = |scores: [u64; 3], keys: u64| {
+            for (limit, score) in limits.iter_mut().zip(scores) {
+                limit.tell_evictable(keys);
+                limit.tell_score(score);
+            }
+            [0, 1, 2].map(|shard: usize| limits[shard].standing())
+        };
+        use Standing::{Coldest, Even, Warmer};
+        assert_eq!(told([100, 50, 3], 1), [Coldest, Warmer, Warmer]);
+        assert_eq!(told([100, 95, 3], 1), [Even, Even, Warmer]);
+        assert_eq!(told([1, 0, 0], 1), [Even; 3]);
+        assert_eq!(told([100, 50, 3], 0), [Coldest, Coldest, Coldest], "nobody else could");
     }
 
     #[test]
