@@ -113,6 +113,8 @@ pub struct Core {
     asking: Asking,
     /// A snapshot waits for the file to keep up.
     waits_for_file: bool,
+    /// Since when keys are held for the snapshot.
+    holds_since_ns: Option<u64>,
     /// The file that there was at the start, until it is loaded.
     loader: Option<persistence::Loading>,
     /// What the server does by itself on all shards, to be started in the next turn.
@@ -194,6 +196,7 @@ impl Core {
             evicting: false,
             asking: Asking::default(),
             waits_for_file: false,
+            holds_since_ns: None,
             loader: None,
             chores: Vec::new(),
             stopped: false,
@@ -304,6 +307,7 @@ impl Core {
         self.hops.trim();
         self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
         self.background = true;
+        self.shard.look_for_cold_keys();
         self.tick_persistence();
         until_next
     }
@@ -386,6 +390,7 @@ impl Core {
     /// A turn begins: before any message, as what these run may be shown, or tracked, too.
     pub fn set_now(&mut self, now: Now) {
         self.shard.ctx.now = now;
+        self.hold_for_snapshot();
         self.refresh_observing();
     }
 

@@ -34,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   peristyle --shards 2 --save 900 1 --requirepass secret
   peristyle check dump.rdb                        what redis-check-rdb does
   peristyle check --fix appendonlydir             what redis-check-aof does
+  peristyle convert dump.rdb dump.jsonl           RDB file, append-only directory, lines of JSON: any into any other
   echo 'maxclients 500' | peristyle - --loglevel verbose";
 
 fn main() -> ExitCode {
@@ -47,6 +48,17 @@ fn main() -> ExitCode {
         && name == "check"
     {
         return check(options, file.as_ref());
+    }
+    if let [name, from, to] = &arguments[..]
+        && name == "convert"
+    {
+        return match tool::convert::run(from.as_ref(), to.as_ref(), &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => {
+                eprintln!("Error {failed}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let command_line = CommandLine::parse(arguments);
     let mut stdin = Vec::new();

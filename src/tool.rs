@@ -1,7 +1,10 @@
-//! What the binary does besides being the server: `peristyle check` looks at files.
+//! What the binary does besides being the server: `peristyle check` looks at files, `peristyle convert` makes one of
+//! another.
 
 pub mod check;
 pub mod check_aof;
+pub mod convert;
+pub mod json;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,11 +20,16 @@ struct Shown {
 impl Shown {
     fn open(path: &std::path::Path) -> io::Result<Shown> {
         let file = File::open(path)?;
-        let bar = ProgressBar::new(file.metadata()?.len());
-        let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-        bar.set_style(style.expect("a template that is right"));
+        let bar = progress_bar(file.metadata()?.len());
         Ok(Shown { file, bar })
     }
+}
+
+fn progress_bar(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    bar.set_style(style.expect("a template that is right"));
+    bar
 }
 
 impl Read for Shown {

@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Server, command, eventually, free_port};
 
@@ -195,6 +195,197 @@ fn a_save_in_the_background_is_of_one_moment_on_all_shards() {
                 assert_eq!(value(n), n, "round {round}: the file has {last}, and not what was written before it");
             }
         }
+    }
+}
+
+/// Overwrites keys of DEBUG POPULATE, in turn, from 50 connections, until it is told to stop; the longest write.
+fn overwrite(server: &Server, keys: usize, size: usize, stop: &AtomicU32) -> Duration {
+    const WRITERS: usize = 50;
+    let value = "w".repeat(size);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (mut redis, value) = (server.redis(), &value);
+                scope.spawn(move || {
+                    let mut longest = Duration::ZERO;
+                    for n in (writer..).step_by(WRITERS) {
+                        if stop.load(Relaxed) > 0 {
+                            break;
+                        }
+                        let started = Instant::now();
+                        let key = format!("key:{}", n % keys);
+                        let _: () = redis::cmd("SET").arg(key).arg(value).query(&mut redis).expect("SET");
+                        longest = longest.max(started.elapsed());
+                    }
+                    longest
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().expect("it writes")).max().expect("there are some")
+    })
+}
+
+#[test]
+fn writers_wait_for_a_file_that_does_not_keep_up_and_readers_do_not() {
+    const KEYS: usize = 20_000;
+    const BUFFER_BYTES: i64 = 1 << 20;
+    for shards in [1, 4] {
+        let directory = Directory::new();
+        // Four seconds for all keys of 1000 bytes.
+        let slow =
+            ["--rdb-key-save-delay", "200", "--snapshot-buffer-max", "1mb", "--save", "", "--rdbcompression", "no"];
+        let server = directory.start(shards, &slow);
+        let mut redis = server.redis();
+        call(&mut redis, &format!("DEBUG POPULATE {KEYS} key 1000")).unwrap();
+        // Those that have expired are gone for all, though some stay for the snapshot.
+        for n in 0..100 {
+            call(&mut redis, &format!("SET expires:{n} v PX 2500")).unwrap();
+        }
+        let digest = call(&mut redis, "DEBUG DIGEST").unwrap();
+        let (stop, largest, longest_read) = (&AtomicU32::new(0), &mut 0, &mut Duration::default());
+        std::thread::scope(|scope| {
+            call(&mut redis, "BGSAVE").unwrap();
+            let writers = scope.spawn(|| overwrite(&server, KEYS, 1000, stop));
+            let (mut reader, mut read) = (server.redis(), 0);
+            while server.info("rdb_bgsave_in_progress") == 1 {
+                *largest = server.info("snapshot_buffer_bytes").max(*largest);
+                // Not those that somebody waits to write: see what is said of readers in the README.
+                let started = Instant::now();
+                assert_eq!(call(&mut reader, &format!("GET other:{read}")).unwrap(), "nil");
+                *longest_read = started.elapsed().max(*longest_read);
+                let expired = call(&mut reader, &format!("GET expires:{}", read % 100)).unwrap();
+                assert!(started.elapsed() < SOON && ["v", "nil"].contains(&expired.as_str()));
+                read += 1;
+            }
+            stop.store(1, Relaxed);
+            let longest_write = writers.join().expect("they write");
+            assert!(longest_write > *longest_read, "{longest_write:?} {longest_read:?}");
+            assert!(read > 10, "{read} reads");
+        });
+        assert!(server.info("snapshot_keys_held") > 0, "nobody had to wait");
+        // What was admitted overdraws: a command of each writer, with the keys that are saved together with its own.
+        assert!(*largest > BUFFER_BYTES / 2 && *largest < 5 * BUFFER_BYTES, "{largest} bytes");
+        assert!(call(&mut redis, "INFO persistence").unwrap().contains("rdb_last_bgsave_status:ok"));
+        assert_eq!(server.info("snapshot_holds_keys") + server.info("snapshot_buffer_bytes"), 0);
+        let lines = "EXISTS expires:1|SET key:1 new|GET key:1".split('|');
+        assert_eq!(lines.map(|line| call(&mut redis, line).unwrap()).collect::<Vec<_>>(), ["0", "OK", "new"]);
+        // The file has what there was when it began, but for what has expired since.
+        call(&mut redis, "DEBUG RELOAD NOSAVE").unwrap();
+        for n in 0..100 {
+            call(&mut redis, &format!("SET expires:{n} v PX 2500")).unwrap();
+        }
+        assert_eq!(call(&mut redis, "DEBUG DIGEST").unwrap(), digest);
+    }
+}
+
+#[test]
+fn transactions_and_scripts_wait_for_the_file_as_well_and_stay_whole() {
+    const KEYS: usize = 4000;
+    for shards in [1, 4] {
+        let directory = Directory::new();
+        let slow =
+            ["--rdb-key-save-delay", "500", "--snapshot-buffer-max", "200kb", "--save", "", "--rdbcompression", "no"];
+        let server = directory.start(shards, &slow);
+        let mut redis = server.redis();
+        call(&mut redis, &format!("DEBUG POPULATE {KEYS} key 1000")).unwrap();
+        call(&mut redis, "BGSAVE").unwrap();
+        let stop = &AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| overwrite(&server, KEYS, 1000, stop));
+            let mut writer = server.redis();
+            for n in 1.. {
+                let keys = [format!("key:{}", n % KEYS), format!("key:{}", (n + KEYS / 2) % KEYS)];
+                let mut both = redis::pipe();
+                both.atomic();
+                for key in &keys {
+                    both.cmd("SETRANGE").arg(key).arg(5000).arg(n);
+                }
+                let lengths: Vec<usize> = both.query(&mut writer).expect("EXEC");
+                assert_eq!(lengths, [5000 + n.to_string().len(); 2]);
+                let script = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[2])";
+                let mut eval = redis::cmd("EVAL");
+                let read: String =
+                    eval.arg(script).arg(2).arg(&keys[0]).arg(&keys[1]).arg(n).query(&mut writer).expect("EVAL");
+                assert!(read.len() == 1000 || read.ends_with(&n.to_string()), "{read}");
+                if server.info("rdb_bgsave_in_progress") == 0 {
+                    break;
+                }
+            }
+            stop.store(1, Relaxed);
+        });
+        assert!(server.info("snapshot_keys_held") > 0, "nobody had to wait");
+        assert!(call(&mut redis, "INFO persistence").unwrap().contains("rdb_last_bgsave_status:ok"));
+        call(&mut redis, "DEBUG RELOAD NOSAVE").unwrap();
+        for n in 0..KEYS {
+            let text = call(&mut redis, &format!("GET key:{n}")).unwrap();
+            assert!(text.starts_with("value:") && text.len() == 1000, "newer than the file: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_save_for_which_writers_have_waited_too_long_fails_and_lets_them_go() {
+    let directory = Directory::new();
+    // More than a minute for each chunk.
+    let stuck = ["--rdb-key-save-delay", "1000000", "--snapshot-buffer-max", "300kb", "--save", "3600 1"];
+    let stuck = [&stuck[..], &["--rdbcompression", "no"]].concat();
+    let server = directory.start(2, &stuck);
+    let mut redis = server.redis();
+    call(&mut redis, "DEBUG POPULATE 5000 key 1000").unwrap();
+    call(&mut redis, "CONFIG SET stop-writes-on-bgsave-error no").unwrap();
+    call(&mut redis, "BGSAVE").unwrap();
+    let stop = &AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let writers = scope.spawn(|| overwrite(&server, 5000, 1000, stop));
+        let deadline = Instant::now() + SOON;
+        let mut is_held = false;
+        while !is_held && Instant::now() < deadline {
+            is_held = server.info("snapshot_holds_keys") == 1;
+        }
+        let has_saved = background_save_ended(&mut redis);
+        stop.store(1, Relaxed);
+        assert!(is_held && !has_saved);
+        let longest = writers.join().expect("they write");
+        assert!(longest > Duration::from_secs(5) && longest < Duration::from_secs(60), "{longest:?}");
+    });
+    assert_eq!(server.info("snapshot_holds_keys"), 0);
+    call(&mut redis, "CONFIG SET stop-writes-on-bgsave-error yes").unwrap();
+    assert!(call(&mut redis, "SET a b").unwrap_err().starts_with("MISCONF"));
+    assert!(directory.files().is_empty(), "{:?}", directory.files());
+}
+
+#[test]
+fn long_strings_are_in_the_file_as_they_were_and_take_no_memory_for_it() {
+    const VALUES: usize = 40;
+    const LEN: usize = 4_000_000;
+    for (compression, shards) in [("no", 1), ("yes", 2)] {
+        let directory = Directory::new();
+        let arguments = ["--save", "", "--rdbcompression", compression, "--snapshot-buffer-max", "5%"];
+        let server = directory.start(shards, &arguments);
+        let mut redis = server.redis();
+        let text: Vec<u8> = (0..LEN as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        for n in 0..VALUES {
+            let key = format!("key:{n}");
+            let _: () = redis::cmd("SET").arg(&key).arg(&text[n..]).query(&mut redis).expect("SET");
+            if n % 2 == 0 {
+                // It is one that can grow, from now on.
+                let _: usize = redis::cmd("APPEND").arg(&key).arg("tail").query(&mut redis).expect("APPEND");
+            }
+        }
+        let digest = call(&mut redis, "DEBUG DIGEST").unwrap();
+        let before = server.resident_bytes();
+        call(&mut redis, "BGSAVE").unwrap();
+        let mut peak = 0;
+        while server.info("rdb_bgsave_in_progress") == 1 {
+            peak = server.resident_bytes().max(peak);
+        }
+        assert!(call(&mut redis, "INFO persistence").unwrap().contains("rdb_last_bgsave_status:ok"));
+        assert!(peak < before + 10 * LEN, "{before} {peak}");
+        for n in (0..VALUES).step_by(3) {
+            call(&mut redis, &format!("APPEND key:{n} changed")).unwrap();
+        }
+        call(&mut redis, "DEBUG RELOAD NOSAVE").unwrap();
+        assert_eq!(call(&mut redis, "DEBUG DIGEST").unwrap(), digest);
     }
 }
 

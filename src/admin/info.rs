@@ -206,6 +206,11 @@ const PERSISTENCE: &[Field] = &[
     ("current_fork_perc", |t| format!("{:.2}", t.saving.percent())),
     ("current_save_keys_processed", |t| t.saving.keys_saved.to_string()),
     ("current_save_keys_total", |t| t.saving.keys_total.to_string()),
+    // Our own: `snapshot-buffer-max`.
+    ("snapshot_buffer_bytes", |t| t.saving.buffer_bytes.to_string()),
+    ("snapshot_buffer_bytes_max", |t| t.saving.buffer_bytes_max.to_string()),
+    ("snapshot_holds_keys", |t| flag(t.shards.iter().any(|shard| shard.holds_keys))),
+    ("snapshot_keys_held", |t| t.sum(|shard| shard.locks.held)),
     ("rdb_changes_since_last_save", |t| {
         t.shards.iter().map(|shard| shard.changes).sum::<u64>().saturating_sub(t.saves.changes).to_string()
     }),
@@ -374,6 +379,7 @@ pub struct Figures {
     lazyfreed: u64,
     lazyfree_pending: u64,
     locks: LockStats,
+    holds_keys: bool,
     watched_keys: u64,
     blocking_keys: u64,
     blocking_keys_minding_removal: u64,
@@ -550,6 +556,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         lazyfreed: shard.ctx.lazyfree.freed,
         lazyfree_pending: shard.ctx.lazyfree.pending() as u64,
         locks: shard.locks.stats,
+        holds_keys: shard.locks.is_holding(),
         watched_keys: shard.watching.watched_keys() as u64,
         blocking_keys: shard.blocked.keys() as u64,
         blocking_keys_minding_removal: shard.blocked.keys_minding_removal() as u64,

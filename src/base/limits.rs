@@ -77,6 +77,12 @@ pub const LOG_RETRY_NS: u64 = 100_000_000;
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
 
+/// A snapshot whose file does not keep up holds writers back so long at a stretch; then it fails, and they go on.
+pub const SNAPSHOT_STALL_NS_MAX: u64 = 10_000_000_000;
+
+/// A part of `used_memory` is never a smaller budget for what snapshots hold: see `snapshot-buffer-max`.
+pub const SNAPSHOT_BUFFER_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
 /// Bytes of a file that are loaded between two looks at the clients, who are told to wait.
 pub const LOAD_STEP_BYTES: u64 = 64 * 1024;
 

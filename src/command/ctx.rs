@@ -87,6 +87,9 @@ pub struct ShardCtx {
     pub no_touch: bool,
     /// Clients are paused: what has expired is gone for readers, and stays where it is.
     pub expiry_paused: bool,
+    /// The command that runs changes nothing: while a snapshot keeps what it has yet to save, that expires for nobody's
+    /// reading.
+    pub only_reads: bool,
     /// A log is being loaded. Nothing has expired for its commands, lest they do something else than they did then: a key
     /// that was made anew would lose its expiry. What was recorded of expired keys follows in the log.
     pub replaying: bool,
@@ -132,6 +135,7 @@ impl ShardCtx {
             db: 0,
             no_touch: false,
             expiry_paused: false,
+            only_reads: false,
             replaying: false,
             snapshot_outlives_flush: false,
             scripts: Scripts::default(),
@@ -597,7 +601,7 @@ impl ShardCtx {
         for (db, key) in hashes_gone {
             self.keyspace.note_fields(db, &key, None);
         }
-        if self.active_expire.enabled {
+        if self.active_expire.enabled && !self.keyspace.keeps_unsaved() {
             progress.more |= self.expire_fields_slice(keys_max);
         }
         progress
@@ -694,16 +698,21 @@ impl ShardCtx {
     fn live_fields(&mut self, key: &[u8], hash: u64, place: Position) -> Option<Position> {
         let entry = self.keyspace.db(self.db).at(place);
         let is_due = collection_of::<Hash>(entry).is_ok_and(|fields| fields.may_be_due(self.now.unix_ms));
-        if !is_due || self.expiry_paused || self.replaying {
+        if !is_due || self.expiry_paused || self.replaying || self.is_kept(hash) {
             return Some(place);
         }
         self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);
         self.keyspace.db(self.db).find(hash, key)
     }
 
+    /// What a reader finds is not to be removed now. A writer goes on from what there is, and so removes it first.
+    fn is_kept(&self, hash: u64) -> bool {
+        self.only_reads && self.keyspace.db(self.db).is_kept(hash)
+    }
+
     #[cold]
     fn expire(&mut self, key: &[u8], hash: u64) {
-        if self.expiry_paused {
+        if self.expiry_paused || self.is_kept(hash) {
             return;
         }
         if let Some(entry) = self.keyspace.db_mut(self.db).remove(hash, key) {

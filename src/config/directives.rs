@@ -126,7 +126,7 @@ directives! {
     // Our own.
     shards: u32 = 0, "shards", Fixed, integer(0, SHARDS_MAX), Honoured;
     pipeline_order: PipelineOrder = PipelineOrder::Causal, "pipeline-order", Mutable, TYPE, Honoured;
-    snapshot_buffer_max: MemoryShare = MemoryShare::Percent(5), "snapshot-buffer-max", Mutable, BYTES_OR_PERCENT, Awaits(Persistence);
+    snapshot_buffer_max: MemoryShare = MemoryShare::Percent(5), "snapshot-buffer-max", Mutable, BYTES_OR_PERCENT, Honoured;
     shard_ports: bool = false, "shard-ports", Fixed, TYPE, Refused(Cluster);
 
     // Listening and connections.

@@ -7,6 +7,7 @@
 use super::Core;
 use crate::base::ids::ShardId;
 use crate::engine::evict::Room;
+use crate::engine::memory::Standing;
 use crate::engine::msg::Message;
 
 /// They are left in peace for so long when they have answered; less long if a client waits for it.
@@ -62,7 +63,9 @@ impl Core {
         self.evicting = self.shard.make_room() == Room::Coming && self.shard.can_evict();
         self.tell_of_evicted();
         let (memory, now_ns) = (&self.shard.memory, self.shard.ctx.now.mono_ns);
-        let others_lag = memory.others_can_evict() && memory.excess() > memory.slack();
+        let excess = memory.excess();
+        let others_should = excess > 0 && memory.standing() == Standing::Warmer;
+        let others_lag = memory.others_can_evict() && (excess > memory.slack() || others_should);
         let someone_waits = self.shard.tracking.clients > 0;
         // What others have evicted makes the excess go before they have told of it.
         let is_due = others_lag || someone_waits && memory.others_are_evicting();

@@ -160,6 +160,7 @@ impl Core {
             }
             Lock::Held => self.run_request(from, request(step)),
             Lock::Acquire(set) => {
+                self.shard.hold_for_locks(&set);
                 let granted = self.shard.locks.acquire(transaction, set, Waiting::Step(from, Box::new(request(step))));
                 if let Some(Waiting::Step(from, request)) = granted {
                     self.run_request(from, *request);
@@ -432,7 +433,7 @@ impl Core {
 
     /// Asks all shards of a job for their locks at once.
     pub(super) fn ask_all(&mut self, key: JobKey, parts: Vec<Part>) {
-        let alone = self.server.shards == 1;
+        let alone = self.server.shards == 1 && !self.shard.locks.is_holding();
         let ends = self.jobs[key.index as usize].work.ends_with_opening();
         match &parts[..] {
             [] => return self.round_done(key),

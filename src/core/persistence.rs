@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Core;
 use crate::admin::persistence;
 use crate::base::ids::ConnKey;
-use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES};
+use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES, SNAPSHOT_STALL_NS_MAX};
 use crate::command::ctx::ShardCtx;
 use crate::command::error::{self, Error};
 use crate::command::spec::{LOADING, Spec, WRITE};
@@ -95,6 +95,34 @@ impl Core {
             Some(_) => self.waits_for_file = true,
         }
         false
+    }
+
+    /// Keys that the snapshot has yet to save are held for it, or not any more, by how much of it waits to be written. Once a
+    /// turn, before any command.
+    pub(super) fn hold_for_snapshot(&mut self) {
+        if self.holds_since_ns.is_none() && !self.server.persistence.is_saving() {
+            return;
+        }
+        let saving = self.server.persistence.running().filter(|saving| !saving.is_given_up());
+        let saving = saving.filter(|_| self.shard.ctx.keyspace.is_in_snapshot());
+        match (self.holds_since_ns, saving) {
+            (None, Some(saving)) if saving.is_over_budget() => {
+                self.shard.hold_unsaved();
+                self.holds_since_ns = Some(self.shard.ctx.now.mono_ns);
+            }
+            (Some(since_ns), Some(saving)) if !saving.is_within_budget_again() => {
+                if self.shard.ctx.now.mono_ns.saturating_sub(since_ns) > SNAPSHOT_STALL_NS_MAX {
+                    saving.stall();
+                }
+            }
+            (Some(_), _) => {
+                self.holds_since_ns = None;
+                let mut ready = Vec::new();
+                self.shard.let_go(&mut ready);
+                self.granted.extend(ready);
+            }
+            (None, _) => {}
+        }
     }
 
     /// What the clock asks for: a save by the `save` rules, the end by a signal.

@@ -713,6 +713,7 @@ impl Core {
     #[cold]
     pub(super) fn put_off(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
         let words = &batch.words[own.first_word as usize..][..own.words as usize];
+        self.shard.hold_for_command(&own.row.spec, words);
         if self.shard.locks.admits_command(&own.row.spec, words) {
             return false;
         }

@@ -487,6 +487,16 @@ impl Entry {
         }
     }
 
+    /// A long string that may grow becomes one that can be held elsewhere, too, without being copied.
+    pub fn share_text(&mut self) {
+        if let Some(value) = self.heap_value_mut()
+            && let HeapValue::Text(text) = value
+            && text.len() >= SHARED_LEN_MIN
+        {
+            *value = HeapValue::Shared(Bytes::from(std::mem::take(text)));
+        }
+    }
+
     /// The bytes of a string inside the entry.
     fn inline_mut(&mut self) -> Option<&mut [u8]> {
         let view = self.as_ref();

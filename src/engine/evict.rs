@@ -1,9 +1,12 @@
 //! Making room: a shard removes keys while the process uses more memory than it may.
 //!
-//! In a turn each shard removes its part of what is too much, by the keys that it may remove; so the parts follow use. A
+//! A shard pays for what it has taken since it made room last, whatever the number of its turns; who grows has to shrink.
+//! But where one has keys that would rather go than all others', it pays for all, so that the parts follow use. What is too
+//! much and nobody has just taken (`maxmemory` was lowered) goes by the keys that each may remove, in steps of time. A
 //! command that takes memory waits for that only while little is too much, and else makes all the room itself.
 
 use super::lock::{LockSet, Mode};
+use super::memory::Standing;
 use super::shard::Shard;
 use crate::base::slowlog::LatencySample;
 use crate::command::events::Class;
@@ -14,6 +17,9 @@ const KEYS_PER_LOOK: u32 = 16;
 
 /// After so many keys that are in use others are not looked for any more: transactions, or a snapshot, must go on first.
 const HELD_MAX: u32 = 16;
+
+/// So long what nobody has just taken waits for its next sharing out.
+const SHARING_INTERVAL_NS: u64 = 1_000_000;
 
 enum Evicted {
     Key,
@@ -48,11 +54,36 @@ impl Shard {
         self.memory.refresh();
         let excess = self.memory.excess();
         // What waits to be freed is to be freed, though there may be no keys.
-        let part =
-            if own == all { excess } else { (u128::from(excess) * u128::from(own)).div_ceil(u128::from(all)) as u64 };
+        let part = if own == all || excess == 0 { excess } else { self.part_of(excess, own, all) };
         let room = self.reduce_excess_to(excess - part);
+        self.memory.settle();
         self.memory.note_excess(self.memory.excess(), self.ctx.now.mono_ns);
         room
+    }
+
+    /// This shard's part of what is too much, of `all` keys that may go having `own`.
+    fn part_of(&mut self, excess: u64, own: u64, all: u64) -> u64 {
+        let grown = self.memory.grown().min(excess);
+        match self.memory.standing() {
+            Standing::Coldest => excess,
+            Standing::Warmer if excess <= self.memory.slack() => 0,
+            Standing::Warmer => grown,
+            Standing::Even if self.ctx.now.mono_ns < self.shared_excess_ns + SHARING_INTERVAL_NS => grown,
+            Standing::Even => {
+                self.shared_excess_ns = self.ctx.now.mono_ns;
+                let rest = excess - grown;
+                grown + (u128::from(rest) * u128::from(own)).div_ceil(u128::from(all)) as u64
+            }
+        }
+    }
+
+    /// Now and then: tells the others how gladly a key of this shard's would go.
+    pub fn look_for_cold_keys(&mut self) {
+        if self.memory.is_set() {
+            let ctx = &mut self.ctx;
+            let score = self.pool.best(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng);
+            self.memory.tell_score(score);
+        }
     }
 
     /// How many keys this shard may evict, and how many all may.
@@ -116,9 +147,10 @@ impl Shard {
     /// Removes one key.
     fn evict_key(&mut self) -> Evicted {
         let ctx = &mut self.ctx;
-        let Some((db, key)) = self.pool.choose(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng) else {
+        let Some((db, key, score)) = self.pool.choose(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng) else {
             return Evicted::Nothing;
         };
+        self.memory.tell_score(score);
         // To save it, and others with it, would take more memory than it leaves.
         if !ctx.keyspace.db(db).is_saved(ctx.keyspace.hash(&key)) {
             return Evicted::NotIt;

@@ -121,6 +121,9 @@ pub struct LockTable<P> {
     commands: VecDeque<Arrival>,
     /// A script is running: see [`LockTable::seize`].
     seized: bool,
+    /// A snapshot holds keys as they are asked for: see [`LockTable::begin_holding`].
+    holding: bool,
+    held: Vec<Arrival>,
     pub stats: LockStats,
 }
 
@@ -141,6 +144,8 @@ pub struct LockStats {
     pub locked: u64,
     /// Requests and commands that had to wait here.
     pub waited: u64,
+    /// Keys that a snapshot held because somebody wanted to change them before they were saved.
+    pub held: u64,
 }
 
 impl<P> Default for LockTable<P> {
@@ -155,6 +160,8 @@ impl<P> Default for LockTable<P> {
             waiting: 0,
             commands: VecDeque::new(),
             seized: false,
+            holding: false,
+            held: Vec::new(),
             stats: LockStats::default(),
         }
     }
@@ -164,7 +171,37 @@ impl<P> LockTable<P> {
     /// Nothing is granted and nothing waits: commands run as they come.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && !self.seized
+        self.requests.is_empty() && !self.seized && !self.holding
+    }
+
+    /// From now on whoever wants to change a key has to ask whether a snapshot must hold it, so that it does not change
+    /// before it is saved: no command runs without a look at this table.
+    pub fn begin_holding(&mut self) {
+        self.holding = true;
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.holding
+    }
+
+    /// Writers of this key wait, from those that come now; readers do not, unless they come behind such a writer.
+    pub fn hold(&mut self, key: &[u8]) {
+        debug_assert!(self.holding);
+        if self.key_is_free(key, Mode::Exclusive, Arrival::MAX) {
+            let mut set = LockSet::default();
+            set.add(key, Mode::Shared);
+            self.held.push(self.next);
+            self.insert(set, None, None);
+            self.stats.held += 1;
+        }
+    }
+
+    /// The snapshot holds nothing any more; what waited for it goes on, in the order of arrival.
+    pub fn end_holding(&mut self, ready: &mut Vec<P>) {
+        self.holding = false;
+        for arrival in std::mem::take(&mut self.held) {
+            self.end(arrival, ready);
+        }
     }
 
     /// Nothing is granted from now on, not even to who waits already: a script is in the middle of its work here.
@@ -455,6 +492,27 @@ mod tests {
         assert_eq!(table.acquire(tx(2), set("!"), "flush"), None);
         table.wait(set("a"), "read");
         assert_eq!(released(&mut table, 2), ["read"]);
+    }
+
+    #[test]
+    fn what_a_snapshot_holds_is_read_and_not_written() {
+        let mut table = LockTable::default();
+        assert!(granted(&mut table, 1, "b"));
+        table.begin_holding();
+        assert!(!table.is_empty());
+        for key in [b"a", b"b"] {
+            table.hold(key);
+        }
+        assert_eq!(table.stats.held, 1, "who waits for b waits for its reader");
+        assert!(table.admits(&set("ab*")) && table.admits(&set("C")) && !table.admits(&set("A")));
+        table.wait(set("A"), "write a");
+        assert!(!table.admits(&set("a")), "behind the waiting write");
+        table.hold(b"a");
+        let mut ready = Vec::new();
+        table.end_holding(&mut ready);
+        run_commands(&mut table, &mut ready);
+        assert_eq!(ready, ["write a"]);
+        assert!(released(&mut table, 1).is_empty() && table.is_empty());
     }
 
     #[test]

@@ -17,17 +17,36 @@ const SLACK_DIVISOR: u64 = 256;
 /// What all shards know of each other's evictions.
 #[derive(Debug)]
 pub struct Evictions {
-    /// Keys that each shard may evict.
-    evictable: Vec<AtomicU64>,
+    evictable: Vec<Evictable>,
     /// Shards that have evicted keys and not told yet of which.
     untold: AtomicU32,
 }
 
+/// What a shard could evict.
+#[derive(Debug, Default)]
+struct Evictable {
+    keys: AtomicU64,
+    /// How gladly the next one would be removed, by the policy's score.
+    score: AtomicU64,
+}
+
 impl Evictions {
     pub fn new(shards: usize) -> Evictions {
-        Evictions { evictable: (0..shards).map(|_| AtomicU64::new(0)).collect(), untold: AtomicU32::new(0) }
+        Evictions { evictable: (0..shards).map(|_| Evictable::default()).collect(), untold: AtomicU32::new(0) }
     }
 }
+
+/// How the best key to remove of a shard compares with those of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another shard has one that would rather go.
+    Warmer,
+    Even,
+    Coldest,
+}
+
+/// Scores that differ by less than this part of them say nothing: they are of samples.
+const SCORE_MARGIN_DIVISOR: u64 = 8;
 
 #[derive(Debug, Default)]
 pub struct MemoryLimit {
@@ -41,6 +60,8 @@ pub struct MemoryLimit {
     others_evictable: u64,
     /// This shard is one of [`Evictions::untold`].
     is_untold: bool,
+    /// What this thread used when it made room last.
+    settled: i64,
     /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
     exceeded_since_ns: Option<u64>,
     exceeded_ns: u64,
@@ -82,6 +103,16 @@ impl MemoryLimit {
         used.saturating_sub(self.limit)
     }
 
+    /// How much more this thread uses than when it made room last.
+    pub fn grown(&self) -> u64 {
+        (memory::used_by_thread() - self.settled).max(0) as u64
+    }
+
+    /// It has made what room it should.
+    pub fn settle(&mut self) {
+        self.settled = memory::used_by_thread();
+    }
+
     /// From now on the shards know of each other's evictions.
     pub fn share(&mut self, evictions: Arc<Evictions>, own: ShardId) {
         self.evictions = Some((evictions, own));
@@ -91,11 +122,34 @@ impl MemoryLimit {
     pub fn tell_evictable(&mut self, own: u64) -> u64 {
         if let Some((Evictions { evictable, .. }, shard)) = self.evictions.as_ref().map(|(all, shard)| (&**all, *shard))
         {
-            evictable[shard].store(own, Relaxed);
-            let all: u64 = evictable.iter().map(|keys| keys.load(Relaxed)).sum();
+            evictable[shard].keys.store(own, Relaxed);
+            let all: u64 = evictable.iter().map(|of| of.keys.load(Relaxed)).sum();
             self.others_evictable = all - own;
         }
         own + self.others_evictable
+    }
+
+    /// Tells the other shards how gladly the next key would be removed here.
+    pub fn tell_score(&self, score: u64) {
+        if let Some((evictions, shard)) = &self.evictions {
+            evictions.evictable[*shard].score.store(score, Relaxed);
+        }
+    }
+
+    /// Where the next key should go.
+    pub fn standing(&self) -> Standing {
+        let Some((evictions, shard)) = &self.evictions else { return Standing::Even };
+        let evictable = &evictions.evictable;
+        let own = evictable[*shard].score.load(Relaxed);
+        let others = evictable.iter().enumerate().filter(|(other, of)| other != shard && of.keys.load(Relaxed) > 0);
+        let best = others.map(|(_, of)| of.score.load(Relaxed)).max().unwrap_or(0);
+        if own.abs_diff(best) <= own.max(best) / SCORE_MARGIN_DIVISOR + 1 {
+            Standing::Even
+        } else if own > best {
+            Standing::Coldest
+        } else {
+            Standing::Warmer
+        }
     }
 
     pub fn others_can_evict(&self) -> bool {
@@ -185,6 +239,29 @@ mod tests {
         assert_eq!([&limits[0], &limits[1]].map(MemoryLimit::others_are_evicting), [true, false]);
         limits[1].told_of_evicted();
         assert!(!limits[0].others_are_evicting());
+        assert_eq!(MemoryLimit::default().standing(), Standing::Even);
+    }
+
+    #[test]
+    fn the_shard_with_the_coldest_keys_is_known() {
+        let evictions = Arc::new(Evictions::new(3));
+        let mut limits = [0, 1, 2].map(|shard| {
+            let mut limit = MemoryLimit::default();
+            limit.share(evictions.clone(), shard);
+            limit
+        });
+        let mut told = |scores: [u64; 3], keys: u64| {
+            for (limit, score) in limits.iter_mut().zip(scores) {
+                limit.tell_evictable(keys);
+                limit.tell_score(score);
+            }
+            [0, 1, 2].map(|shard: usize| limits[shard].standing())
+        };
+        use Standing::{Coldest, Even, Warmer};
+        assert_eq!(told([100, 50, 3], 1), [Coldest, Warmer, Warmer]);
+        assert_eq!(told([100, 95, 3], 1), [Even, Even, Warmer]);
+        assert_eq!(told([1, 0, 0], 1), [Even; 3]);
+        assert_eq!(told([100, 50, 3], 0), [Coldest, Coldest, Coldest], "nobody else could");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod block;
 pub mod busy;
 pub mod evict;
 pub mod gather;
+pub mod hold;
 pub mod hop;
 pub mod lock;
 pub mod memory;

@@ -70,6 +70,8 @@ pub struct Shard {
     pub memory: MemoryLimit,
     /// Keys that may make room.
     pub(super) pool: Pool,
+    /// When it took part in sharing out what is too much.
+    pub(super) shared_excess_ns: u64,
     /// A script that runs too long.
     pub(super) busy: Option<Box<Busy>>,
 }
@@ -96,6 +98,7 @@ impl Shard {
             cron_paused: false,
             memory: MemoryLimit::default(),
             pool: Pool::default(),
+            shared_excess_ns: 0,
             busy: None,
         };
         shard.ctx.scripts.observe(ticks, commands);
@@ -212,6 +215,7 @@ impl Shard {
     #[inline]
     fn run(&mut self, row: &KeyRow, db: usize, args: &Args, protocol: Protocol, output: &mut Vec<u8>) -> Result {
         self.ctx.db = db;
+        self.ctx.only_reads = row.spec.flags.has(READONLY);
         let mut reply = Reply::new(output, protocol);
         let from = reply.position();
         (row.run)(&mut self.ctx, args, &mut reply).inspect_err(|error| {
@@ -282,10 +286,11 @@ impl Shard {
 
     /// What these commands need is free. Their words come first among `words`.
     #[cold]
-    fn admits_items(&self, items: &[RunItem], mut words: &[&[u8]]) -> bool {
+    fn admits_items(&mut self, items: &[RunItem], mut words: &[&[u8]]) -> bool {
         items.iter().all(|item| {
             let (of_item, rest) = words.split_at(item.arguments as usize);
             words = rest;
+            self.hold_for_command(&item.row.spec, of_item);
             self.locks.admits_command(&item.row.spec, of_item)
         })
     }
@@ -450,6 +455,7 @@ impl Shard {
     /// What a job wants of this shard's keys. Admin steps belong to a higher level and are not seen here.
     /// `None`: it contains a script that goes on in later turns.
     pub fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
+        self.ctx.only_reads = false;
         Some(match step {
             Step::Nothing => StepOutcome::Done,
             Step::Run { row, db, words, protocol, waiter, script } => {

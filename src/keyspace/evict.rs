@@ -66,32 +66,52 @@ pub fn evictable(keyspace: &Keyspace, policy: Policy) -> usize {
 }
 
 impl Pool {
-    /// The key to remove next, with its database; `None` if the policy lets none go.
+    /// How gladly the best key known would be removed; 0 if none would, or all alike.
+    pub fn best(&mut self, keyspace: &Keyspace, now: Now, config: &Config, rng: &mut Rng) -> u64 {
+        self.follow(config.maxmemory_policy);
+        if matches!(config.maxmemory_policy, Policy::NoEviction | Policy::AllKeysRandom | Policy::VolatileRandom) {
+            return 0;
+        }
+        self.fill(keyspace, now, config, rng);
+        let scored = |candidate: &Candidate| {
+            let entry = keyspace.db(candidate.db).get(keyspace.hash(&candidate.key), &candidate.key);
+            entry.and_then(|entry| score(entry, now, config)).unwrap_or(0)
+        };
+        self.candidates.iter().map(scored).max().unwrap_or(0)
+    }
+
+    /// What was chosen by another policy counts for nothing.
+    fn follow(&mut self, policy: Policy) {
+        if self.policy != Some(policy) {
+            self.candidates.clear();
+            self.policy = Some(policy);
+        }
+    }
+
+    /// The key to remove next, with its database and its score; `None` if the policy lets none go.
     pub fn choose(
         &mut self,
         keyspace: &Keyspace,
         now: Now,
         config: &Config,
         rng: &mut Rng,
-    ) -> Option<(usize, Vec<u8>)> {
+    ) -> Option<(usize, Vec<u8>, u64)> {
         let policy = config.maxmemory_policy;
-        if self.policy != Some(policy) {
-            self.candidates.clear();
-            self.policy = Some(policy);
-        }
+        self.follow(policy);
         if evictable(keyspace, policy) == 0 {
             return None;
         }
         if matches!(policy, Policy::AllKeysRandom | Policy::VolatileRandom) {
-            return self.random(keyspace, policy, rng);
+            return self.random(keyspace, policy, rng).map(|(db, key)| (db, key, 0));
         }
         loop {
             self.fill(keyspace, now, config, rng);
             while let Some(Candidate { db, key, score: noted }) = self.candidates.pop() {
                 let entry = keyspace.db(db).get(keyspace.hash(&key), &key);
                 // It may have gone, or been used, since.
-                if entry.and_then(|entry| score(entry, now, config)).is_some_and(|score| score >= noted) {
-                    return Some((db, key));
+                let score = entry.and_then(|entry| score(entry, now, config));
+                if let Some(score) = score.filter(|&score| score >= noted) {
+                    return Some((db, key, score));
                 }
             }
         }
@@ -187,7 +207,7 @@ mod tests {
         let (mut pool, mut rng) = (Pool::default(), Rng::new(1));
         (0..keys)
             .map_while(|_| {
-                let (db, key) = pool.choose(keyspace, NOW, config, &mut rng)?;
+                let (db, key, _) = pool.choose(keyspace, NOW, config, &mut rng)?;
                 let hash = keyspace.hash(&key);
                 keyspace.db_mut(db).remove(hash, &key).expect("what is chosen is there");
                 std::str::from_utf8(&key).ok()?.parse().ok()
@@ -257,7 +277,7 @@ mod tests {
         let (config, mut rng, mut pool) = (config(Policy::AllKeysLru), Rng::new(1), Pool::default());
         pool.offer(0, b"3", 1_000);
         pool.offer(0, b"gone", 2_000);
-        let (_, key) = pool.choose(&keyspace, NOW, &config, &mut rng).expect("keys are there");
+        let (_, key, _) = pool.choose(&keyspace, NOW, &config, &mut rng).expect("keys are there");
         assert!(key != b"gone");
         assert!(pool.candidates.iter().all(|candidate| candidate.score < 1000));
     }

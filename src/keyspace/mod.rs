@@ -22,12 +22,13 @@ pub struct Keyspace {
     due_hashes: Vec<DueHashes>,
     start_ms: i64,
     seeds: HashSeeds,
+    unsaved_kept: bool,
 }
 
 impl Keyspace {
     pub fn new(databases: usize, seeds: HashSeeds, now_ms: i64) -> Keyspace {
         let dbs = (0..databases).map(|_| Dict::new(seeds.0, now_ms)).collect();
-        Keyspace { dbs, due_hashes: Vec::new(), start_ms: now_ms, seeds }
+        Keyspace { dbs, due_hashes: Vec::new(), start_ms: now_ms, seeds, unsaved_kept: false }
     }
 
     /// As many databases, empty.

@@ -21,7 +21,7 @@ impl Keyspace {
         }
     }
 
-    /// Saves about `entries_max` entries; true if there are more.
+    /// Saves about as much as `entries_max` usual entries; true if there is more.
     pub fn snapshot_slice(&mut self, entries_max: usize) -> bool {
         let mut left = entries_max;
         for table in self.dbs.iter_mut().filter(|table| table.is_in_snapshot()) {
@@ -40,6 +40,22 @@ impl Keyspace {
 
     pub fn is_in_snapshot(&self) -> bool {
         self.dbs.iter().any(Dict::is_in_snapshot)
+    }
+
+    /// Whatever happens to this key, in any database, nothing has to be saved before.
+    pub fn is_saved(&self, key: &[u8]) -> bool {
+        let hash = self.hash(key);
+        self.dbs.iter().all(|table| table.is_saved(hash))
+    }
+
+    pub fn keeps_unsaved(&self) -> bool {
+        self.unsaved_kept
+    }
+
+    /// While it is so, what the snapshot has yet to save does not expire by itself: it is only not seen any more.
+    pub fn keep_unsaved(&mut self, kept: bool) {
+        self.unsaved_kept = kept;
+        self.dbs.iter_mut().for_each(|table| table.keep_unsaved(kept));
     }
 }
 
@@ -96,7 +112,10 @@ mod tests {
                 let (save, saved) = mpsc::channel();
                 keyspace.begin_snapshot(|db| {
                     let save = save.clone();
-                    Box::new(move |entry| save.send((db, entry.key().to_vec(), text(entry))).expect("the test listens"))
+                    Box::new(move |entry| {
+                        save.send((db, entry.key().to_vec(), text(entry))).expect("the test listens");
+                        1
+                    })
                 });
                 drop(save);
                 // A later one takes the place of the first two.
@@ -139,7 +158,7 @@ mod tests {
         }
         let saved = |keyspace: &Keyspace| keys.iter().filter(|key| keyspace.db(0).is_saved(keyspace.hash(key))).count();
         assert_eq!(saved(&keyspace), 1000);
-        keyspace.begin_snapshot(|_| Box::new(|_| {}));
+        keyspace.begin_snapshot(|_| Box::new(|_| 1));
         assert_eq!(saved(&keyspace), 0);
         let hash = keyspace.hash(&keys[7]);
         keyspace.db_mut(0).get_mut(hash, &keys[7]).expect("it is there").update(|entry| entry.set_expire(Some(1)));

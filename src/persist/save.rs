@@ -8,7 +8,9 @@
 //! Each shard begins its snapshot (`keyspace/snapshot.rs`) and from then on fills chunks: a walk in slices, and writes
 //! that save before they change. A chunk is whole in itself, so that chunks of all shards may follow each other in any
 //! order. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
-//! What writes save ahead of the walk is not held back; it comes to no more than the keys there were at the cut.
+//! What writes save ahead of the walk is not held back before it comes to `snapshot-buffer-max`; then these writers wait
+//! (`engine/hold.rs`), and if they have waited for long, the save fails. Long strings are not copied: the chunk shares
+//! them with the keyspace.
 //!
 //! A save is complete when as many keys have been written as there were at the cut, counted on both sides: so nothing
 //! that ends a snapshot early can be taken for its end.
@@ -24,17 +26,22 @@ use std::time::{Duration, Instant};
 use super::rdb::write::{Chunk, Header, Sum, Usage};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
+use crate::base::limits::SNAPSHOT_BUFFER_BYTES_MIN;
 use crate::codec::aof::write;
 use crate::codec::rdb::Form;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
+use crate::config::value::MemoryShare;
 use crate::data::entry::EntryRef;
 use crate::script::store::Libraries;
+use crate::sys::memory;
 
 /// A chunk leaves its shard when it is so large.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// The walks pause while so much of their chunks is on its way to the file.
 const IN_FLIGHT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// To save this much is as much work as a usual entry is.
+const USUAL_ENTRY_BYTES: usize = 512;
 /// `rdb-save-incremental-fsync`, as often as Redis does it.
 const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the saver sleeps before it looks whether the save was given up.
@@ -73,8 +80,13 @@ pub struct Saving {
     form: Form,
     /// By shard, until it begins.
     senders: Mutex<Vec<Option<Sender<FromShard>>>>,
+    /// Of all chunks that are not written yet.
     in_flight_bytes: AtomicU64,
+    /// `snapshot-buffer-max`, as of the start.
+    buffer_bytes_max: u64,
     given_up: AtomicBool,
+    /// The file did not keep up.
+    stalled: AtomicBool,
     pub keys_total: AtomicU64,
     pub keys_saved: AtomicU64,
     /// Changes that the file contains: all shards' counters at the cut.
@@ -112,6 +124,12 @@ impl Saving {
     /// A save that no shard has begun yet; and what its thread listens to.
     pub(super) fn new(shards: usize, purpose: Purpose, now: Now, config: Arc<Config>) -> (Arc<Saving>, Feed) {
         let (sender, receiver) = channel();
+        let buffer_bytes_max = match config.snapshot_buffer_max {
+            MemoryShare::Bytes(bytes) => bytes,
+            MemoryShare::Percent(percent) => {
+                (memory::used_bytes() as u64 / 100 * u64::from(percent)).max(SNAPSHOT_BUFFER_BYTES_MIN)
+            }
+        };
         let saving = Arc::new(Saving {
             started: Instant::now(),
             started_unix_s: now.unix_s(),
@@ -122,7 +140,9 @@ impl Saving {
             config,
             senders: Mutex::new(vec![Some(sender); shards]),
             in_flight_bytes: AtomicU64::new(0),
+            buffer_bytes_max,
             given_up: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             keys_total: AtomicU64::new(0),
             keys_saved: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -180,7 +200,31 @@ impl Saving {
 
     /// The walk may go on: the file keeps up.
     pub fn has_room(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX
+        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX.min(self.buffer_bytes_max / 2).max(1)
+    }
+
+    /// How much waits to be written, and how much of it there may be before writers have to wait.
+    pub fn buffer(&self) -> (u64, u64) {
+        (self.in_flight_bytes.load(Relaxed), self.buffer_bytes_max)
+    }
+
+    pub fn is_over_budget(&self) -> bool {
+        self.in_flight_bytes.load(Relaxed) > self.buffer_bytes_max
+    }
+
+    /// So far within it that those who waited may go on: not one by one.
+    pub fn is_within_budget_again(&self) -> bool {
+        self.in_flight_bytes.load(Relaxed) <= self.buffer_bytes_max / 8 * 7
+    }
+
+    /// Writers have waited for the file for too long: it fails.
+    pub fn stall(&self) {
+        self.stalled.store(true, Relaxed);
+        self.give_up();
+    }
+
+    pub fn has_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
     }
 
     /// The file will not be finished; snapshots for it are to be aborted.
@@ -203,16 +247,20 @@ struct Sink {
 }
 
 impl Sink {
-    fn push(&mut self, entry: EntryRef<'_>) {
+    /// How much work it was, in usual entries.
+    fn push(&mut self, entry: EntryRef<'_>) -> usize {
+        let before = self.chunk.bytes();
         self.chunk.push(entry, self.usage, &self.saving.config);
-        if self.chunk.output.len() >= CHUNK_BYTES {
+        let after = self.chunk.bytes();
+        if after >= CHUNK_BYTES {
             self.send();
         }
+        1 + (after - before) / USUAL_ENTRY_BYTES
     }
 
     fn send(&mut self) {
         let chunk = std::mem::replace(&mut self.chunk, self.saving.chunk(self.db));
-        self.saving.in_flight_bytes.fetch_add(chunk.output.len() as u64, Relaxed);
+        self.saving.in_flight_bytes.fetch_add(chunk.held_bytes() as u64, Relaxed);
         let _ = self.sender.send(FromShard::Chunk(chunk));
     }
 }
@@ -228,7 +276,7 @@ impl Drop for Sink {
 /// Why there is no file.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Somebody wanted it so, or a flush made it pointless.
+    /// Somebody wanted it so, or a flush made it pointless, or the file did not keep up.
     GivenUp,
     /// With what Redis says of it.
     Io(String),
@@ -355,14 +403,16 @@ struct Body<'a> {
 impl Body<'_> {
     fn write(&mut self, chunk: &Chunk) -> io::Result<()> {
         let config = &self.saving.config;
-        let bytes = &chunk.output.bytes;
         delay(self.saving, chunk.keys, config.rdb_key_save_delay);
-        self.file.write_all(bytes)?;
-        if config.rdbchecksum {
-            self.sum.add(bytes);
-        }
+        chunk.write(|bytes| {
+            self.file.write_all(bytes)?;
+            if config.rdbchecksum {
+                self.sum.add(bytes);
+            }
+            self.unsynced += bytes.len() as u64;
+            Ok(())
+        })?;
         self.has_field_times |= chunk.has_field_times;
-        self.unsynced += bytes.len() as u64;
         let syncs = match self.saving.purpose {
             Purpose::Rewrite => config.aof_rewrite_incremental_fsync,
             Purpose::Save | Purpose::Background | Purpose::Reload | Purpose::Shutdown => {
@@ -374,7 +424,7 @@ impl Body<'_> {
             self.unsynced = 0;
         }
         self.saving.keys_saved.fetch_add(chunk.keys, Relaxed);
-        self.saving.in_flight_bytes.fetch_sub(bytes.len() as u64, Relaxed);
+        self.saving.in_flight_bytes.fetch_sub(chunk.held_bytes() as u64, Relaxed);
         Ok(())
     }
 }

@@ -27,6 +27,8 @@ const RETRY_S: i64 = 5;
 pub struct Persistence {
     shards: usize,
     saves: Mutex<Saves>,
+    /// Something is being saved: what shards look at in every turn.
+    saving: AtomicBool,
     /// A save has ended.
     ended: Condvar,
     /// The last save in the background failed: `stop-writes-on-bgsave-error`.
@@ -111,6 +113,9 @@ pub struct Progress {
     pub seconds: i64,
     pub keys_saved: u64,
     pub keys_total: u64,
+    /// What waits to be written, and how much of it there may be.
+    pub buffer_bytes: u64,
+    pub buffer_bytes_max: u64,
 }
 
 impl Progress {
@@ -185,6 +190,7 @@ impl Persistence {
         Persistence {
             shards,
             saves: Mutex::new(Saves { running: None, scheduled: false, last, rewrites }),
+            saving: AtomicBool::new(false),
             ended: Condvar::new(),
             save_failed: AtomicBool::new(false),
             loading: Loading::default(),
@@ -288,6 +294,7 @@ impl Persistence {
             Purpose::Save | Purpose::Reload | Purpose::Shutdown => {}
         }
         saves.running = Some(saving.clone());
+        self.saving.store(true, Relaxed);
         drop(saves);
         let this = self.clone();
         let thread = std::thread::Builder::new().name("save".to_owned());
@@ -305,6 +312,13 @@ impl Persistence {
     fn save_ended(&self, saving: &Arc<Saving>, outcome: Result<(), Failure>) {
         // Before anybody learns of the end: shards stop walking for nothing.
         saving.give_up();
+        self.saving.store(false, Relaxed);
+        let outcome = match outcome {
+            Err(Failure::GivenUp) if saving.has_stalled() => {
+                Err(Failure::Io("Write error while saving DB to the disk: it did not keep up with changes".to_owned()))
+            }
+            outcome => outcome,
+        };
         let mut saves = self.saves();
         let took_s = saving.started.elapsed().as_secs() as i64;
         if saving.purpose == Purpose::Rewrite {
@@ -349,8 +363,9 @@ impl Persistence {
     }
 
     /// Something is being saved.
+    #[inline]
     pub fn is_saving(&self) -> bool {
-        self.saves().running.is_some()
+        self.saving.load(Relaxed)
     }
 
     /// The save under way.
@@ -435,6 +450,8 @@ impl Persistence {
             seconds: saving.started.elapsed().as_secs() as i64,
             keys_saved: saving.keys_saved.load(Relaxed),
             keys_total: saving.keys_total.load(Relaxed),
+            buffer_bytes: saving.buffer().0,
+            buffer_bytes_max: saving.buffer().1,
         })
     }
 

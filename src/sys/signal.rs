@@ -26,12 +26,14 @@ fn handled() -> libc::sigset_t {
     }
 }
 
-/// Blocks the handled signals in this thread and all it starts, and ignores SIGPIPE. Call before any thread starts.
+/// Blocks the handled signals in this thread and all it starts, and ignores SIGPIPE, and SIGXFSZ: a
+/// file that may not grow is an error of who writes it (`ulimit -f`). Call before any thread starts.
 pub fn block() {
     // SAFETY: valid set, and constants for the dispositions.
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, &handled(), std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

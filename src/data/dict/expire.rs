@@ -115,7 +115,7 @@ impl Dict {
             // Records behind `end` are not due or were seen; removing from the back never moves an unseen one.
             for at in batch {
                 let segment = self.directory.segment(hash).expect("nothing merges before after_removal");
-                if admit(segment.entry(at)) {
+                if !self.keeps(hash, segment.fingerprint(at)) && admit(segment.entry(at)) {
                     on_expired(self.take_at(hash, at));
                     slice.expired += 1;
                 } else {

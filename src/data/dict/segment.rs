@@ -5,6 +5,7 @@
 //! the fingerprints kept in the buckets; splitting alone looks at the entries.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
@@ -283,6 +284,29 @@ impl Segment {
             index = self.next(index);
         }
         visited
+    }
+
+    /// The same, and they may be changed, but for their key and their place in memory.
+    pub(super) fn visit_home_mut(&mut self, home: usize, range: Range<u16>, mut visit: impl FnMut(&mut Entry)) {
+        let mut index = home;
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[index];
+            for place in bucket.occupied() {
+                let fingerprint = bucket.fingerprint(place);
+                if range.contains(&fingerprint.bits()) && fingerprint.home(self.buckets.len()) == home {
+                    let pointer = bucket.pointer(place);
+                    // SAFETY: the pointer came from Entry::into_raw; the table is borrowed mutably, so nobody else looks at
+                    // the entry, and it is not dropped here.
+                    let mut entry = ManuallyDrop::new(unsafe { Entry::from_raw(pointer) });
+                    visit(&mut entry);
+                    assert!(ManuallyDrop::into_inner(entry).into_raw() == pointer, "the entry has moved");
+                }
+            }
+            if !bucket.was_passed() {
+                break;
+            }
+            index = self.next(index);
+        }
     }
 
     /// The bucket at which fingerprint bits `from` are at home.

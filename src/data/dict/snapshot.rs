@@ -14,13 +14,15 @@ use super::bucket::Fingerprint;
 use super::directory::{end_of, hash_of};
 use super::segment::PREFIX_END;
 
-/// Takes an entry of a snapshot. Dropped when the table has no more to save.
-pub type SaveFn = Box<dyn FnMut(EntryRef<'_>) + Send>;
+/// Takes an entry of a snapshot, and says how much work that was, in usual entries. Dropped when the table has no more to
+/// save.
+pub type SaveFn = Box<dyn FnMut(EntryRef<'_>) -> usize + Send>;
 
 pub(super) struct Snapshot {
     /// Of the latest; zero: there was none yet.
     pub(super) number: u64,
     running: Option<Box<Running>>,
+    unsaved_kept: bool,
 }
 
 struct Running {
@@ -32,7 +34,7 @@ struct Running {
 impl Snapshot {
     /// None is running.
     pub(super) fn idle(number: u64) -> Snapshot {
-        Snapshot { number, running: None }
+        Snapshot { number, running: None, unsaved_kept: false }
     }
 
     #[inline]
@@ -88,7 +90,7 @@ impl Dict {
     pub fn begin_snapshot(&mut self, save: SaveFn) {
         let number = self.snapshot.number + 1;
         let running = (!self.is_empty()).then(|| Box::new(Running { save, prefix: 0 }));
-        self.snapshot = Snapshot { number, running };
+        self.snapshot = Snapshot { number, running, unsaved_kept: false };
     }
 
     /// Ends a snapshot that is not complete.
@@ -103,12 +105,30 @@ impl Dict {
 
     /// Something with this hash can change without anything being saved before.
     pub fn is_saved(&self, hash: u64) -> bool {
-        let Snapshot { number, running: Some(_) } = self.snapshot else { return true };
+        let Snapshot { number, running: Some(_), .. } = self.snapshot else { return true };
         let group = SnapshotState::group(Fingerprint::of(hash));
         self.directory.segment(hash).is_none_or(|segment| segment.snapshot.is_saved(group, number))
     }
 
-    /// Saves about as many entries, in the table's order; how many it were. The last slice ends the snapshot.
+    /// While it is so, nothing expires by itself that the snapshot has yet to save.
+    pub fn keep_unsaved(&mut self, kept: bool) {
+        self.snapshot.unsaved_kept = kept;
+    }
+
+    /// An entry with this hash is kept though its time is over.
+    pub fn is_kept(&self, hash: u64) -> bool {
+        self.snapshot.unsaved_kept && !self.is_saved(hash)
+    }
+
+    /// The same of an entry in the segment of `hash`.
+    pub(super) fn keeps(&self, hash: u64, fingerprint: Fingerprint) -> bool {
+        let Snapshot { number, running: Some(_), unsaved_kept: true } = self.snapshot else { return false };
+        let group = SnapshotState::group(fingerprint);
+        self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number))
+    }
+
+    /// Saves about as much as so many usual entries, in the table's order; how much it was. The last slice ends the
+    /// snapshot.
     pub fn snapshot_slice(&mut self, entries_max: usize) -> usize {
         let mut saved = 0;
         while let Some(running) = &mut self.snapshot.running {
@@ -148,9 +168,9 @@ impl Dict {
         }
     }
 
-    /// Saves a group that is not saved, in the segment of a hash; how many entries it has.
+    /// Saves a group that is not saved, in the segment of a hash; how much work that was.
     fn save_group(&mut self, hash: u64, group: u32) -> usize {
-        let Snapshot { number, running: Some(running) } = &mut self.snapshot else { return 0 };
+        let Snapshot { number, running: Some(running), .. } = &mut self.snapshot else { return 0 };
         let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
         let range = SnapshotState::group_range(group);
         let homes = segment.home_of(range.start)..=segment.home_of(range.end - 1);
@@ -158,7 +178,10 @@ impl Dict {
         let mut saved = 0;
         for home in homes {
             segment.prefetch_entries(home + 1);
-            saved += segment.visit_home(home, range.clone(), &mut running.save);
+            segment.visit_home_mut(home, range.clone(), |entry| {
+                entry.share_text();
+                saved += (running.save)(entry.as_ref());
+            });
         }
         segment.snapshot.mark_saved(group, *number);
         saved

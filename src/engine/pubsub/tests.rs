@@ -66,7 +66,7 @@ fn a_home_knows_which_shards_listen() {
     assert!(shards.subscribe(2, 2, Kind::Channel, "news"));
     shards.hand_over_all();
     assert_eq!(shards.targets(Kind::Channel, "news"), [0, 2]);
-    assert_eq!(shards.targets(Kind::ShardChannel, "news"), [], "shard channels have names of their own");
+    assert!(shards.targets(Kind::ShardChannel, "news").is_empty(), "shard channels have names of their own");
     shards.unsubscribe(2, 1, Kind::Channel, "news");
     assert_eq!(shards.mail.len(), 0, "it has another subscriber");
     shards.disconnect(2, 2);
@@ -85,7 +85,7 @@ fn patterns_are_known_everywhere_and_a_shard_gets_a_message_once() {
     shards.hand_over_all();
     assert_eq!(shards.targets(Kind::Channel, "news"), [1]);
     assert_eq!(shards.targets(Kind::Channel, "mess"), [1, 3]);
-    assert_eq!(shards.targets(Kind::ShardChannel, "news"), [], "patterns do not reach shard channels");
+    assert!(shards.targets(Kind::ShardChannel, "news").is_empty(), "patterns do not reach shard channels");
     let matching: Vec<&[u8]> = shards.shards[1].matching(b"news").map(|(pattern, _)| &**pattern).collect();
     assert_eq!(matching.len(), 2);
 }

@@ -31,8 +31,12 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
         let mut chunk = Chunk::new(db, form);
         shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config));
         has_field_times |= chunk.has_field_times;
-        sum.add(&chunk.output);
-        body.extend_from_slice(&chunk.output);
+        let written = chunk.write(|bytes| {
+            sum.add(bytes);
+            body.extend_from_slice(bytes);
+            Ok(())
+        });
+        written.expect("memory takes everything");
     }
     let header = header(form).write(has_field_times);
     let end = sum.end(&header, true);

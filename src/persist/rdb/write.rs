@@ -3,7 +3,10 @@
 //! The version stands in the header, and whether an entry needs a newer one than `RDB_VERSION_OF_FILES` shows only when
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
+use std::io;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::MAGIC;
 use crate::base::clock::Now;
@@ -15,8 +18,13 @@ use crate::codec::rdb::{
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
 use crate::data::dump;
-use crate::data::entry::EntryRef;
+use crate::data::entry::{EntryRef, TextRef, ValueRef};
 use crate::keyspace::access;
+
+/// A string of this length is compressed by who writes the file.
+const LONG_TEXT_LEN_MIN: usize = 1024;
+/// A longer one is not compressed, which would take as much memory again.
+const COMPRESSED_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// What a file says of itself before its first key.
 #[derive(Clone, Debug)]
@@ -71,7 +79,11 @@ impl Header {
 /// Entries of one database, to stand anywhere behind the header.
 #[derive(Debug)]
 pub struct Chunk {
-    pub output: Output,
+    output: Output,
+    /// Long strings and where in the output each belongs. Whoever writes the chunk compresses them: a shard would do nothing
+    /// else meanwhile.
+    texts: Vec<(usize, Bytes)>,
+    text_bytes: usize,
     pub keys: u64,
     /// Some hash has fields that expire.
     pub has_field_times: bool,
@@ -102,14 +114,14 @@ impl Chunk {
         let mut output = Output::new(form);
         output.push(opcode::SELECTDB);
         write_len(db as u64, &mut output);
-        Chunk { output, keys: 0, has_field_times: false, as_commands: false }
+        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: false }
     }
 
     /// A chunk of commands.
     pub fn of_commands(db: usize, form: Form) -> Chunk {
         let mut output = Output::new(form);
         aof::write::select(&mut output.bytes, db);
-        Chunk { output, keys: 0, has_field_times: false, as_commands: true }
+        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: true }
     }
 
     pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
@@ -138,8 +150,44 @@ impl Chunk {
         self.has_field_times |= matches!(rdb_type, rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX);
         out.push(rdb_type);
         write_string(entry.key(), out);
-        dump::save(entry, out);
         self.keys += 1;
+        let text = match entry.value() {
+            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
+            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
+            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
+        };
+        self.text_bytes += text.len();
+        self.texts.push((out.len(), text));
+    }
+
+    /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
+    pub fn held_bytes(&self) -> usize {
+        self.output.bytes.capacity() + self.text_bytes
+    }
+
+    /// How much was pushed.
+    pub fn bytes(&self) -> usize {
+        self.output.bytes.len() + self.text_bytes
+    }
+
+    /// What the file gets of it, piece by piece.
+    pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut from = 0;
+        for (at, text) in &self.texts {
+            write(&self.output.bytes[from..*at])?;
+            from = *at;
+            let compresses = text.len() <= COMPRESSED_LEN_MAX;
+            let mut head = Output::new(if compresses { self.output.form } else { Form::File { compresses: false } });
+            if compresses {
+                write_string(text, &mut head);
+                write(&head.bytes)?;
+            } else {
+                write_len(text.len() as u64, &mut head);
+                write(&head.bytes)?;
+                write(text)?;
+            }
+        }
+        write(&self.output.bytes[from..])
     }
 }
 
