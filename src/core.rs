@@ -127,6 +127,8 @@ pub struct Core {
     held: HashSet<ConnKey>,
     /// Nobody is told anything before a round of the append-only file is over.
     awaits_round: bool,
+    /// How much there was to be written when they began to wait.
+    held_bytes: usize,
     /// When the log was last tried in vain, on the monotonic clock.
     log_tried_ns: u64,
     /// Rounds that are to be logged before they are sent, and could not be.
@@ -203,6 +205,7 @@ impl Core {
             log: None,
             held: HashSet::new(),
             awaits_round: false,
+            held_bytes: 0,
             log_tried_ns: 0,
             unlogged: Vec::new(),
             delayed: Vec::new(),

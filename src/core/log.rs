@@ -4,7 +4,7 @@
 //! under `appendfsync always`). So whoever has heard of something, client or shard, has heard of what a crash does not
 //! take back.
 //!
-//! If the disk does not take a group, those whose replies are in that turn wait until it does, and so does what it has
+//! If the disk does not take a group, those wait until it does whose replies are in a turn that has added to it, and so does what it has
 //! for other shards; writes are refused meanwhile (MISCONF), so that little can follow. Under `always` everybody waits.
 
 use super::Core;
@@ -121,16 +121,16 @@ impl Core {
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
         if !group.is_ready() {
             // A cut may have written what could not be written before.
-            if !self.held.is_empty() {
+            if self.held_bytes > 0 {
                 self.release_held();
             }
             return true;
         }
         let saves = ctx.config.no_appendfsync_on_rewrite && self.server.persistence.is_saving();
         let terms = Terms::of(&ctx.config, ctx.now, saves);
-        let was_failing = log.is_failing;
+        let (was_failing, bytes) = (log.is_failing, group.bytes.len());
         if was_failing && ctx.now.mono_ns.saturating_sub(self.log_tried_ns) < LOG_RETRY_NS {
-            return terms.policy != Policy::Always;
+            return terms.policy != Policy::Always && self.hold_replies(bytes);
         }
         if log.commit(group, terms).is_ok() {
             self.release_held();
@@ -140,7 +140,12 @@ impl Core {
         if terms.policy == Policy::Always {
             return false;
         }
-        if !was_failing {
+        self.hold_replies(bytes)
+    }
+
+    /// The group grows while the disk does not take it: replies of the same turn may tell of that. Others may leave.
+    fn hold_replies(&mut self, bytes: usize) -> bool {
+        if bytes != std::mem::replace(&mut self.held_bytes, bytes) {
             while let Some(conn) = self.sessions.next_dirty() {
                 self.held.insert(conn);
             }
@@ -176,6 +181,7 @@ impl Core {
     }
 
     fn release_held(&mut self) {
+        self.held_bytes = 0;
         for conn in self.held.drain() {
             if self.sessions.get(conn).is_some() {
                 self.sessions.mark_dirty(conn);
