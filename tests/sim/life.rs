@@ -274,16 +274,26 @@ impl Past {
                 let after = lived.as_ref().map_or(0, latest_that_lasts);
                 moment_explains(before, &operations, left, after, states_max)
             }
-            _ => explains_all(before, &operations, left, states_max),
+            _ => explains_all(before, &operations, left, plan.dangers.trouble != Trouble::None, states_max),
         };
         let shown = |store: &Store| String::from_utf8_lossy(&store.whole()).into_owned();
         outcome.map_err(|broken| format!("{broken}\nbefore: {}\nleft:   {}", shown(before), shown(left)))
     }
 }
 
-/// All that was acknowledged is there.
-fn explains_all(before: &Store, operations: &[Operation], left: &Store, states_max: usize) -> Result<(), String> {
+/// All that was acknowledged is there. What was not may be `unordered`: a disk that fails keeps some of it.
+fn explains_all(
+    before: &Store,
+    operations: &[Operation],
+    left: &Store,
+    unordered: bool,
+    states_max: usize,
+) -> Result<(), String> {
     let mut operations = operations.to_vec();
+    if unordered {
+        let untold = operations.iter_mut().filter(|operation| operation.answer.is_none());
+        untold.zip(1..).for_each(|(operation, number)| operation.connection = usize::MAX - number);
+    }
     operations.push(Operation {
         connection: usize::MAX,
         call: Call::Whole,
@@ -318,7 +328,7 @@ fn moment_explains(
             (operation.sent <= moment).then(|| Operation { answer, ..operation.clone() })
         };
         let operations: Vec<Operation> = operations.iter().filter_map(until).collect();
-        match explains_all(before, &operations, left, states_max) {
+        match explains_all(before, &operations, left, false, states_max) {
             Ok(()) => return Ok(()),
             Err(broken) => {
                 if outcome.is_ok() || broken.starts_with(history::TANGLED) {
