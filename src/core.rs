@@ -127,6 +127,10 @@ pub struct Core {
     pub log: Option<Box<Log>>,
     /// Clients whose replies tell of what could not be written yet.
     held: HashSet<ConnKey>,
+    /// Nobody is told anything before a round of the append-only file is over.
+    awaits_round: bool,
+    /// How much there was to be written when they began to wait.
+    held_bytes: usize,
     /// When the log was last tried in vain, on the monotonic clock.
     log_tried_ns: u64,
     /// Rounds that are to be logged before they are sent, and could not be.
@@ -203,6 +207,8 @@ impl Core {
             restricted: false,
             log: None,
             held: HashSet::new(),
+            awaits_round: false,
+            held_bytes: 0,
             log_tried_ns: 0,
             unlogged: Vec::new(),
             delayed: Vec::new(),
@@ -329,7 +335,7 @@ impl Core {
 
     /// There is work that will go on without an event, though not at once.
     pub fn may_only_nap(&self) -> bool {
-        self.waits_for_file || self.is_log_failing()
+        self.waits_for_file || self.is_log_failing() || self.awaits_round
     }
 
     /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.

@@ -82,7 +82,7 @@ fn run(server: &Server, focus: Focus, seed: u64, scripts: Scripts) -> Result<(),
     let moment = AtomicU64::new(1);
     let begin = Barrier::new(CLIENTS);
     // What one writes nobody else does.
-    let vocabulary = Mutex::new(Vocabulary::new(SHARDS, focus));
+    let vocabulary = Mutex::new(Vocabulary::new(SHARDS, focus, 0));
     let mut operations: Vec<Operation> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
@@ -163,7 +163,7 @@ impl Client<'_> {
     fn any(&mut self) -> (Vec<Word>, Option<Call>) {
         let sent = self.vocabulary.lock().expect(NO_PANIC).next(&mut self.standing, &mut self.rng);
         match sent.answer {
-            Answer::Exactly(_) => (in_short(sent.words), None),
+            Answer::Exactly(_) | Answer::Any => (in_short(sent.words), None),
             Answer::Of(Call::Command(words)) => (in_short(sent.words), Some(Call::Command(in_short(words)))),
             Answer::Of(Call::Exec(commands)) => {
                 (sent.words, Some(Call::Exec(commands.into_iter().map(in_short).collect())))

@@ -441,7 +441,11 @@ fn tell_reload(ctx: &mut AdminCtx, _words: &[Vec<u8>], parts: Vec<Part>, reply: 
 /// A round of the append-only file (`persist/aof/rounds.rs`), if there is something to sync.
 pub fn due_round(ctx: &AdminCtx) -> Option<Everywhere> {
     let (aof, config) = (&ctx.server.aof, &ctx.shard.ctx.config);
-    if ctx.log.is_none() || config.appendfsync != AppendFsync::EverySecond || !aof.is_behind() {
+    if ctx.log.is_none() || config.appendfsync != AppendFsync::EverySecond {
+        return None;
+    }
+    if !aof.is_behind() {
+        aof.rounds.tell_idle(ctx.now.mono_ns);
         return None;
     }
     if config.no_appendfsync_on_rewrite && ctx.server.persistence.is_saving() {

@@ -64,9 +64,8 @@ pub const SHARDS_MAX: usize = 1024;
 /// of requests.
 pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 
-/// `appendfsync everysec`: a round that takes so long makes replies to writes wait for it. With the second between two
-/// rounds it bounds what a power loss takes.
-pub const LOG_LAG_MAX_NS: u64 = 1_000_000_000;
+/// `appendfsync everysec`: what a power loss takes at most. Replies to writes wait where it would be more.
+pub const LOG_LAG_MAX_NS: u64 = 2_000_000_000;
 
 /// From the beginning of one round of `everysec` to that of the next, at least.
 pub const LOG_ROUND_NS: u64 = 1_000_000_000;

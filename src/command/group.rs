@@ -135,8 +135,8 @@ impl Group {
     }
 
     /// A transaction that this shard coordinates has happened.
-    pub fn decide(&mut self, id: TransactionId) {
-        write::decided(&mut self.bytes, id);
+    pub fn decide(&mut self, id: TransactionId, parts: u64) {
+        write::decided(&mut self.bytes, id, parts);
     }
 }
 

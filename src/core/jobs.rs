@@ -551,7 +551,7 @@ impl Core {
 
     pub(super) fn step_done(&mut self, key: JobKey, ordinal: usize, outcome: StepOutcome, logged: bool) {
         let job = &mut self.jobs[key.index as usize];
-        job.logging.logged |= logged;
+        job.logging.parts += u64::from(logged);
         assert!(job.generation == key.generation, "an outcome belongs to a job that waits for it");
         assert!(job.outcomes[ordinal].replace(outcome).is_none(), "a step has one outcome");
         job.missing -= 1;

@@ -4,13 +4,13 @@
 //! under `appendfsync always`). So whoever has heard of something, client or shard, has heard of what a crash does not
 //! take back.
 //!
-//! If the disk does not take a group, those whose replies are in that turn wait until it does, and so does what it has
+//! If the disk does not take a group, those wait until it does whose replies are in a turn that has added to it, and so does what it has
 //! for other shards; writes are refused meanwhile (MISCONF), so that little can follow. Under `always` everybody waits.
 
 use super::Core;
 use super::jobs::Work;
 use crate::base::ids::{ConnKey, JobKey, ShardId};
-use crate::base::limits::{LOG_LAG_MAX_NS, LOG_RETRY_NS};
+use crate::base::limits::LOG_RETRY_NS;
 use crate::codec::aof::{Policy, TransactionId};
 use crate::command::effect::PartBegin;
 use crate::command::spec::{Shape, WRITE};
@@ -24,8 +24,8 @@ use crate::persist::aof::log::{Log, Terms};
 pub(super) struct Logging {
     /// The transaction's number at this shard, if it is one that may change several; otherwise 0.
     pub transaction: u64,
-    /// Some shard has logged a part.
-    pub logged: bool,
+    /// Parts that shards have logged.
+    pub parts: u64,
     /// The reply, which waits for the last round.
     pub owed: Option<Vec<u8>>,
 }
@@ -99,7 +99,11 @@ impl Core {
 
     /// The turn is over: writes what it did, and lets its messages go. False: no reply may leave yet.
     pub fn end_turn<M: Mesh>(&mut self, mesh: &mut M) -> bool {
-        let leaves = if self.log.is_some() { self.write_log() } else { self.held.is_empty() || self.leave_log() };
+        let leaves = if self.log.is_some() {
+            self.write_log() && !self.awaits_round()
+        } else {
+            self.held.is_empty() || self.leave_log()
+        };
         if !self.outgoing.is_empty() || !self.delayed.is_empty() {
             self.publish_logged(mesh);
         }
@@ -116,18 +120,17 @@ impl Core {
         let ctx = &mut self.shard.ctx;
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
         if !group.is_ready() {
+            // A cut may have written what could not be written before.
+            if self.held_bytes > 0 {
+                self.release_held();
+            }
             return true;
         }
         let saves = ctx.config.no_appendfsync_on_rewrite && self.server.persistence.is_saving();
         let terms = Terms::of(&ctx.config, ctx.now, saves);
-        if terms.policy == Policy::EverySecond && log.aof().rounds.age_ns(ctx.now.mono_ns) > LOG_LAG_MAX_NS {
-            // The disk does not keep up: beyond this a power loss would take more than was promised.
-            log.aof().rounds.tell_delay();
-            return false;
-        }
-        let was_failing = log.is_failing;
+        let (was_failing, bytes) = (log.is_failing, group.bytes.len());
         if was_failing && ctx.now.mono_ns.saturating_sub(self.log_tried_ns) < LOG_RETRY_NS {
-            return terms.policy != Policy::Always;
+            return terms.policy != Policy::Always && self.hold_replies(bytes);
         }
         if log.commit(group, terms).is_ok() {
             self.release_held();
@@ -137,12 +140,37 @@ impl Core {
         if terms.policy == Policy::Always {
             return false;
         }
-        if !was_failing {
+        self.hold_replies(bytes)
+    }
+
+    /// The group grows while the disk does not take it: replies of the same turn may tell of that. Others may leave.
+    fn hold_replies(&mut self, bytes: usize) -> bool {
+        if bytes != std::mem::replace(&mut self.held_bytes, bytes) {
             while let Some(conn) = self.sessions.next_dirty() {
                 self.held.insert(conn);
             }
         }
         true
+    }
+
+    /// The disk does not keep up: nobody is told anything, lest a power loss take more than was promised. The log itself,
+    /// and what shards have for each other, goes on: the round that is waited for needs it.
+    #[inline]
+    fn awaits_round(&mut self) -> bool {
+        let now_ns = self.shard.ctx.now.mono_ns;
+        self.awaits_round = self.server.aof.lags(now_ns) && self.syncs_in_rounds();
+        self.awaits_round
+    }
+
+    #[cold]
+    fn syncs_in_rounds(&self) -> bool {
+        let ctx = &self.shard.ctx;
+        let saves = ctx.config.no_appendfsync_on_rewrite && self.server.persistence.is_saving();
+        let waits = Terms::of(&ctx.config, ctx.now, saves).policy == Policy::EverySecond;
+        if waits {
+            self.server.aof.rounds.tell_delay();
+        }
+        waits
     }
 
     /// The log was switched off while it could not be written.
@@ -153,6 +181,7 @@ impl Core {
     }
 
     fn release_held(&mut self) {
+        self.held_bytes = 0;
         for conn in self.held.drain() {
             if self.sessions.get(conn).is_some() {
                 self.sessions.mark_dirty(conn);
@@ -239,12 +268,13 @@ impl Core {
     /// All that the job does is logged: it has happened.
     pub(super) fn decide(&mut self, key: JobKey) {
         let logging = &mut self.jobs[key.index as usize].logging;
-        if !std::mem::take(&mut logging.logged) {
+        let parts = std::mem::take(&mut logging.parts);
+        if parts == 0 {
             return;
         }
         let id = TransactionId { start: self.server.aof.start(), coordinator: self.id, counter: logging.transaction };
         if let Some(group) = &mut self.shard.ctx.journal.log {
-            group.decide(id);
+            group.decide(id, parts);
         }
     }
 
@@ -266,7 +296,7 @@ impl Core {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         match log.commit(group, terms).and_then(|()| log.write_whole(db, &words, (number > 0).then_some(id), terms)) {
             Ok(()) => {
-                job.logging.logged |= number > 0;
+                job.logging.parts += u64::from(number > 0);
                 Some(round)
             }
             Err(_) => {

@@ -15,14 +15,14 @@
 //! A save is complete when as many keys have been written as there were at the cut, counted on both sides: so nothing
 //! that ends a snapshot early can be taken for its end.
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::aof::disk::{Disk, DiskFile};
 use super::rdb::write::{Chunk, Header, Sum, Usage};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
@@ -105,15 +105,15 @@ enum FromShard {
 }
 
 /// Where a file belongs.
-#[derive(Debug)]
 pub struct Place {
+    pub disk: Arc<dyn Disk>,
+    /// Which directory that is, for messages.
     pub directory: PathBuf,
     pub file_name: String,
     pub temp_name: String,
 }
 
 /// Where and what to write.
-#[derive(Debug)]
 pub struct Target {
     pub place: Place,
     /// But for its sizes and functions, which the shards tell.
@@ -292,31 +292,29 @@ pub(super) struct Feed {
 impl Feed {
     /// Writes the file and puts it in its place.
     pub(super) fn write(self, target: Target) -> Result<(), Failure> {
-        let Target { place: target, header } = target;
-        let temp = target.directory.join(&target.temp_name);
-        let shown_dir = target.directory.display();
-        let mut file = File::create(&temp).map_err(|error| {
-            let name = &target.temp_name;
+        let Target { place: Place { disk, directory, file_name, temp_name }, header } = target;
+        let shown_dir = directory.display();
+        let file = disk.create(&temp_name).map_err(|error| {
             let error = os_text(&error);
             Failure::Io(format!(
-                "Failed opening the temp RDB file {name} (in server root dir {shown_dir}) for saving: {error}"
+                "Failed opening the temp RDB file {temp_name} (in server root dir {shown_dir}) for saving: {error}"
             ))
         })?;
-        let written = self.fill(&mut file, header).and_then(|()| {
-            std::fs::rename(&temp, target.directory.join(&target.file_name)).map_err(|error| {
-                let (from, to, error) = (&target.temp_name, &target.file_name, os_text(&error));
+        let written = self.fill(&*file, header).and_then(|()| {
+            disk.rename(&temp_name, &file_name).map_err(|error| {
+                let error = os_text(&error);
                 Failure::Io(format!(
-                    "Error moving temp DB file {from} on the final destination {to} (in server root dir {shown_dir}): \
-                     {error}"
+                    "Error moving temp DB file {temp_name} on the final destination {file_name} (in server root dir \
+                     {shown_dir}): {error}"
                 ))
             })?;
-            sync_directory(&target.directory)
+            disk.sync_names()
                 .map_err(|error| Failure::Io(format!("Failed to fsync directory while saving DB: {}", os_text(&error))))
         });
-        written.inspect_err(|_| drop(std::fs::remove_file(&temp)))
+        written.inspect_err(|_| drop(disk.remove(&temp_name)))
     }
 
-    fn fill(self, file: &mut File, mut header: Header) -> Result<(), Failure> {
+    fn fill(self, file: &dyn DiskFile, mut header: Header) -> Result<(), Failure> {
         let failed = |error: io::Error| {
             Failure::Io(format!("Write error while saving DB to the disk({}): {error}", os_text(&error)))
         };
@@ -347,8 +345,15 @@ impl Feed {
             }
             false => (header.write(false), header.write(true)),
         };
-        file.write_all(&old).map_err(failed)?;
-        let mut body = Body { saving: &self.saving, file, sum: Sum::default(), unsynced: 0, has_field_times: false };
+        file.write_at(&old, 0).map_err(failed)?;
+        let mut body = Body {
+            saving: &self.saving,
+            file,
+            end: old.len() as u64,
+            sum: Sum::default(),
+            unsynced: 0,
+            has_field_times: false,
+        };
         for chunk in waiting {
             body.write(&chunk).map_err(failed)?;
         }
@@ -357,21 +362,20 @@ impl Feed {
                 body.write(&chunk).map_err(failed)?;
             }
         }
-        let Body { sum, has_field_times, .. } = body;
+        let Body { sum, has_field_times, end, .. } = body;
         if self.saving.keys_saved.load(Relaxed) != self.saving.keys_total.load(Relaxed) {
             return Err(Failure::GivenUp);
         }
         let header = if has_field_times { new } else { old };
-        let mut finish = || {
+        let finish = || {
             if of_commands {
-                return file.sync_all();
+                return file.sync();
             }
-            file.write_all(&sum.end(&header, self.saving.config.rdbchecksum))?;
+            file.write_at(&sum.end(&header, self.saving.config.rdbchecksum), end)?;
             if has_field_times {
-                file.seek(SeekFrom::Start(0))?;
-                file.write_all(&header)?;
+                file.write_at(&header, 0)?;
             }
-            file.sync_all()
+            file.sync()
         };
         finish().map_err(failed)
     }
@@ -394,7 +398,9 @@ impl Feed {
 /// The file behind its header.
 struct Body<'a> {
     saving: &'a Saving,
-    file: &'a mut File,
+    file: &'a dyn DiskFile,
+    /// To where it is written.
+    end: u64,
     sum: Sum,
     unsynced: u64,
     has_field_times: bool,
@@ -405,7 +411,8 @@ impl Body<'_> {
         let config = &self.saving.config;
         delay(self.saving, chunk.keys, config.rdb_key_save_delay);
         chunk.write(|bytes| {
-            self.file.write_all(bytes)?;
+            self.file.write_at(bytes, self.end)?;
+            self.end += bytes.len() as u64;
             if config.rdbchecksum {
                 self.sum.add(bytes);
             }
@@ -420,7 +427,7 @@ impl Body<'_> {
             }
         };
         if syncs && self.unsynced >= SYNC_BYTES {
-            self.file.sync_data()?;
+            self.file.sync()?;
             self.unsynced = 0;
         }
         self.saving.keys_saved.fetch_add(chunk.keys, Relaxed);
@@ -441,10 +448,6 @@ fn delay(saving: &Saving, keys: u64, microseconds: i32) {
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// The operating system's text of an error, as C programs print it.
 fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
@@ -453,6 +456,9 @@ fn os_text(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use super::super::aof::disk::Directory;
     use super::*;
     use crate::command::testing::TestShard;
     use crate::engine::route::SlotMap;
@@ -486,7 +492,8 @@ mod tests {
             form: saving.form(),
             is_aof_base: false,
         };
-        let place = Place { directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned() };
+        let disk = Arc::new(Directory::new(directory.clone()));
+        let place = Place { disk, directory, file_name: "dump.rdb".to_owned(), temp_name: "temp.rdb".to_owned() };
         Target { place, header }
     }
 

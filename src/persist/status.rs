@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::aof::disk::Directory;
 use super::aof::load::Deal;
 use super::aof::open::Plan;
 use super::aof::{Aof, text_of};
@@ -44,6 +45,15 @@ pub struct Persistence {
     pub replay: Mutex<Option<(Arc<Plan>, Arc<Deal>)>>,
     /// What a signal asked for: a shutdown, how.
     pub shutdown: Mutex<Option<Shutdown>>,
+    /// Who writes the files of saves.
+    pub spawn: Spawn,
+}
+
+/// Lets work be done beside the shards.
+pub type Spawn = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
+fn spawn_thread(work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    std::thread::Builder::new().name("save".to_owned()).spawn(work).map(drop)
 }
 
 /// How the server is to end.
@@ -199,6 +209,7 @@ impl Persistence {
             is_real: AtomicBool::new(false),
             replay: Mutex::new(None),
             shutdown: Mutex::new(None),
+            spawn: spawn_thread,
         }
     }
 
@@ -220,8 +231,10 @@ impl Persistence {
     /// Starts the thread of a new save, which waits for all shards to begin theirs.
     pub fn start_save(self: &Arc<Self>, now: Now, config: &Arc<Config>, purpose: Purpose) -> Result<(), InProgress> {
         let pid = std::process::id();
+        let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
         let place = Place {
-            directory: std::env::current_dir().unwrap_or_else(|_| ".".into()),
+            disk: Arc::new(Directory::new(directory.clone())),
+            directory,
             file_name: config.dbfilename.clone(),
             // One in the background may still be at its end while another begins.
             temp_name: if purpose.is_in_background() {
@@ -236,7 +249,7 @@ impl Persistence {
     /// The same of a new base for the append-only file, which takes it over at the end.
     pub fn start_rewrite(self: &Arc<Self>, now: Now, config: &Arc<Config>, aof: &Arc<Aof>) -> Result<(), Refused> {
         let format = if config.aof_use_rdb_preamble { "rdb" } else { "aof" };
-        let (directory, file_name) = aof.next_base(format).map_err(Refused::Io)?;
+        let (disk, directory, file_name) = aof.next_base(format).map_err(Refused::Io)?;
         let temp_name = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
         let (aof, base) = (aof.clone(), file_name.clone());
         let keeps_history = config.aof_disable_auto_gc;
@@ -249,7 +262,7 @@ impl Persistence {
             }
             Ok(())
         };
-        let place = Place { directory, file_name, temp_name };
+        let place = Place { disk, directory, file_name, temp_name };
         self.start(now, config, Purpose::Rewrite, place, adopt).map_err(|InProgress| Refused::InProgress)
     }
 
@@ -297,11 +310,10 @@ impl Persistence {
         self.saving.store(true, Relaxed);
         drop(saves);
         let this = self.clone();
-        let thread = std::thread::Builder::new().name("save".to_owned());
-        let spawned = thread.spawn(move || {
+        let spawned = (self.spawn)(Box::new(move || {
             let outcome = feed.write(target).and_then(|()| finish(&saving));
             this.save_ended(&saving, outcome);
-        });
+        }));
         if let Err(error) = spawned {
             let saving = self.saves().running.clone().expect("it was put there");
             self.save_ended(&saving, Err(Failure::Io(format!("Can't save in background: {error}"))));

@@ -50,7 +50,7 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
     let aof = &server.aof;
     // However the clock was set meanwhile, this start is newer.
     let start = (clock::unix_us() as u64).max(found.map_or(0, |plan| plan.start + 1));
-    let disk = Box::new(Directory::new(path.clone()));
+    let disk = Arc::new(Directory::new(path.clone()));
     let run = Run { start, boot: boot_id() };
     let opened = aof.open(disk, path, &config.appendfilename, manifest, generation, run);
     opened.map_err(|error| failed("open", &error))?;
@@ -62,6 +62,7 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
         let name = name.map_err(|error| failed("begin", &error))?;
         info!("Creating AOF base file {name} on server start");
     }
+    aof.begin().map_err(|error| failed("begin", &error))?;
     aof.set_on(true);
     Ok(())
 }
@@ -70,7 +71,7 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
 pub fn open_again(server: &Server, config: &Config) -> Result<(), String> {
     let failed = |error: io::Error| format!("Can't open the append-only directory: {}", text_of(&error));
     let path = directory(config)?;
-    let disk = Box::new(Directory::new(path.clone()));
+    let disk = Arc::new(Directory::new(path.clone()));
     let bytes = disk.read(&manifest_name(&config.appendfilename)).map_err(failed)?;
     let manifest = bytes.map(|bytes| Manifest::parse(&bytes).map_err(|error| error.reason.to_owned()));
     let manifest = manifest.transpose()?.unwrap_or_default();

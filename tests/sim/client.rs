@@ -35,6 +35,7 @@ pub struct Clients {
     waiting_max: usize,
     states_max: usize,
     reset_one_in: u64,
+    may_refuse: bool,
     clients: Vec<Client>,
     /// Which client's connection a wire is.
     owners: HashMap<WireId, usize>,
@@ -76,6 +77,8 @@ struct Called {
     call: Call,
     sent_bytes: u64,
     answer: Option<(u64, Vec<u8>)>,
+    /// It has not happened.
+    is_refused: bool,
 }
 
 /// What a reply has to be.
@@ -87,6 +90,7 @@ enum Expectation {
     Called(usize),
     /// Whether the item's flag is set.
     Flag(usize),
+    Any,
 }
 
 /// What a writer writes in one pipeline: data on any shards, then a flag.
@@ -136,10 +140,11 @@ impl Clients {
             waiting_max: plan.waiting_max,
             states_max: plan.states_max,
             reset_one_in: plan.reset_one_in,
+            may_refuse: plan.may_refuse,
             clients: Vec::new(),
             owners: HashMap::new(),
             operations: Vec::new(),
-            vocabulary: Vocabulary::new(plan.shards, plan.focus),
+            vocabulary: Vocabulary::new(plan.shards, plan.focus, plan.first_token),
             history: Vec::new(),
             items: Vec::new(),
             next_token: 0,
@@ -371,9 +376,16 @@ impl Clients {
             line.waiting.push_back(match answer {
                 Answer::Exactly(reply) => Expectation::Exactly(reply.to_vec()),
                 Answer::Of(call) => {
-                    self.history.push(Called { wire: line.wire, call, sent_bytes: line.sent_bytes, answer: None });
+                    self.history.push(Called {
+                        wire: line.wire,
+                        call,
+                        sent_bytes: line.sent_bytes,
+                        answer: None,
+                        is_refused: false,
+                    });
                     Expectation::Called(self.history.len() - 1)
                 }
+                Answer::Any => Expectation::Any,
             });
         }
     }
@@ -445,8 +457,13 @@ impl Clients {
             let Some(expectation) = line.waiting.pop_front() else {
                 return Err(format!("client {index} ({kind:?}) gets {text:?}, for which it did not ask"));
             };
+            let is_refused = reply.starts_with(b"-MISCONF ") || reply.starts_with(b"-EXECABORT ");
             match expectation {
+                Expectation::Any => {}
                 Expectation::Exactly(wanted) if wanted == reply => {}
+                // The disk did not take what was to be written.
+                Expectation::Exactly(_) if is_refused && self.may_refuse => {}
+                Expectation::Called(at) if is_refused && self.may_refuse => self.history[at].is_refused = true,
                 Expectation::Exactly(wanted) => {
                     let wanted = String::from_utf8_lossy(&wanted);
                     return Err(format!("client {index} ({kind:?}) wants {wanted:?} and gets {text:?}"));
@@ -498,7 +515,7 @@ impl Clients {
 
     /// What arrived of transactors' calls. No server knows how long bytes are under way: were that no time at all, the
     /// same would have happened. So a call begins when the server has it, and ends when the reply leaves.
-    fn transactions(&self) -> Vec<history::Operation> {
+    pub fn transactions(&self) -> Vec<history::Operation> {
         // When a connection's last call was over, so that the next could begin.
         let mut free: HashMap<WireId, u64> = HashMap::new();
         let operation = |called: &Called| {
@@ -526,7 +543,8 @@ impl Clients {
             let plain = self.vocabulary.plain_keys(&call);
             Some(history::Operation { connection, plain, call, sent, earliest, waits, answer })
         };
-        let mut operations: Vec<history::Operation> = self.history.iter().filter_map(operation).collect();
+        let mut operations: Vec<history::Operation> =
+            self.history.iter().filter(|called| !called.is_refused).filter_map(operation).collect();
         operations.sort_by_key(|operation| operation.sent);
         operations
     }

@@ -56,6 +56,14 @@ pub enum Fault {
     UnblockLost,
     /// A shard serves a client without asking whether its wait is over.
     TicketForgotten,
+    /// `appendfsync always`: replies leave before the disk has what they tell of.
+    RepliesBeforeSync,
+    /// FLUSHALL stands in the segment of each shard, too.
+    FlushInSegment,
+    /// Parts of a transaction count, decided or not.
+    PartsUndecided,
+    /// A round of `everysec`, and whatever else is a cut, takes no notice of what is under way.
+    CutUnlocked,
 }
 
 impl Fault {
@@ -99,6 +107,8 @@ impl Fault {
                 request.releases = false;
                 return Some(std::mem::replace(request, released));
             }
+            (Fault::PartsUndecided, _) => request.transaction = 0,
+            (Fault::CutUnlocked, Lock::Acquire(set)) if set.whole == Some(Mode::Shared) => set.whole = None,
             (Fault::CheckForgotten, _) if is_check => request.step = Step::Nothing,
             (Fault::WholeUnlocked, Lock::Acquire(set)) if set.whole.is_some() => {
                 *set = LockSet { keys: std::mem::take(&mut set.keys), whole: None };

@@ -6,11 +6,12 @@
 //! pipeline may pass each other (P3). A call without a reply, because its client went away, takes effect at any later
 //! moment, or never.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::store::{Call, Store, Word, changes_nothing};
+use crate::store::{Call, Store, Word, changes_nothing, texts_in};
 
+#[derive(Clone)]
 pub struct Operation {
     pub connection: usize,
     pub call: Call,
@@ -77,6 +78,11 @@ impl Done {
 /// The operations in the order of their sending. When so many states have been looked at, the history counts as too
 /// tangled to judge.
 pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), String> {
+    serializable_from(&Store::default(), operations, states_max)
+}
+
+/// The same, where there was something before.
+pub fn serializable_from(store: &Store, operations: &[Operation], states_max: usize) -> Result<(), String> {
     let before: Vec<Vec<usize>> = (0..operations.len())
         .map(|later| {
             let (earlier, later) = (&operations[..later], &operations[later]);
@@ -87,8 +93,14 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
             earlier.iter().enumerate().filter(|(_, earlier)| is_first(earlier)).map(|(index, _)| index).collect()
         })
         .collect();
+    // Each text is written by one operation: once it is gone, nobody sees it again.
+    let mut seers: HashMap<Word, Vec<usize>> = HashMap::new();
+    for (index, operation) in operations.iter().enumerate() {
+        let texts = operation.answer.iter().flat_map(|(_, answer)| texts_in(&operation.call, answer));
+        texts.for_each(|text| seers.entry(text).or_default().push(index));
+    }
     let mut seen: HashSet<[u64; 2]> = HashSet::new();
-    let mut open = vec![(Done(vec![0; operations.len().div_ceil(64)]), 0, Store::default())];
+    let mut open = vec![(Done(vec![0; operations.len().div_ceil(64)]), 0, store.clone())];
     let mut furthest = 0;
     while let Some((done, mut from, store)) = open.pop() {
         while from < operations.len() && done.has(from) {
@@ -119,6 +131,7 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
         candidates.retain(|&index| operations[index].earliest < first_end);
         // What ends first is tried first: last onto the stack.
         candidates.sort_unstable_by_key(|&index| std::cmp::Reverse(operations[index].end()));
+        let texts = store.texts();
         let mut branches = Vec::new();
         for index in candidates {
             let operation = &operations[index];
@@ -133,7 +146,14 @@ pub fn serializable(operations: &[Operation], states_max: usize) -> Result<(), S
                     branches.push((done.with(index), from, after));
                     break;
                 }
-                _ => branches.push((done.with(index), from, after)),
+                _ => {
+                    let done = done.with(index);
+                    let left = after.texts();
+                    let is_missed = |text: &Word| seers.get(text).is_some_and(|by| by.iter().any(|&by| !done.has(by)));
+                    if !texts.difference(&left).any(is_missed) {
+                        branches.push((done, from, after));
+                    }
+                }
             }
         }
         open.append(&mut branches);
@@ -159,6 +179,7 @@ pub fn describe(operations: &[Operation], furthest: u64) -> String {
         let call = match &operation.call {
             Call::Command(words) => shown(words),
             Call::Forget => "(watches nothing more)".to_string(),
+            Call::Whole => "(all keys)".to_string(),
             Call::Exec(commands) => {
                 format!("EXEC {{ {} }}", commands.iter().map(|words| shown(words)).collect::<Vec<_>>().join("; "))
             }

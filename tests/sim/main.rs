@@ -1,6 +1,7 @@
-//! Shards under a seeded scheduler, in one thread: promises P1 and P3, one history for each key, nothing left behind.
+//! Shards under a seeded scheduler, in one thread: promises P1 and P3, one history for each key, nothing left behind; and
+//! what P5 promises of what the disk has kept ([`life`]).
 //!
-//! The product's `Core` and `ShardMesh` run as they are; only threads, time and network are simulated. A failing run
+//! The product's `Core` and `ShardMesh` run as they are; only threads, time, network and disk are simulated. A failing run
 //! prints its seed, which replays it:
 //!
 //! ```text
@@ -11,17 +12,25 @@
 
 mod check;
 mod client;
+mod disk;
 mod fault;
 mod history;
+mod life;
+mod merge;
 mod model;
 mod shard;
 mod store;
+mod syncer;
 mod transact;
 mod world;
 
+use std::ops::Range;
+
 use client::Kind;
 use fault::Fault;
+use life::Tally;
 use peristyle::base::rng::Rng;
+use peristyle::config::value::AppendFsync;
 use transact::Focus;
 use world::Plan;
 
@@ -68,6 +77,10 @@ impl Shape {
             freeze_one_in: [20, 200, 5000][pick(0, 2) as usize],
             freeze_max: [50, 300, 1000][pick(0, 2) as usize],
             focus: Focus::Everything,
+            first_token: 0,
+            may_refuse: false,
+            step_ns_max: 0,
+            end_at_step: None,
         };
         let (mut private, mut registers, mut writers, mut readers) = (pick(0, 3), pick(0, 3), pick(0, 2), pick(0, 2));
         let mut transactors = 0;
@@ -139,12 +152,7 @@ impl Shape {
 
     /// All seeds, none of which may show a bug.
     fn holds(self, test: &str) {
-        let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-        let seeds = match number("PERISTYLE_SEED") {
-            Some(seed) => seed..seed + 1,
-            None => 0..number("PERISTYLE_SEEDS").unwrap_or(40),
-        };
-        for seed in seeds {
+        for seed in seeds() {
             if let Err(broken) = self.run(seed, None) {
                 panic!("seed {seed}: {broken}\nreplay: PERISTYLE_SEED={seed} cargo test --test sim -- {test}");
             }
@@ -158,6 +166,14 @@ impl Shape {
         let (seed, broken) = found.unwrap_or_else(|| panic!("{fault:?} is not found in 1000 seeds"));
         println!("{fault:?} shows with seed {seed}: {broken}");
     }
+}
+
+/// Which ones are to be run.
+fn seeds() -> Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = number("PERISTYLE_SEED");
+    let count = number("PERISTYLE_SEEDS").unwrap_or(if first.is_some() { 1 } else { 40 });
+    first.unwrap_or(0)..first.unwrap_or(0) + count
 }
 
 #[test]
@@ -213,6 +229,61 @@ fn moves() {
 #[test]
 fn few_transactions() {
     Shape::FewTransactions.holds("few_transactions");
+}
+
+/// All seeds, none of which may lose what was promised.
+fn lasts(fsync: AppendFsync, test: &str) {
+    let mut tally = Tally::default();
+    for seed in seeds() {
+        if let Err(broken) = life::run(fsync, seed, None, &mut tally) {
+            panic!("seed {seed}: {broken}\nreplay: PERISTYLE_SEED={seed} cargo test --test sim -- {test}");
+        }
+    }
+    println!("{tally:?}");
+}
+
+/// A planted bug must lose something.
+fn loses(fsync: AppendFsync, fault: Fault) {
+    let shows = |broken: &String| !broken.starts_with(history::TANGLED);
+    let run = |seed| life::run(fsync, seed, Some(fault), &mut Tally::default());
+    let found = (0..1000).find_map(|seed| Some((seed, run(seed).err().filter(shows)?)));
+    let (seed, broken) = found.unwrap_or_else(|| panic!("{fault:?} is not found in 1000 seeds"));
+    println!("{fault:?} shows with seed {seed}: {broken}");
+}
+
+#[test]
+fn synced_always_it_lasts() {
+    lasts(AppendFsync::Always, "synced_always_it_lasts");
+}
+
+#[test]
+fn synced_every_second_it_lasts() {
+    lasts(AppendFsync::EverySecond, "synced_every_second_it_lasts");
+}
+
+#[test]
+fn never_synced_it_outlasts_the_process() {
+    lasts(AppendFsync::No, "never_synced_it_outlasts_the_process");
+}
+
+#[test]
+fn replies_before_sync_is_found() {
+    loses(AppendFsync::Always, Fault::RepliesBeforeSync);
+}
+
+#[test]
+fn flush_in_segment_is_found() {
+    loses(AppendFsync::Always, Fault::FlushInSegment);
+}
+
+#[test]
+fn parts_undecided_is_found() {
+    loses(AppendFsync::No, Fault::PartsUndecided);
+}
+
+#[test]
+fn cut_unlocked_is_found() {
+    loses(AppendFsync::EverySecond, Fault::CutUnlocked);
 }
 
 #[test]

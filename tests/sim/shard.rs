@@ -9,6 +9,7 @@ use corosensei::{Coroutine, Yielder};
 use peristyle::admin::ctx::Server;
 use peristyle::base::clock::Now;
 use peristyle::base::ids::{ConnKey, ShardId};
+use peristyle::base::rng::Rng;
 use peristyle::command::ctx::ShardCtx;
 use peristyle::config::Config;
 use peristyle::config::value::PipelineOrder;
@@ -41,6 +42,8 @@ struct FaultyMesh<'y> {
     mesh: ShardMesh<Stop<'y>>,
     yielder: &'y Yielder<(), ()>,
     fault: Option<Fault>,
+    /// The disk may keep commands from leaving.
+    may_be_late: bool,
     /// What a fault holds back.
     late: VecDeque<(ShardId, Message)>,
 }
@@ -69,7 +72,9 @@ impl Mesh for FaultyMesh<'_> {
             }
             None => {
                 let commands = together.iter().any(|(_, message)| matches!(message, Message::Run(_)));
-                assert!(!commands || self.mesh.has_room(), "commands leave though a mailbox is full");
+                // What the log of this shard kept back leaves when it may.
+                let late = self.may_be_late;
+                assert!(!commands || late || self.mesh.has_room(), "commands leave though a mailbox is full");
                 self.mesh.publish(together, messages);
             }
             Some(_) => self.mesh.publish(together, messages),
@@ -137,30 +142,44 @@ impl Remains {
     }
 }
 
-/// All shards, each stopped before its first turn.
-pub fn start(world: &Rc<World>, plan: &Plan, fault: Option<Fault>) -> Vec<Coroutine<(), (), Remains>> {
+/// The cores of a server that keeps nothing.
+pub fn cores(plan: &Plan, rng: &mut Rng) -> Vec<Core> {
     let pipeline_order = if plan.strict { PipelineOrder::Strict } else { PipelineOrder::Causal };
     let config = Arc::new(Config { pipeline_order, databases: 2, ..Config::default() });
     let server = Arc::new(Server::new("0".repeat(40), 0, plan.shards, config.clone()));
+    cores_of(&server, &config, rng)
+}
+
+pub fn cores_of(server: &Arc<Server>, config: &Arc<Config>, rng: &mut Rng) -> Vec<Core> {
+    let core = |id: ShardId| {
+        let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
+        let ctx = ShardCtx::new(keyspace, config.clone(), rng.next_u64(), id, server.shards);
+        Core::new(id, ctx, server.clone(), now_ns)
+    };
+    (0..server.shards).map(core).collect()
+}
+
+/// All shards, each stopped before its first turn.
+pub fn start(
+    world: &Rc<World>,
+    plan: &Plan,
+    fault: Option<Fault>,
+    cores: Vec<Core>,
+) -> Vec<Coroutine<(), (), Remains>> {
     let meshes = mesh::connect(plan.shards, plan.capacity, now_ns);
-    meshes
-        .into_iter()
-        .map(|mesh| {
-            let id = mesh.id();
-            let strict = plan.strict;
-            let seed = world.rng.borrow_mut().next_u64();
-            let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
-            let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, plan.shards);
-            let core = Box::new(Core::new(id, ctx, server.clone(), now_ns));
-            let mesh = Box::new(mesh);
-            let world = world.clone();
-            Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
-                let mesh = FaultyMesh { mesh: mesh.paced(Stop(yielder)), yielder, fault, late: VecDeque::new() };
-                Driver { world, id, core, mesh, conns: Vec::new(), keys: HashMap::new(), strict, delayed: Vec::new() }
-                    .run(yielder)
-            })
+    let shard = |(mesh, mut core): (Box<ShardMesh>, Box<Core>)| {
+        let (id, strict, may_be_late, world) = (mesh.id(), plan.strict, plan.may_refuse, world.clone());
+        if fault == Some(Fault::FlushInSegment) {
+            core.shard.ctx.journal.is_shared = false;
+        }
+        Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
+            let (mesh, late) = (mesh.paced(Stop(yielder)), VecDeque::new());
+            let mesh = FaultyMesh { mesh, yielder, fault, may_be_late, late };
+            let (conns, keys, delayed) = (Vec::new(), HashMap::new(), Vec::new());
+            Driver { world, id, core, mesh, conns, keys, strict, delayed, next_tick_ns: 0 }.run(yielder)
         })
-        .collect()
+    };
+    meshes.into_iter().map(Box::new).zip(cores.into_iter().map(Box::new)).map(shard).collect()
 }
 
 struct Driver<'y> {
@@ -174,7 +193,11 @@ struct Driver<'y> {
     strict: bool,
     /// Messages that a fault delivers in the next turn.
     delayed: Vec<(ShardId, Message)>,
+    next_tick_ns: u64,
 }
+
+/// How long a shard sleeps that tries something again.
+const NAP_NS: u64 = 1_000_000;
 
 impl Driver<'_> {
     fn run(mut self, yielder: &Yielder<(), ()>) -> Remains {
@@ -184,7 +207,8 @@ impl Driver<'_> {
                 self.handle(event, &mut inputs, &mut ended);
             }
             let mono_ns = now_ns();
-            self.core.set_now(Now { unix_ms: 0, mono_ns });
+            let unix_ms = if self.world.ticks { (mono_ns / 1_000_000) as i64 } else { 0 };
+            self.core.set_now(Now { unix_ms, mono_ns });
             self.mesh.receive(&mut mail);
             let delayed = std::mem::take(&mut self.delayed);
             for (from, Envelope { message, .. }) in mail.drain(..) {
@@ -200,13 +224,17 @@ impl Driver<'_> {
             self.core.turn(&turn, &mut self.mesh);
             inputs.clear();
             self.core.run_background();
-            self.core.end_turn(&mut self.mesh);
-            self.end_turn(&mut ended);
+            let leaves = self.core.end_turn(&mut self.mesh);
+            self.end_turn(&mut ended, leaves);
+            if self.world.ticks && mono_ns >= self.next_tick_ns {
+                self.next_tick_ns = mono_ns + self.core.tick().as_nanos() as u64;
+            }
             yielder.suspend(());
             self.mesh.publish_late();
             let world = &self.world;
             self.mesh.mesh.take_sleepers(|shard, _| world.ports[shard].woken.set(true));
         }
+        self.core.close_log();
         Remains {
             core_at_rest: self.core.is_at_rest(),
             sessions: self.core.sessions.len(),
@@ -241,7 +269,9 @@ impl Driver<'_> {
         let port = &world.ports[self.id];
         if !self.core.has_work() && self.delayed.is_empty() {
             if self.mesh.may_sleep(self.core.is_starved()) {
-                port.deadline_ns.set(self.core.next_deadline_ns());
+                let tick_ns = self.world.ticks.then_some(self.next_tick_ns);
+                let nap_ns = self.core.may_only_nap().then(|| now_ns() + NAP_NS);
+                port.deadline_ns.set([self.core.next_deadline_ns(), tick_ns, nap_ns].into_iter().flatten().min());
                 port.asleep.set(true);
                 while world.must_sleep(self.id) {
                     yielder.suspend(());
@@ -296,12 +326,15 @@ impl Driver<'_> {
         }
     }
 
-    fn end_turn(&mut self, ended: &mut Vec<ConnKey>) {
+    /// `leaves`: replies may be sent.
+    fn end_turn(&mut self, ended: &mut Vec<ConnKey>, leaves: bool) {
         for conn in ended.drain(..) {
             self.core.input_ended(conn);
         }
-        while let Some(key) = self.core.sessions.next_dirty() {
-            self.serve(key);
+        while leaves && let Some(key) = self.core.sessions.next_dirty() {
+            if !self.core.is_held(key) {
+                self.serve(key);
+            }
         }
         let alone = self.core.sessions.iter().all(|session| session.pipeline.waiting() <= 1);
         assert!(alone || !self.strict, "in strict order, a connection's commands wait for each other");
@@ -316,7 +349,7 @@ impl Driver<'_> {
             Some(Close::AfterReplies) if session.is_answered() && conn.sending.is_none() => self.close(key),
             _ if session.output.is_pending() && conn.sending.is_none() => {
                 let buffer = session.output.take();
-                self.world.send(conn.wire, &buffer);
+                self.world.send(conn.wire, &buffer, self.core.shard.ctx.now.mono_ns);
                 conn.sending = Some((buffer, 0));
             }
             _ => {}

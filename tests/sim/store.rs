@@ -14,12 +14,14 @@ pub enum Value {
     Set(BTreeSet<Word>),
 }
 
-type Database = BTreeMap<Word, Value>;
+pub type Database = BTreeMap<Word, Value>;
+
+pub const DATABASES: usize = 2;
 
 /// Everything that replies can depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
-    databases: [Database; 2],
+    databases: [Database; DATABASES],
     /// By connection.
     watches: BTreeMap<usize, Watch>,
 }
@@ -38,9 +40,56 @@ pub enum Call {
     Exec(Vec<Vec<Word>>),
     /// DISCARD, UNWATCH, or the end of the connection: nothing is watched any more.
     Forget,
+    /// What is there of all keys.
+    Whole,
 }
 
 impl Store {
+    pub fn new(databases: [Database; DATABASES]) -> Store {
+        Store { databases, watches: BTreeMap::new() }
+    }
+
+    /// All keys and what they hold, to be compared.
+    pub fn whole(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for (db, database) in self.databases.iter().enumerate() {
+            let shown = |word: &Word| String::from_utf8_lossy(word).into_owned();
+            for (key, value) in database {
+                let value: Vec<String> = match value {
+                    Value::Text(text) => vec![shown(text)],
+                    Value::List(list) => list.iter().map(shown).collect(),
+                    Value::Set(set) => set.iter().map(shown).collect(),
+                };
+                text += &format!("{db}:{}={} ", shown(key), value.join("|"));
+            }
+        }
+        text.into_bytes()
+    }
+
+    /// What tells which operation has written what.
+    pub fn texts(&self) -> BTreeSet<Word> {
+        let mut texts = BTreeSet::new();
+        for value in self.databases.iter().flat_map(BTreeMap::values) {
+            match value {
+                Value::Text(text) => texts.extend(parts(text)),
+                Value::List(list) => texts.extend(list.iter().cloned()),
+                Value::Set(_) => {}
+            }
+        }
+        texts
+    }
+
+    /// What a key has been given, in either database.
+    pub fn texts_of(&self, key: &[u8]) -> BTreeSet<Word> {
+        let values = self.databases.iter().filter_map(|database| database.get(key));
+        values
+            .flat_map(|value| match value {
+                Value::Text(text) => parts(text).collect(),
+                Value::List(_) | Value::Set(_) => Vec::new(),
+            })
+            .collect()
+    }
+
     /// The encoded reply. Of several keys that have something, a client that has waited gets the one that had it first:
     /// the `answer` tells which.
     pub fn apply(&mut self, connection: usize, call: &Call, answer: Option<&[u8]>) -> Vec<u8> {
@@ -49,6 +98,7 @@ impl Store {
                 self.watches.remove(&connection);
                 b"+OK\r\n".to_vec()
             }
+            Call::Whole => self.whole(),
             Call::Exec(commands) => {
                 if self.watches.remove(&connection).is_some_and(|watch| watch.dirty) {
                     return b"*-1\r\n".to_vec();
@@ -275,12 +325,15 @@ impl Store {
             }
             b"DBSIZE" => integer(self.databases[0].len()),
             b"KEYS" => array(self.databases[0].keys().cloned()),
-            b"FLUSHDB" => {
+            b"FLUSHDB" | b"FLUSHALL" => {
                 let Store { databases, watches } = self;
                 for watch in watches.values_mut() {
                     watch.dirty |= watch.keys.iter().any(|key| databases[0].contains_key(key));
                 }
                 databases[0].clear();
+                if words[0] == b"FLUSHALL" {
+                    databases[1].clear();
+                }
                 ok()
             }
             b"SWAPDB" => {
@@ -310,6 +363,7 @@ impl Store {
 pub fn changes_nothing(call: &Call, reply: &[u8]) -> bool {
     match call {
         Call::Forget => false,
+        Call::Whole => true,
         Call::Exec(commands) if reply != b"*-1\r\n" => {
             let replies = peristyle::resp::skip::elements(reply).expect("EXEC's reply is an array");
             commands.iter().zip(replies).all(|(words, reply)| is_read(words, reply))
@@ -344,6 +398,29 @@ pub fn normal(call: &Call, reply: Vec<u8>) -> Vec<u8> {
         }
         _ => reply,
     }
+}
+
+/// The texts that a reply shows.
+pub fn texts_in(call: &Call, reply: &[u8]) -> BTreeSet<Word> {
+    if matches!(call, Call::Whole) {
+        return reply.split(|byte| b" =|".contains(byte)).flat_map(parts).collect();
+    }
+    match reply.first() {
+        Some(b'*') => {
+            let elements = peristyle::resp::skip::elements(reply).into_iter().flatten();
+            elements.flat_map(|element| texts_in(call, element)).collect()
+        }
+        Some(b'$') => {
+            let line = reply.iter().position(|&byte| byte == b'\n').map_or(reply.len(), |at| at + 1);
+            parts(reply[line..].strip_suffix(b"\r\n").unwrap_or_default()).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// What was appended, one behind the other.
+fn parts(text: &[u8]) -> impl Iterator<Item = Word> {
+    text.split(|&byte| byte == b',').filter(|part| !part.is_empty()).map(<[u8]>::to_vec)
 }
 
 pub fn is_blocking_pop(name: &[u8]) -> bool {

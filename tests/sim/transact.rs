@@ -24,6 +24,8 @@ pub enum Answer {
     Exactly(&'static [u8]),
     /// The reply belongs into the history.
     Of(Call),
+    /// Whatever it is.
+    Any,
 }
 
 /// What transactors mostly do.
@@ -36,6 +38,8 @@ pub enum Focus {
     Moves,
     /// Clients that wait for lists to have something.
     Waits,
+    /// What changes much, on several shards and everywhere; and the append-only file is written anew.
+    Lasting,
 }
 
 pub struct Vocabulary {
@@ -48,9 +52,12 @@ pub struct Vocabulary {
 }
 
 const KEYS_OF_A_KIND: usize = 3;
+/// Kinds of commands, as often as they are wanted.
+const LASTING: [u64; 28] =
+    [0, 4, 4, 4, 7, 7, 8, 13, 13, 13, 13, 18, 20, 22, 23, 25, 28, 28, 30, 31, 33, 33, 36, 36, 38, 40, 43, 54];
 
 impl Vocabulary {
-    pub fn new(shards: usize, focus: Focus) -> Vocabulary {
+    pub fn new(shards: usize, focus: Focus, next_token: u64) -> Vocabulary {
         let slots = SlotMap::contiguous(shards);
         // Of each kind, the names lie on as many shards as there are.
         let names = |kind: char, first: usize| {
@@ -64,13 +71,23 @@ impl Vocabulary {
             names
         };
         let (texts, lists, sets) = (names('t', 0), names('l', 1), names('s', 2));
-        Vocabulary { focus, slots, texts, lists, sets, next_token: 0 }
+        Vocabulary { focus, slots, texts, lists, sets, next_token }
     }
 
     /// The next command of a connection.
     pub fn next(&mut self, standing: &mut Standing, rng: &mut Rng) -> Sent {
         if standing.queue.is_some() {
             return self.next_in_multi(standing, rng);
+        }
+        if self.focus == Focus::Lasting {
+            return match rng.below(30) {
+                0 => Sent { words: words("BGREWRITEAOF"), answer: Answer::Any },
+                1..6 => {
+                    standing.queue = Some(Vec::new());
+                    Sent { words: words("MULTI"), answer: Answer::Exactly(b"+OK\r\n") }
+                }
+                _ => recorded(self.command(rng)),
+            };
         }
         let draw = rng.below(if self.focus == Focus::Watches { 8 } else { 20 });
         match draw {
@@ -130,6 +147,7 @@ impl Vocabulary {
         let member = ["x", "y", "z"][rng.below(3) as usize];
         let kind = match self.focus {
             Focus::Everything => rng.below(48),
+            Focus::Lasting => LASTING[rng.below(LASTING.len() as u64) as usize],
             Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
             Focus::Waits => [28, 28, 30, 31, 33, 50, 50, 51, 51, 52, 53, 44, 25, 32][rng.below(14) as usize],
             Focus::Moves => [0, 0, 4, 7, 8, 8, 20, 20, 28, 32, 33, 33][rng.below(12) as usize],
@@ -162,6 +180,7 @@ impl Vocabulary {
             51 => format!("{} {from} {to} {}", ["BLPOP", "BRPOP"][rng.below(2) as usize], timeout(rng)),
             52 => format!("BLMOVE {from} {to} {} {} {}", side(rng), side(rng), timeout(rng)),
             53 => format!("RPUSH {from} {token} {token}b"),
+            54 => ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"][rng.below(3) as usize].to_string(),
             44 => "DBSIZE".to_string(),
             45 => "KEYS *".to_string(),
             46 if rng.below(3) == 0 => "FLUSHDB".to_string(),

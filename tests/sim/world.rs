@@ -4,22 +4,27 @@
 //! does something. Bytes arrive in random pieces, shards are left standing anywhere in a turn, and a shard that sleeps
 //! runs only when a message or the network wakes it: so a lost wake-up is a client that waits for ever.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use corosensei::{Coroutine, CoroutineResult};
 use peristyle::base::ids::ShardId;
 use peristyle::base::rng::Rng;
+use peristyle::core::Core;
 
 use crate::client::{Clients, Kind};
+use crate::disk::Ended;
 use crate::fault::Fault;
+use crate::history;
 use crate::shard::{self, Remains};
+use crate::syncer::Syncer;
 use crate::transact::Focus;
 
 /// A run that is longer goes round in circles.
-const STEPS_MAX: u64 = 2_000_000;
+const STEPS_MAX: u64 = 500_000;
 
 thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(0) };
@@ -45,7 +50,7 @@ fn clock() -> u64 {
 }
 
 /// How a run is shaped. Drawn from its seed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub shards: usize,
     /// Messages in a mailbox.
@@ -68,6 +73,14 @@ pub struct Plan {
     pub freeze_one_in: u64,
     pub freeze_max: u64,
     pub focus: Focus,
+    /// Of what transactors write.
+    pub first_token: u64,
+    /// The disk may keep commands from running.
+    pub may_refuse: bool,
+    /// Time that passes with a step, at most.
+    pub step_ns_max: u64,
+    /// Then the process ends.
+    pub end_at_step: Option<u64>,
 }
 
 pub type WireId = usize;
@@ -129,6 +142,10 @@ pub struct World {
     clocks: RefCell<Vec<u64>>,
     /// Steps before which nothing was left to happen inside the server.
     quiet: RefCell<Vec<u64>>,
+    /// Shards do what the clock asks for.
+    pub ticks: bool,
+    /// When the turns began in which replies left, by step.
+    turns: RefCell<HashMap<u64, u64>>,
 }
 
 fn log(steps: &mut Vec<(u64, u64)>, bytes: usize, step: u64) {
@@ -142,7 +159,8 @@ fn step_of(steps: &[(u64, u64)], bytes: u64) -> Option<u64> {
 
 impl World {
     /// A reply buffer leaves a shard.
-    pub fn send(&self, wire: WireId, bytes: &[u8]) {
+    pub fn send(&self, wire: WireId, bytes: &[u8], turn_ns: u64) {
+        self.turns.borrow_mut().insert(self.step.get(), turn_ns);
         let wire = &mut self.wires.borrow_mut()[wire];
         wire.returning.extend(bytes);
         log(&mut wire.emitted, bytes.len(), self.step.get());
@@ -156,6 +174,13 @@ impl World {
     /// The step in which so many bytes of replies had left the server.
     pub fn emitted_at(&self, wire: WireId, bytes: u64) -> Option<u64> {
         step_of(&self.wires.borrow()[wire].emitted, bytes)
+    }
+
+    /// When the turn began in which replies left, and when that step was over at the latest.
+    pub fn times_of(&self, step: u64) -> (u64, u64) {
+        // Of the step in which all ended it is not known any more.
+        let end_ns = self.clocks.borrow().get(step as usize + 1).copied().unwrap_or(u64::MAX);
+        (self.turns.borrow().get(&step).copied().unwrap_or(end_ns), end_ns)
     }
 
     /// The server ends a connection.
@@ -289,6 +314,8 @@ enum Choice {
     Return(WireId),
     Closed(WireId),
     Client(usize),
+    /// What waits for the disk goes on.
+    Syncer,
     /// The clock goes on to when the next shard has something to do.
     Time(u64),
 }
@@ -300,24 +327,29 @@ struct Run {
     clients: Clients,
     step: u64,
     frozen: Option<(ShardId, u64)>,
+    syncer: Option<Syncer>,
+}
+
+/// How a life was.
+pub struct Lived {
+    /// What clients have seen of it.
+    pub operations: Vec<history::Operation>,
+    pub world: Rc<World>,
+    pub stopped_well: bool,
+}
+
+/// Sets the clock back to the beginning.
+pub fn begin_time() {
+    CLOCK.set(1_000_000_000);
+    FORESIGHT.set(false);
 }
 
 /// One run. An error tells what promise was broken.
 pub fn run(plan: Plan, seed: u64, fault: Option<Fault>) -> Result<(), String> {
-    CLOCK.set(1_000_000_000);
-    FORESIGHT.set(false);
-    let world = Rc::new(World {
-        rng: RefCell::new(Rng::new(seed)),
-        ports: (0..plan.shards).map(|_| Port::default()).collect(),
-        wires: RefCell::new(Vec::new()),
-        stopping: Cell::new(false),
-        step: Cell::new(0),
-        clocks: RefCell::new(vec![clock()]),
-        quiet: RefCell::new(Vec::new()),
-    });
-    let shards = shard::start(&world, &plan, fault);
-    let clients = Clients::new(world.clone(), &plan, seed);
-    let mut run = Run { world, plan, shards, clients, step: 0, frozen: None };
+    begin_time();
+    let mut rng = Rng::new(seed);
+    let cores = shard::cores(&plan, &mut rng);
+    let mut run = Run::new(plan, seed, rng, fault, cores, None);
     run.until_quiet()?;
     run.clients.check_histories()?;
     run.clients.begin_audit();
@@ -325,12 +357,54 @@ pub fn run(plan: Plan, seed: u64, fault: Option<Fault>) -> Result<(), String> {
     run.stop()
 }
 
+/// A life of a server that keeps what it has: it stops when its clients are done, or ends before.
+pub fn live(plan: Plan, seed: u64, fault: Option<Fault>, cores: Vec<Core>, syncer: Syncer) -> Result<Lived, String> {
+    let mut run = Run::new(plan, seed, Rng::new(seed), fault, cores, Some(syncer));
+    let ended = match run.until_quiet() {
+        Ok(()) if run.clients.are_done() => run.stop(),
+        lived => lived,
+    };
+    let stopped_well = match ended {
+        Ok(()) => run.world.stopping.get(),
+        Err(broken) if broken == ENDED => false,
+        Err(broken) => return Err(broken),
+    };
+    run.deliver()?;
+    Ok(Lived { operations: run.clients.transactions(), world: run.world.clone(), stopped_well })
+}
+
+/// All has ended within a call to the disk.
+const ENDED: &str = "ended";
+
 impl Run {
-    /// Goes on until nothing is left to happen.
+    fn new(plan: Plan, seed: u64, rng: Rng, fault: Option<Fault>, cores: Vec<Core>, syncer: Option<Syncer>) -> Run {
+        let world = Rc::new(World {
+            rng: RefCell::new(rng),
+            ports: (0..plan.shards).map(|_| Port::default()).collect(),
+            wires: RefCell::new(Vec::new()),
+            stopping: Cell::new(false),
+            step: Cell::new(0),
+            clocks: RefCell::new(vec![clock()]),
+            quiet: RefCell::new(Vec::new()),
+            ticks: syncer.is_some(),
+            turns: RefCell::default(),
+        });
+        let shards = shard::start(&world, &plan, fault, cores);
+        let clients = Clients::new(world.clone(), &plan, seed);
+        Run { world, plan, shards, clients, step: 0, frozen: None, syncer }
+    }
+
+    /// Goes on until nothing is left to happen, or the process ends.
     fn until_quiet(&mut self) -> Result<(), String> {
         while let Some(choice) = self.choose() {
+            if self.syncer.is_some() && self.clients.are_done() || self.plan.end_at_step == Some(self.step) {
+                return Ok(());
+            }
             self.step += 1;
             self.world.step.set(self.step);
+            if self.plan.step_ns_max > 0 {
+                CLOCK.set(clock() + self.world.below(self.plan.step_ns_max));
+            }
             self.world.clocks.borrow_mut().push(clock());
             if self.step > STEPS_MAX {
                 return Err(format!("no end after {STEPS_MAX} steps; {}", self.clients.describe_waiting()));
@@ -357,12 +431,30 @@ impl Run {
                 }
                 Choice::Time(at_ns) => CLOCK.set(at_ns.max(clock())),
                 Choice::Client(client) => self.clients.act(client, self.step),
+                Choice::Syncer => {
+                    let syncer = self.syncer.as_mut().expect("it can act");
+                    catch_unwind(AssertUnwindSafe(|| syncer.act()))
+                        .map_err(|panic| broken_by("the syncer", &*panic))?;
+                }
             }
         }
         if self.clients.are_done() {
             return Ok(());
         }
         Err(format!("everything sleeps, yet {}\n{}", self.clients.describe_waiting(), self.clients.describe_history()))
+    }
+
+    /// What has left the server arrives, whatever has become of it.
+    fn deliver(&mut self) -> Result<(), String> {
+        let wires = self.world.wires.borrow().len();
+        let can_return = |wire: WireId| self.world.wires.borrow()[wire].can_return();
+        for wire in 0..wires {
+            while can_return(wire) {
+                let bytes = self.world.give_back(wire);
+                self.clients.receive(wire, &bytes, self.step)?;
+            }
+        }
+        Ok(())
     }
 
     fn is_runnable(&self, shard: ShardId) -> bool {
@@ -374,11 +466,7 @@ impl Run {
         match resumed {
             Ok(CoroutineResult::Yield(())) => Ok(None),
             Ok(CoroutineResult::Return(remains)) => Ok(Some(remains)),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-                Err(format!("shard {shard} panicked: {}", text.unwrap_or_default()))
-            }
+            Err(panic) => Err(broken_by(&format!("shard {shard}"), &*panic)),
         }
     }
 
@@ -407,6 +495,9 @@ impl Run {
             self.world.quiet.borrow_mut().push(self.step + 1);
         }
         let deadline = self.world.next_deadline_ns().filter(|&at_ns| at_ns > clock());
+        if self.syncer.as_ref().is_some_and(Syncer::can_act) {
+            others.push(Choice::Syncer);
+        }
         others.extend((0..self.clients.len()).filter(|&client| self.clients.can_act(client)).map(Choice::Client));
         if shards.is_empty() && others.is_empty() {
             // Only the frozen one, if any, can do something.
@@ -430,14 +521,29 @@ impl Run {
     /// Ends the shards, and looks at what they leave behind.
     fn stop(&mut self) -> Result<(), String> {
         self.world.stopping.set(true);
-        for shard in 0..self.shards.len() {
-            let remains = loop {
-                if let Some(remains) = self.resume(shard)? {
-                    break remains;
+        let mut left: Vec<ShardId> = (0..self.shards.len()).collect();
+        // By turns: one may wait for what another is about to publish.
+        while !left.is_empty() {
+            for shard in std::mem::take(&mut left) {
+                match self.resume(shard)? {
+                    None => left.push(shard),
+                    Some(remains) if self.syncer.is_none() => {
+                        remains.check().map_err(|leak| format!("shard {shard} leaves behind {leak}"))?;
+                    }
+                    // The log may be in the middle of a round.
+                    Some(_) => {}
                 }
-            };
-            remains.check().map_err(|leak| format!("shard {shard} leaves behind {leak}"))?;
+            }
         }
         Ok(())
     }
+}
+
+fn broken_by(whom: &str, panic: &(dyn Any + Send)) -> String {
+    if panic.is::<Ended>() {
+        return ENDED.to_string();
+    }
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+    format!("{whom} panicked: {}", text.unwrap_or_default())
 }

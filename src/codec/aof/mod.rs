@@ -6,12 +6,12 @@
 //! and then groups:
 //!
 //! ```text
-//! #peristyle generation=<n> shard=<n|-> shards=<n> start=<hex> boot=<boot id> round=<n>\r\n
+//! #peristyle generation=<n> shard=<n|-> shards=<n> start=<hex> boot=<boot id> round=<n> position=<n>\r\n
 //!
 //! #TS:<unix s>\r\n                             aof-timestamp-enabled, where the second has changed
 //! *3\r\n$3\r\nSET\r\n ...                      commands, the first of a segment being a SELECT
 //! #part <id> <commands>\r\n                    the next so many commands, SELECTs included, are part of a transaction
-//! #decided <id>\r\n                            that transaction has happened
+//! #decided <id> <parts>\r\n                    that transaction has happened, and has left so many parts
 //! #positions <shard> <position> ...\r\n        how far the logs of this shard and the following ones were
 //! #group <length> <crc> <position> <durable> <a|e|n>[ round <n>]\r\n
 //!
@@ -21,7 +21,8 @@
 //! *The header* says which shard of how many wrote the segment (`-`: a record of the whole keyspace, FLUSHALL and its
 //! like), in which start of the server (`start`, Unix time in microseconds; `boot`, the kernel's boot id), and to which
 //! generation it belongs: generations are loaded one after the other, the segments of one in any order. `round` is the
-//! last round that the shard had ended when it began the segment: whose lines recovery looks for is told by that.
+//! last round that the shard had ended when it began the segment: whose lines recovery looks for is told by that; and
+//! `position` (see below) tells whether what stands before the segment is all there.
 //!
 //! *A group* is what one write brings. Its last line covers the `length` bytes in front of it, back to the group
 //! before or the header, with their CRC-64 (that of RDB files). `position` is how much the shard has logged since the
@@ -30,7 +31,7 @@
 //! common rounds in which, once a second, all shards are synced: a group of nothing will do for that.
 //!
 //! *Transactions.* A transaction of one shard is never split over groups. One over several shards leaves tagged parts
-//! on each, and counts if its coordinator has logged that it is decided, and not otherwise. Its id is
+//! on each, and counts if its coordinator has logged that it is decided, and all parts are there. Its id is
 //! `<start hex>-<coordinator>-<counter>`. A SELECT in a part holds for the part only: what follows selects again.
 //!
 //! *A record of the whole keyspace* tells how far all logs were when it was made: after a power loss it counts if they
@@ -74,6 +75,8 @@ pub struct Header {
     pub boot: String,
     /// The last round that the shard had ended when it began the segment.
     pub round: u64,
+    /// How far its log was then.
+    pub position: u64,
 }
 
 /// A transaction over several shards.
@@ -125,13 +128,13 @@ pub struct GroupEnd {
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { generation, shard, shards, start, boot, round } = self;
+        let Header { generation, shard, shards, start, boot, round, position } = self;
         write!(f, "{HEADER}generation={generation} shard=")?;
         match shard {
             Some(shard) => write!(f, "{shard}")?,
             None => f.write_str("-")?,
         }
-        write!(f, " shards={shards} start={start:x} boot={boot} round={round}\r\n")
+        write!(f, " shards={shards} start={start:x} boot={boot} round={round} position={position}\r\n")
     }
 }
 

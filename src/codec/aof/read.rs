@@ -286,7 +286,8 @@ pub enum Line {
     Group(GroupEnd),
     /// The next so many commands belong to a transaction.
     Part(TransactionId, u64),
-    Decided(TransactionId),
+    /// It has happened, and consists of so many parts.
+    Decided(TransactionId, u64),
     /// How far the logs of this shard and the following ones were.
     Positions(ShardId, Vec<u64>),
     Closed,
@@ -313,7 +314,8 @@ pub fn line(bytes: &[u8]) -> Option<Line> {
         return Some(Line::Part(transaction(id)?, commands.parse().ok()?));
     }
     if let Some(rest) = text.strip_prefix(DECIDED) {
-        return transaction(rest).map(Line::Decided);
+        let (id, parts) = rest.split_once(' ')?;
+        return Some(Line::Decided(transaction(id)?, parts.parse().ok()?));
     }
     if let Some(rest) = text.strip_prefix(POSITIONS) {
         let (first, rest) = rest.split_once(' ')?;
@@ -352,7 +354,8 @@ fn transaction(text: &str) -> Option<TransactionId> {
 }
 
 fn header(text: &str) -> Option<Header> {
-    let mut header = Header { generation: 0, shard: None, shards: 0, start: 0, boot: String::new(), round: 0 };
+    let mut header =
+        Header { generation: 0, shard: None, shards: 0, start: 0, boot: String::new(), round: 0, position: 0 };
     let mut known = 0;
     for pair in text.split(' ') {
         let (name, value) = pair.split_once('=')?;
@@ -365,11 +368,12 @@ fn header(text: &str) -> Option<Header> {
             "start" => header.start = u64::from_str_radix(value, 16).ok()?,
             "boot" => header.boot = value.to_owned(),
             "round" => header.round = value.parse().ok()?,
+            "position" => header.position = value.parse().ok()?,
             // Of a later version.
             _ => known -= 1,
         }
     }
-    (known == 6 && header.shards > 0).then_some(header)
+    (known == 7 && header.shards > 0).then_some(header)
 }
 
 #[cfg(test)]
@@ -454,7 +458,7 @@ mod tests {
         fn lines_are_read_as_they_were_written(numbers: [u64; 6], shard: Option<u8>, round: Option<u64>, policy in 0..3) {
             let [generation, start, length, crc, position, durable] = numbers;
             let shard = shard.map(usize::from);
-            let header = Header { generation, shard, shards: 4, start, boot: "a-b".to_owned(), round: position };
+            let header = Header { generation, shard, shards: 4, start, boot: "a-b".to_owned(), round: position, position: length };
             prop_assert_eq!(line(header.to_string().as_bytes()), Some(Line::Header(header)));
             let policy = [Policy::Always, Policy::EverySecond, Policy::No][policy as usize];
             let end = GroupEnd { length, crc, position, durable, policy, round };
@@ -464,8 +468,8 @@ mod tests {
             write::part(&mut bytes, id, 7);
             prop_assert_eq!(line(&bytes), Some(Line::Part(id, 7)));
             bytes.clear();
-            write::decided(&mut bytes, id);
-            prop_assert_eq!(line(&bytes), Some(Line::Decided(id)));
+            write::decided(&mut bytes, id, 2);
+            prop_assert_eq!(line(&bytes), Some(Line::Decided(id, 2)));
             bytes.clear();
             write::positions(&mut bytes, &[numbers[0]; 50]);
             let lines: Vec<Line> = bytes.split_inclusive(|&byte| byte == b'\n').filter_map(line).collect();

@@ -36,8 +36,8 @@ pub fn part(output: &mut Vec<u8>, id: TransactionId, commands: usize) {
     line(output, format_args!("{PART}{id} {commands}\r\n"));
 }
 
-pub fn decided(output: &mut Vec<u8>, id: TransactionId) {
-    line(output, format_args!("{DECIDED}{id}\r\n"));
+pub fn decided(output: &mut Vec<u8>, id: TransactionId, parts: u64) {
+    line(output, format_args!("{DECIDED}{id} {parts}\r\n"));
 }
 
 /// Positions on one line: so many fit in any case.
@@ -111,17 +111,23 @@ mod tests {
     #[test]
     fn the_lines_of_a_segment() {
         let (boot, id) = ("b".to_owned(), TransactionId { start: 255, coordinator: 3, counter: 9 });
-        let header = Header { generation: 2, shard: Some(1), shards: 4, start: 255, boot, round: 6 };
-        assert_eq!(header.to_string(), "#peristyle generation=2 shard=1 shards=4 start=ff boot=b round=6\r\n");
+        let header = Header { generation: 2, shard: Some(1), shards: 4, start: 255, boot, round: 6, position: 7 };
+        assert_eq!(
+            header.to_string(),
+            "#peristyle generation=2 shard=1 shards=4 start=ff boot=b round=6 position=7\r\n"
+        );
         let whole = Header { shard: None, ..header };
-        assert_eq!(whole.to_string(), "#peristyle generation=2 shard=- shards=4 start=ff boot=b round=6\r\n");
+        assert_eq!(
+            whole.to_string(),
+            "#peristyle generation=2 shard=- shards=4 start=ff boot=b round=6 position=7\r\n"
+        );
         let mut bytes = Vec::new();
         part(&mut bytes, id, 2);
         select(&mut bytes, 12);
         command(&mut bytes, &[b"DEL", b""]);
-        decided(&mut bytes, id);
+        decided(&mut bytes, id, 2);
         timestamp(&mut bytes, 5);
-        let text = "#part ff-3-9 2\r\n*2\r\n$6\r\nSELECT\r\n$2\r\n12\r\n*2\r\n$3\r\nDEL\r\n$0\r\n\r\n#decided ff-3-9\r\n#TS:5\r\n";
+        let text = "#part ff-3-9 2\r\n*2\r\n$6\r\nSELECT\r\n$2\r\n12\r\n*2\r\n$3\r\nDEL\r\n$0\r\n\r\n#decided ff-3-9 2\r\n#TS:5\r\n";
         assert_eq!(String::from_utf8_lossy(&bytes), text);
     }
 

@@ -1,4 +1,4 @@
-//! The directory of the append-only file, as its writer sees it: so little that a test can take the disk's place.
+//! A directory of files, as who writes snapshots and logs sees it: so little that a test can take the disk's place.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +12,7 @@ pub trait Disk: Send + Sync {
     fn prepare(&self) -> io::Result<()>;
     /// What a file holds; nothing if there is none.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    fn length(&self, name: &str) -> io::Result<u64>;
     /// A new, empty file, in the place of one that may be there.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -52,6 +53,10 @@ impl Disk for Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name))?.len())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -135,6 +140,11 @@ pub mod memory {
         fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
             let files = self.0.files.lock().expect("one thread");
             Ok(files.get(name).map(|file| file.bytes.lock().expect("one thread").clone()))
+        }
+
+        fn length(&self, name: &str) -> io::Result<u64> {
+            let bytes = self.read(name)?.ok_or(io::ErrorKind::NotFound)?;
+            Ok(bytes.len() as u64)
         }
 
         fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

@@ -200,7 +200,10 @@ impl Log {
             self.segment = None;
         }
         if self.segment.is_none() {
-            let (file, bytes) = self.aof.create_segment(Some(self.shard), self.generation, self.round, &[])?;
+            let first = if self.shard == 0 { self.aof.first().take() } else { None };
+            let made =
+                first.map_or_else(|| self.aof.create_segment(Some(self.shard), self.generation, self.round, &[]), Ok);
+            let (file, bytes) = made?;
             self.segment = Some(Segment { file, bytes, broken: false });
             self.segments += 1;
         }
@@ -254,7 +257,7 @@ mod tests {
         let (disk, aof) = (MemoryDisk::default(), Aof::new(1));
         let path = "/nonexistent".into();
         let run = Run { start: 10, boot: "b".to_owned() };
-        aof.open(Box::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
+        aof.open(Arc::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
         (disk, Log::new(Arc::new(aof), 0))
     }
 
@@ -329,6 +332,33 @@ mod tests {
         let successor = disk.text("a.manifest").lines().last().map(|line| line.split(' ').nth(1).map(str::to_owned));
         let successor = disk.text(&successor.flatten().expect("a name"));
         assert_eq!(shown(&successor), "generation=1 SELECT 0 DEL l (43 158 78 a)");
+    }
+
+    #[test]
+    fn a_start_leaves_its_mark_before_anything_is_written() {
+        let (disk, mut log) = log();
+        log.aof().begin().expect("memory");
+        assert_eq!(disk.names(), [FIRST, "a.manifest"]);
+        let mut group = Group::default();
+        set(&mut group, b"k");
+        log.begin();
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        assert_eq!(disk.names(), [FIRST, "a.manifest"]);
+        assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 78 0 e)");
+    }
+
+    #[test]
+    fn what_expires_behind_a_record_of_the_whole_keyspace_is_synced() {
+        let (disk, mut log) = log();
+        let mut group = Group::default();
+        set(&mut group, b"k");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        log.write_whole(0, &[b"FLUSHALL"], None, EVERY_SECOND).expect("memory");
+        set(&mut group, b"l");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        let before = disk.state().syncs.load(Relaxed);
+        log.aof().sync_all().expect("memory");
+        assert_eq!(disk.state().syncs.load(Relaxed), before + 1);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Aof {
     directory: Mutex<Option<Files>>,
     /// The generation of what is written now.
     generation: AtomicU64,
+    /// The first shard's first segment, made at the start.
+    first: Mutex<Option<(Arc<dyn DiskFile>, u64)>>,
     /// Shards write what they do: set when all that was there is loaded.
     is_on: AtomicBool,
     pub rounds: Rounds,
@@ -75,7 +77,7 @@ pub struct Run {
 
 /// The files and what the manifest says of them.
 struct Files {
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
     append_file: String,
     manifest: Manifest,
     /// Of the increments of the manifest.
@@ -95,6 +97,7 @@ impl Aof {
             run: OnceLock::new(),
             directory: Mutex::new(None),
             generation: AtomicU64::new(0),
+            first: Mutex::default(),
             is_on: AtomicBool::new(false),
             rounds: Rounds::default(),
             positions: zeros(),
@@ -109,7 +112,7 @@ impl Aof {
     /// Takes over a directory as it was loaded, or an empty one. `generation` is the last that it holds.
     pub fn open(
         &self,
-        disk: Box<dyn Disk>,
+        disk: Arc<dyn Disk>,
         path: PathBuf,
         append_file: &str,
         manifest: Manifest,
@@ -117,8 +120,8 @@ impl Aof {
         run: Run,
     ) -> io::Result<()> {
         disk.prepare()?;
-        let names = manifest.base.iter().chain(&manifest.increments).map(|file| path.join(&file.name));
-        let bytes = names.filter_map(|name| std::fs::metadata(name).ok()).map(|metadata| metadata.len()).sum();
+        let listed = manifest.base.iter().chain(&manifest.increments);
+        let bytes = listed.filter_map(|file| disk.length(&file.name).ok()).sum();
         self.base_bytes.store(bytes, Relaxed);
         self.sizes.store(bytes, Relaxed);
         let generations = vec![generation; manifest.increments.len()];
@@ -187,9 +190,24 @@ impl Aof {
         })
     }
 
+    /// A start leaves its mark before anybody is served: as long as there is none, what recovery has left counts as written
+    /// by the start before, and a power loss may take of that what clients have seen since.
+    pub fn begin(&self) -> io::Result<()> {
+        let made = self.create_segment(Some(0), self.generation(), 0, &[])?;
+        *self.first() = Some(made);
+        Ok(())
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<(Arc<dyn DiskFile>, u64)>> {
+        self.first.lock().expect("nothing panics while it holds the segment")
+    }
+
     /// Where the next base belongs, and its name.
-    pub fn next_base(&self, format: &str) -> io::Result<(PathBuf, String)> {
-        self.with_files(|files| Ok((files.path.clone(), files.manifest.next_base(&files.append_file, format))))
+    pub fn next_base(&self, format: &str) -> io::Result<(Arc<dyn Disk>, PathBuf, String)> {
+        self.with_files(|files| {
+            let name = files.manifest.next_base(&files.append_file, format);
+            Ok((files.disk.clone(), files.path.clone(), name))
+        })
     }
 
     /// The next base is there, and contains all that was written before a generation. So many bytes had been logged at
@@ -203,7 +221,7 @@ impl Aof {
             files.replace_manifest(manifest).inspect_err(|_| files.withheld = withheld)?;
             files.generations.drain(..contained);
             files.unsynced.retain(|(of, _)| *of >= generation);
-            let bytes = std::fs::metadata(files.path.join(name))?.len();
+            let bytes = files.disk.length(name)?;
             self.sizes.store(bytes.wrapping_sub(logged), Relaxed);
             self.base_bytes.store(self.size(), Relaxed);
             self.rounds.forget_failure();
@@ -274,7 +292,8 @@ impl Aof {
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let run = self.run.get().expect("set when it was opened");
         let (start, boot, shards) = (run.start, run.boot.clone(), self.shards);
-        let header = Header { generation, shard, shards, start, boot, round }.to_string();
+        let position = shard.map_or(0, |shard| self.positions[shard].load(Relaxed));
+        let header = Header { generation, shard, shards, start, boot, round, position }.to_string();
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
             let name = manifest.new_increment(&files.append_file);
@@ -285,7 +304,7 @@ impl Aof {
             file.sync()?;
             if shard.is_none() {
                 files.unsynced.iter().try_for_each(|(_, file)| file.sync())?;
-                files.unsynced.clear();
+                files.forget_synced(generation, |_| true);
             } else {
                 files.unsynced.push((generation, file.clone()));
             }
@@ -297,18 +316,24 @@ impl Aof {
 
     /// Makes durable what was written to any segment before.
     fn sync_all(&self) -> io::Result<()> {
-        let generation = self.generation();
-        let files = match &*self.directory() {
-            Some(files) => files.unsynced.clone(),
-            None => return Ok(()),
-        };
-        files.iter().try_for_each(|(_, file)| file.sync())?;
-        // Those of this generation are written to still, and those before by shards that have not switched yet.
-        if let Some(open) = self.directory().as_mut() {
-            open.unsynced
-                .retain(|(of, file)| *of + 1 >= generation || !files.iter().any(|(_, done)| Arc::ptr_eq(done, file)));
-        }
+        let mut sweep = self.begin_sweep();
+        while sweep.step()? {}
+        self.end_sweep(&sweep);
         Ok(())
+    }
+
+    fn begin_sweep(&self) -> Sweep {
+        let generation = self.generation();
+        let files = self.directory().as_ref().map_or_else(Vec::new, |files| files.unsynced.clone());
+        Sweep { generation, files, synced: 0 }
+    }
+
+    /// All of it is synced.
+    fn end_sweep(&self, sweep: &Sweep) {
+        if let Some(open) = self.directory().as_mut() {
+            let is_done = |file: &Arc<dyn DiskFile>| sweep.files.iter().any(|(_, done)| Arc::ptr_eq(done, file));
+            open.forget_synced(sweep.generation, is_done);
+        }
     }
 
     /// A write of this shard's failed, or succeeds again. The first and the last of a row are told.
@@ -368,7 +393,30 @@ impl Aof {
     }
 }
 
+/// Segments that are being synced, one after the other.
+struct Sweep {
+    generation: u64,
+    files: Vec<(u64, Arc<dyn DiskFile>)>,
+    synced: usize,
+}
+
+impl Sweep {
+    /// One of them; false when there are none left.
+    fn step(&mut self) -> io::Result<bool> {
+        let Some((_, file)) = self.files.get(self.synced) else { return Ok(false) };
+        file.sync()?;
+        self.synced += 1;
+        Ok(true)
+    }
+}
+
 impl Files {
+    /// Segments of this generation are written to still, and so are those before the record in front of it: by shards
+    /// that have not switched yet, and let keys expire meanwhile.
+    fn forget_synced(&mut self, generation: u64, is_synced: impl Fn(&Arc<dyn DiskFile>) -> bool) {
+        self.unsynced.retain(|(of, file)| *of + 2 >= generation || !is_synced(file));
+    }
+
     /// Puts another manifest in the place of the one there is, for good. What it lists is on disk.
     fn replace_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
         if self.withheld {
@@ -379,6 +427,8 @@ impl Files {
         let file = self.disk.create(&temp)?;
         file.write_at(manifest.print().as_bytes(), 0)?;
         file.sync()?;
+        // That it lists a file must not outlive the file's name.
+        self.disk.sync_names()?;
         self.disk.rename(&temp, &name)?;
         self.disk.sync_names()?;
         self.manifest = manifest;

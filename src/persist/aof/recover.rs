@@ -11,14 +11,15 @@
 //! the whole keyspace is a moment of its own, if the logs still are as far as they were when it was made.
 //!
 //! *Transactions over shards* count if they are decided: if the line that says so, which their coordinator writes when
-//! all parts are logged, is among what counts. The parts of others are passed over, and nothing depends on them: the
+//! all parts are logged, is among what counts, and all parts are, too. (They are, but for what nobody has synced: without
+//! `appendfsync`, each log loses what it likes.) The parts of others are passed over, and nothing depends on them: the
 //! locks were still held, so nobody has seen what they wrote, and no reply to the client has left. So no log is cut for
 //! another's sake, and no reply ever waits for another shard's log.
 //!
 //! *Damage* is something else than an end: a bad group with whole ones behind it, or one in front of what was known to be
 //! durable. Then nothing is cut, and the server does not start.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::scan::{Fault, Kind, Part, Scan};
 use crate::base::ids::ShardId;
@@ -108,11 +109,18 @@ pub fn decide(scans: &[Scan], crash: Crash) -> Result<Decision, Damage> {
         let logs: Vec<&[usize]> = logs.values().map(|log| &log[range(log)]).collect();
         round = cut_to_round(&logs, scans, &mut keep);
     }
+    let mut parts: HashMap<TransactionId, u64> = HashMap::new();
+    for (scan, &keep) in scans.iter().zip(&keep) {
+        for part in scan.parts.iter().filter(|part| part.bytes.end <= keep) {
+            *parts.entry(part.id).or_default() += 1;
+        }
+    }
     let decided: HashSet<TransactionId> = scans
         .iter()
         .zip(&keep)
-        .flat_map(|(scan, &keep)| scan.decided.iter().filter(move |(_, end)| *end <= keep))
-        .map(|(id, _)| *id)
+        .flat_map(|(scan, &keep)| scan.decided.iter().filter(move |decided| decided.end <= keep))
+        .filter(|decided| parts.get(&decided.id) == Some(&decided.parts))
+        .map(|decided| decided.id)
         .collect();
     let verdict = |(scan, &keep): (&Scan, &u64)| {
         let is_skipped = |part: &&Part| part.bytes.end <= keep && !decided.contains(&part.id);
@@ -137,7 +145,9 @@ fn cut_tail(log: &[usize], scans: &[Scan], crash: Crash, keep: &mut [u64]) -> Re
     let mut end: Option<Damage> = None;
     for &file in log {
         let scan = &scans[file];
-        if scan.groups > 0 && end.is_none() && position.is_some_and(|position| position != scan.position.start) {
+        let begin = scan.header().map_or(0, |header| header.position);
+        let is_gap = scan.groups > 0 && begin != scan.position.start || position.is_some_and(|before| before != begin);
+        if end.is_none() && is_gap {
             // What stood between was not written.
             end = Some(Damage { file, fault: Fault::Damaged });
         }
@@ -145,9 +155,7 @@ fn cut_tail(log: &[usize], scans: &[Scan], crash: Crash, keep: &mut [u64]) -> Re
             Some(damage) if scan.groups > 0 && crash == Crash::Process => return Err(damage),
             Some(_) => keep[file] = scan.groups_from,
             None => {
-                if scan.groups > 0 {
-                    position = Some(scan.position.end);
-                }
+                position = Some(if scan.groups > 0 { scan.position.end } else { begin });
                 end = scan.fault.map(|fault| Damage { file, fault });
                 if let Some(damage) = end.filter(|_| !may_end(scan, crash)) {
                     return Err(damage);

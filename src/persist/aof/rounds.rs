@@ -3,12 +3,13 @@
 //! The shards place the line that ends a round (`admin/persistence.rs`), each into its own log, and leave what is to be
 //! synced here; the thread does it. A round begins when the one before is over: how long that took is what INFO shows.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::{Aof, text_of};
+use super::{Aof, Sweep, text_of};
 use crate::base::ids::ShardId;
-use crate::base::limits::LOG_ROUND_NS;
+use crate::base::limits::{LOG_LAG_MAX_NS, LOG_ROUND_NS};
 
 #[derive(Default)]
 pub struct Rounds {
@@ -21,10 +22,12 @@ pub struct Rounds {
     begun_ns: AtomicU64,
     /// When the round that is being made began, on the monotonic clock; 0 if there is none.
     since_ns: AtomicU64,
+    /// All that was logged before this moment is on disk.
+    covered_ns: AtomicU64,
     /// Rounds that took so long that replies had to wait: INFO's `aof_delayed_fsync`.
     pub delayed: AtomicU64,
-    /// The last one of these.
-    delayed_since_ns: AtomicU64,
+    /// What was on disk when replies waited last.
+    delayed_at_ns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -72,23 +75,19 @@ impl Rounds {
         Some(state.number)
     }
 
-    /// How long the round that is being made takes already.
-    #[inline]
-    pub fn age_ns(&self, now_ns: u64) -> u64 {
-        match self.since_ns.load(Relaxed) {
-            0 => 0,
-            since => now_ns.saturating_sub(since),
-        }
+    /// Nothing that was logged before is not on disk.
+    pub fn tell_idle(&self, now_ns: u64) {
+        self.covered_ns.fetch_max(now_ns, Relaxed);
     }
 
     pub fn is_under_way(&self) -> bool {
         self.since_ns.load(Relaxed) != 0
     }
 
-    /// A shard has to wait for the round that is being made.
+    /// Replies wait for a round.
     pub fn tell_delay(&self) {
-        let since = self.since_ns.load(Relaxed);
-        if since != 0 && self.delayed_since_ns.swap(since, Relaxed) != since {
+        let covered_ns = self.covered_ns.load(Relaxed);
+        if self.delayed_at_ns.swap(covered_ns, Relaxed) != covered_ns {
             self.delayed.fetch_add(1, Relaxed);
             tracing::info!("Asynchronous AOF fsync is taking too long (disk is busy?). Replies to writes wait for it.");
         }
@@ -127,6 +126,23 @@ impl Rounds {
         self.changed.notify_all();
     }
 
+    /// Waits until all shards have ended a round; false if there will be none.
+    fn await_complete(&self) -> bool {
+        let mut state = self.state();
+        while !state.complete && !state.stopping {
+            state = self.changed.wait(state).expect("nothing panics while it holds the round");
+        }
+        state.complete
+    }
+
+    /// The round that is being made is over.
+    fn end(&self) {
+        let state = self.state();
+        self.since_ns.store(0, Relaxed);
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// Waits until the round that is being made is over.
     pub fn wait(&self) {
         let mut state = self.state();
@@ -136,38 +152,65 @@ impl Rounds {
     }
 }
 
+/// A round that is being synced.
+pub struct Syncing {
+    tails: Vec<Tail>,
+    sweep: Sweep,
+}
+
 impl Aof {
+    /// A power loss would take more than it may. (After a round that failed, writes are refused until there is a base of
+    /// what is in memory.)
+    #[inline]
+    pub fn lags(&self, now_ns: u64) -> bool {
+        let covered_ns = self.rounds.covered_ns.load(Relaxed);
+        now_ns.saturating_sub(covered_ns) > LOG_LAG_MAX_NS && self.is_behind() && !self.rounds.has_failed()
+    }
+
     /// Syncs round after round until it is told to stop: what the thread does.
     pub fn run_rounds(&self) {
-        let rounds = &self.rounds;
-        let mut state = rounds.state();
-        loop {
-            if state.complete {
-                let tails = std::mem::take(&mut state.tails);
-                state.complete = false;
-                drop(state);
-                self.sync(&tails);
-                state = rounds.state();
-                rounds.since_ns.store(0, Relaxed);
-                rounds.changed.notify_all();
-            } else if state.stopping {
-                return;
-            } else {
-                state = rounds.changed.wait(state).expect("nothing panics while it holds the round");
+        while self.rounds.await_complete() {
+            while let Some(mut syncing) = self.begin_sync() {
+                while !self.sync_step(&mut syncing) {}
             }
         }
     }
 
-    fn sync(&self, tails: &[Tail]) {
-        let synced = self.sync_all();
+    /// The round that all shards have ended, if there is one that nobody syncs yet.
+    pub fn begin_sync(&self) -> Option<Syncing> {
+        let mut state = self.rounds.state();
+        if !std::mem::take(&mut state.complete) {
+            return None;
+        }
+        let tails = std::mem::take(&mut state.tails);
+        drop(state);
+        Some(Syncing { tails, sweep: self.begin_sweep() })
+    }
+
+    /// Syncs one file of a round; true if the round is over.
+    pub fn sync_step(&self, syncing: &mut Syncing) -> bool {
+        let synced = match syncing.sweep.step() {
+            Ok(true) => return false,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.end_sync(syncing, synced);
+        self.rounds.end();
+        true
+    }
+
+    fn end_sync(&self, syncing: &Syncing, synced: io::Result<()>) {
         let had_failed = self.rounds.failed.fetch_or(synced.is_err(), Relaxed);
         match synced {
             // A sync that failed is not made good by one that succeeds: the kernel has forgotten what it could not write.
             Ok(()) if had_failed => {}
             Ok(()) => {
-                for tail in tails {
+                self.end_sweep(&syncing.sweep);
+                for tail in &syncing.tails {
                     self.durable[tail.shard].fetch_max(tail.position, Relaxed);
                 }
+                // Its line stands behind all that was logged before it began.
+                self.rounds.tell_idle(self.rounds.begun_ns.load(Relaxed));
             }
             Err(error) if !had_failed => {
                 self.tell_reason(&error);

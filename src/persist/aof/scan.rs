@@ -49,6 +49,16 @@ pub struct Round {
     pub end: u64,
 }
 
+/// A transaction that has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decided {
+    pub id: TransactionId,
+    /// How many it consists of.
+    pub parts: u64,
+    /// Where the group ends that says so.
+    pub end: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
     pub kind: Kind,
@@ -77,8 +87,7 @@ pub struct Scan {
     pub parts: Vec<Part>,
     /// Of a record of the whole keyspace: how far each shard's log was.
     pub positions: Vec<(ShardId, u64)>,
-    /// With where the group ends.
-    pub decided: Vec<(TransactionId, u64)>,
+    pub decided: Vec<Decided>,
 }
 
 impl Scan {
@@ -199,10 +208,17 @@ fn scan_foreign<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
 
 /// What Redis has written behind the end of a segment. A torn end of that is not the log's.
 fn scan_appended<R: Read>(reader: LogReader<R>, mut scan: Scan) -> io::Result<Scan> {
+    if let Some(round) = scan.rounds.last_mut().filter(|round| round.end == scan.intact) {
+        // The line that ends the log well belongs to the round that ends all logs.
+        round.end = reader.offset();
+    }
     (scan.intact, scan.is_appended) = (reader.offset(), reader.offset() < scan.length);
     let mut scan = scan_foreign(reader, scan)?;
     scan.fault = scan.fault.filter(|&fault| fault != Fault::Truncated);
-    scan.lasting = scan.intact;
+    if scan.is_appended {
+        // Redis begins when all logs have ended.
+        scan.lasting = scan.intact;
+    }
     Ok(scan)
 }
 
@@ -213,7 +229,7 @@ struct Open {
     length: u64,
     commands: u64,
     parts: Vec<(TransactionId, Range<u64>)>,
-    decided: Vec<TransactionId>,
+    decided: Vec<(TransactionId, u64)>,
     positions: Vec<(ShardId, u64)>,
     /// Commands that the last part still lacks.
     awaited: u64,
@@ -240,8 +256,8 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
                     open.awaited = commands;
                     None
                 }
-                Some(Line::Decided(id)) if open.awaited == 0 => {
-                    open.decided.push(id);
+                Some(Line::Decided(id, parts)) if open.awaited == 0 => {
+                    open.decided.push((id, parts));
                     None
                 }
                 Some(Line::Positions(first, positions)) => {
@@ -250,7 +266,7 @@ fn scan_segment<R: Read>(mut reader: LogReader<R>, mut scan: Scan) -> io::Result
                 }
                 Some(Line::Closed) if open.length == 0 => return scan_appended(reader, scan),
                 Some(Line::Timestamp(_) | Line::Other) => None,
-                Some(Line::Header(_) | Line::Part(..) | Line::Decided(_) | Line::Closed) | None => {
+                Some(Line::Header(_) | Line::Part(..) | Line::Decided(..) | Line::Closed) | None => {
                     return Ok(Scan { fault: Some(Fault::Damaged), ..scan });
                 }
             },
@@ -304,7 +320,8 @@ impl Scan {
         self.positions.extend(open.positions);
         let group = at - open.length..at;
         self.parts.extend(open.parts.into_iter().map(|(id, bytes)| Part { id, bytes, group: group.clone() }));
-        self.decided.extend(open.decided.into_iter().map(|id| (id, self.intact)));
+        let end = self.intact;
+        self.decided.extend(open.decided.into_iter().map(|(id, parts)| Decided { id, parts, end }));
         true
     }
 }

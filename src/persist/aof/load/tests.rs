@@ -101,7 +101,7 @@ fn commands(lines: &str) -> Vec<u8> {
 }
 
 fn segment(generation: u64, shard: Option<ShardId>, shards: usize, groups: &[&[u8]]) -> Vec<u8> {
-    let header = Header { generation, shard, shards, start: 1, boot: "b".to_owned(), round: 0 };
+    let header = Header { generation, shard, shards, start: 1, boot: "b".to_owned(), round: 0, position: 0 };
     let (mut bytes, mut position) = (header.to_string().into_bytes(), 0);
     // Generations of a shard follow each other: here each has one group of the same length.
     for group in groups {
@@ -184,7 +184,7 @@ fn a_part_that_was_not_decided_is_not_there() {
         group.extend_from_slice(&commands(line));
     }
     let mut decision = Vec::new();
-    write::decided(&mut decision, id(2));
+    write::decided(&mut decision, id(2), 1);
     let torn = segment(1, Some(0), 1, &[&group, &decision, &commands("SET d 1")]);
     directory.write("a.manifest", b"file one seq 1 type i\n").write("one", &torn[..torn.len() - 3]);
     for _ in 0..2 {

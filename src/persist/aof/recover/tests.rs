@@ -7,7 +7,7 @@ use super::*;
 use crate::base::rng::Rng;
 use crate::codec::aof::read::{Item, LogReader};
 use crate::codec::aof::write::{self, Standing};
-use crate::codec::aof::{Policy, TransactionId};
+use crate::codec::aof::{CLOSED, Policy, TransactionId};
 use crate::persist::aof::scan::scan;
 
 const START: u64 = 0xabc;
@@ -75,6 +75,7 @@ impl World {
             start: START,
             boot: "b".to_owned(),
             round: self.rounds,
+            position: shard.map_or(0, |shard| self.positions[shard]),
         };
         let bytes = header.to_string().into_bytes();
         self.files.push(File { synced: bytes.len(), bytes });
@@ -119,7 +120,8 @@ impl World {
             group.extend_from_slice(&part);
         }
         if let Some(id) = decides {
-            write::decided(&mut group, id);
+            let parts = self.history.iter().filter(|written| written.of == Some(id)).count();
+            write::decided(&mut group, id, parts as u64);
         }
         if shard.is_none() {
             write::positions(&mut group, &self.positions);
@@ -295,16 +297,18 @@ proptest! {
         for id in ids {
             let parts = || world.history.iter().filter(|written| written.of == Some(id));
             let is_there = |written: &Written| written.effects.iter().all(|effect| found.contains(effect));
-            let decided = world.history.iter().any(|written| written.decides == Some(id));
-            // A decision that was kept while a part was lost is what only `no` allows.
-            prop_assert!(decided || !parts().any(is_there));
+            prop_assert!(parts().all(is_there) || !parts().any(is_there));
         }
     }
 }
 
+fn header(generation: u64, shard: ShardId, position: u64) -> String {
+    let (shard, boot) = (Some(shard), "b".to_owned());
+    Header { generation, shard, shards: 2, start: START, boot, round: 0, position }.to_string()
+}
+
 fn segment(generation: u64, shard: ShardId, groups: &[&str]) -> Vec<u8> {
-    let header = Header { generation, shard: Some(shard), shards: 2, start: START, boot: "b".to_owned(), round: 0 };
-    let mut bytes = header.to_string().into_bytes();
+    let mut bytes = header(generation, shard, 0).into_bytes();
     let mut position = 0;
     for value in groups {
         let mut group = Vec::new();
@@ -336,13 +340,56 @@ fn a_group_that_is_missing_between_two_files_is_damage() {
     let whole = segment(1, 0, &["1", "2"]);
     let later = String::from_utf8(segment(2, 0, &["1", "2", "3"])).expect("text");
     let third = later.rfind("*3").expect("three groups");
-    let header = later.find('\n').expect("a line") + 1;
-    let later = [&later[..header], &later[third..]].concat().into_bytes();
+    let before = third - later.find('\n').expect("a line") - 1;
+    let later = [&header(2, 0, before as u64), &later[third..]].concat().into_bytes();
     assert!(decide(&scanned(&[whole.clone(), later.clone()]), Crash::Process).is_ok());
     let short = segment(1, 0, &["1"]);
     let damage = Err(Damage { file: 1, fault: Fault::Damaged });
     assert_eq!(decide(&scanned(&[short.clone(), later.clone()]), Crash::Process), damage);
     assert_eq!(decide(&scanned(&[short, later]), Crash::Power), damage, "it was known to be durable");
+}
+
+#[test]
+fn a_segment_that_has_lost_all_leaves_a_gap() {
+    let lost = segment(1, 0, &[]);
+    let mut later = header(2, 0, 90).into_bytes();
+    let kept = later.len() as u64;
+    let mut group = Vec::new();
+    write::command(&mut group, &[b"SET", b"k", b"v"]);
+    write::end_group(&mut group, Standing { position: 90, durable: 0, policy: Policy::EverySecond, round: Some(1) });
+    later.extend_from_slice(&group);
+    let alone = decide(&scanned(std::slice::from_ref(&later)), Crash::Power).expect("what was before is in a base");
+    assert_eq!(alone.verdicts[0].keep, later.len() as u64);
+    let decision = decide(&scanned(&[lost, later]), Crash::Power).expect("it was not known to be durable");
+    assert_eq!(decision.verdicts[1].keep, kept);
+}
+
+#[test]
+fn a_log_that_ended_well_goes_back_with_one_that_did_not() {
+    let log = |shard: ShardId, rounds: &[u64]| {
+        let mut bytes = segment(1, shard, &[]);
+        let mut position = 0;
+        for &round in rounds {
+            let mut group = Vec::new();
+            write::command(&mut group, &[b"SET", b"k", b"v"]);
+            let standing = Standing { position, durable: 0, policy: Policy::EverySecond, round: Some(round) };
+            position = write::end_group(&mut group, standing);
+            bytes.extend_from_slice(&group);
+        }
+        bytes
+    };
+    let ended = |shard: ShardId| [&log(shard, &[1, 2])[..], CLOSED.as_bytes()].concat();
+    let kept = |files: &[Vec<u8>]| -> Vec<u64> {
+        let decision = decide(&scanned(files), Crash::Power).expect("nothing is damaged");
+        decision.verdicts.iter().map(|verdict| verdict.keep).collect()
+    };
+    let lengths = |files: &[Vec<u8>]| -> Vec<u64> { files.iter().map(|file| file.len() as u64).collect() };
+    let well = [ended(0), ended(1)];
+    assert_eq!(kept(&well), lengths(&well));
+    let before = [log(0, &[1]), log(1, &[1])];
+    assert_eq!(kept(&[ended(0), log(1, &[1])]), lengths(&before));
+    let appended = [[&ended(0)[..], b"*1\r\n$4\r\nPING\r\n"].concat(), ended(1)];
+    assert_eq!(kept(&appended), lengths(&appended));
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! The threads beside the shards, which wait for the disk: rounds of `everysec` are synced, and saves written. Here they
+//! go on a step at a time, whenever the scheduler likes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use peristyle::admin::ctx::Server;
+use peristyle::persist::aof::rounds::Syncing;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+thread_local! {
+    static SAVES: RefCell<VecDeque<Work>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// In place of a thread.
+pub fn spawn(work: Work) -> io::Result<()> {
+    SAVES.with_borrow_mut(|saves| saves.push_back(work));
+    Ok(())
+}
+
+pub struct Syncer {
+    server: Arc<Server>,
+    syncing: Option<Syncing>,
+}
+
+/// Who knows of a save that no shard feeds any more: its thread, twice, the process, and who asks.
+const HOLDERS_AT_THE_END: usize = 4;
+
+impl Syncer {
+    pub fn new(server: Arc<Server>) -> Syncer {
+        SAVES.take();
+        Syncer { server, syncing: None }
+    }
+
+    pub fn can_act(&self) -> bool {
+        self.syncing.is_some() || self.server.aof.rounds.is_under_way() || self.can_save()
+    }
+
+    /// What a thread would wait for has come: all that the shards have for the file, or that nobody wants it any more.
+    fn can_save(&self) -> bool {
+        SAVES.with_borrow(|saves| !saves.is_empty())
+            && self.server.persistence.running().is_some_and(|saving| {
+                let all_begun = (0..self.server.shards).all(|shard| saving.has_begun(shard));
+                saving.is_given_up() || all_begun && Arc::strong_count(&saving) == HOLDERS_AT_THE_END
+            })
+    }
+
+    pub fn act(&mut self) {
+        if self.can_save() {
+            let work = SAVES.with_borrow_mut(VecDeque::pop_front).expect("looked at above");
+            return work();
+        }
+        let aof = &self.server.aof;
+        // A round that the shards have not ended yet is none.
+        let syncing = self.syncing.take().or_else(|| aof.begin_sync());
+        self.syncing = syncing.and_then(|mut syncing| (!aof.sync_step(&mut syncing)).then_some(syncing));
+    }
+}
