@@ -27,6 +27,7 @@ step_conformance() {
 }
 step_files() {
   python3 ci/rdb_both_ways.py --server-bin "$binary" --keys 150
+  python3 ci/aof_effects.py --server-bin "$binary" --rounds 4
   python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards 1 --mode full \
     integration/convert-ziplist-hash-on-load integration/convert-ziplist-zset-on-load integration/convert-zipmap-hash-on-load \
     unit/client-eviction
