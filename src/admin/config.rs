@@ -11,6 +11,7 @@ use super::write_help;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::rewrite::Missing;
 use crate::config::Config;
 use crate::engine::memory::limit_of;
 use crate::resp::reply::Reply;
@@ -95,7 +96,7 @@ fn config(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
                 Ok(())
             }));
         }
-        b"rewrite" => rewrite(ctx, reply)?,
+        b"rewrite" => rewrite(ctx, Missing::Changed, reply)?,
         _ => write_help("CONFIG", HELP, reply),
     }
     Ok(Outcome::Done)
@@ -124,7 +125,13 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
         let mut new = (**current).clone();
         let refused = |error: crate::config::SetError| Error::dynamic(format!("ERR {error}"));
         new.set(&pairs, is_local).map_err(refused)?;
+        let listens_anew = (new.port, &new.bind) != (current.port, &current.bind);
+        let sockets = listens_anew.then(|| (ctx.server.hooks.listen)(&current, &new, ctx.server.shards)).transpose();
+        let sockets = sockets.map_err(refused)?;
         (ctx.server.hooks.reconfigure)(&current, &new).map_err(refused)?;
+        if let Some(sockets) = sockets {
+            ctx.server.sockets.put(sockets);
+        }
         if !new.appendonly {
             ctx.server.aof.set_on(false);
             if current.appendonly && ctx.server.persistence.cancel_rewrite() {
@@ -178,11 +185,12 @@ fn reset_stat(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
     Box::new(())
 }
 
-fn rewrite(ctx: &mut AdminCtx, reply: &mut Reply) -> Result {
+/// CONFIG REWRITE, or DEBUG CONFIG-REWRITE-FORCE-ALL.
+pub fn rewrite(ctx: &mut AdminCtx, missing: Missing, reply: &mut Reply) -> Result {
     let Some(path) = &ctx.server.config_file else {
         return Err(Error::Text("ERR The server is running without a config file"));
     };
-    match (ctx.server.hooks.rewrite_config)(path, &ctx.server.config()) {
+    match (ctx.server.hooks.rewrite_config)(path, &ctx.server.config(), missing) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             reply.ok();

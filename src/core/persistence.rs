@@ -111,8 +111,10 @@ impl Core {
         let asked = persistence.shutdown.lock().expect("nothing panics while it holds it").take();
         if let Some(how) = asked {
             match persistence::shutdown(&self.admin(ConnKey::NOBODY), how) {
-                Some(everywhere) => self.chores.push(everywhere),
-                None => self.stop_requested = true,
+                Ok(Some(everywhere)) => self.chores.push(everywhere),
+                Ok(None) => self.stop_requested = true,
+                // The log tells why not.
+                Err(_) => {}
             }
         }
         let round = persistence::due_round(&self.admin(ConnKey::NOBODY));

@@ -19,7 +19,7 @@ use super::pubsub::PubSub;
 use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
-use crate::base::metrics::CommandStats;
+use crate::base::metrics::{CommandStats, Turns};
 use crate::base::slowlog::{LatencyEvents, LatencySample, SlowCommand, SlowLog};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -74,6 +74,7 @@ pub struct Shard {
     pub pause: ClientPause,
     /// DEBUG PAUSE-CRON: nothing happens by the clock alone.
     pub cron_paused: bool,
+    pub turns: Turns,
     pub memory: MemoryLimit,
     /// Keys that may make room.
     pub(super) pool: Pool,
@@ -106,6 +107,7 @@ impl Shard {
             pubsub,
             pause: ClientPause::default(),
             cron_paused: false,
+            turns: Turns::default(),
             memory: MemoryLimit::default(),
             pool: Pool::default(),
             busy: None,
@@ -150,6 +152,7 @@ impl Shard {
 
     /// CONFIG RESETSTAT.
     pub fn reset_stat(&mut self) {
+        self.turns = Turns::default();
         self.commands.reset();
         if let Some(called) = &mut self.ctx.scripts.commands {
             called.reset();

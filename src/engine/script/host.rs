@@ -192,8 +192,8 @@ impl<'a, 'b> ShardHost<'a, 'b> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let ctx = self.lent.get();
         let (spec, id, row) = match ctx.find_command(words) {
-            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
-            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Key(row, spec, id) => (spec, id, Some(row)),
             Found::Other(spec, id) => (spec, id, None),
         };
@@ -317,7 +317,7 @@ impl Host for ShardHost<'_, '_> {
     fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
         // There is one user, who may do everything.
         match self.lent.get().find_command(words) {
-            Found::Unknown | Found::WrongArity => None,
+            Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => None,
             Found::Key(..) | Found::Other(..) => Some(true),
         }
     }
@@ -379,8 +379,8 @@ impl Answered<'_> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let host = &mut *self.host;
         let (row, spec, id) = match (host.commands)(words) {
-            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
-            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Other(spec, id) => {
                 if let Some(error) = host.watched.refusal(spec) {
                     host.refused.push((id, error.clone()));
@@ -425,7 +425,7 @@ impl Host for Answered<'_> {
 
     fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
         match (self.host.commands)(words) {
-            Found::Unknown | Found::WrongArity => None,
+            Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => None,
             Found::Key(..) | Found::Other(..) => Some(true),
         }
     }
