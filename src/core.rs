@@ -44,7 +44,9 @@ use self::requests::Batch;
 use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, JobKey, ShardId};
-use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX};
+use crate::base::limits::{
+    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX, UNAUTHENTICATED_OUTPUT_BYTES_MAX,
+};
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
@@ -256,8 +258,11 @@ impl Core {
             self.over_soft_limit.push(conn);
         }
         session.over_soft_limit_since_ms = since;
-        let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes;
-        if over_hard || since.is_some_and(|since| now_ms - since > limit.soft_seconds * 1000) {
+        let counts_whole = self.shard.counts_whole_buffers && bytes > 0;
+        let beyond = if counts_whole { session.output.allocated_bytes() } else { session.output.bytes_beyond_first() };
+        let is_unknown = !session.is_authenticated() && beyond > UNAUTHENTICATED_OUTPUT_BYTES_MAX;
+        let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes || is_unknown;
+        if over_hard || since.is_some_and(|since| now_ms / 1000 - since / 1000 > limit.soft_seconds) {
             tracing::warn!("Client id={} closed for overcoming of output buffer limits.", session.id);
             session.close = Some(Close::Now);
             self.sessions.traffic.output_limit_disconnections += 1;
@@ -339,7 +344,7 @@ impl Core {
 
     /// A turn that began at `began` by the shard's clock, whose commands had run at `ran`, is over; what it left in the log
     /// took `log_ns`.
-    pub fn end_cycle(&mut self, began: u64, ran: u64, log_ns: u64, commands_before: u64) {
+    pub fn record_turn(&mut self, began: u64, ran: u64, log_ns: u64, commands_before: u64) {
         let (total, commands) = (self.shard.ticks().saturating_sub(began), self.shard.commands.total);
         let commands = commands.saturating_sub(commands_before);
         self.shard.turns.record(total, ran.saturating_sub(began), log_ns, commands);

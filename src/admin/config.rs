@@ -9,7 +9,7 @@ use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part};
 use super::persistence::end_log_here;
 use super::write_help;
 use crate::command::args::Args;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, LOADING_DATA, Result};
 use crate::command::spec::*;
 use crate::config::rewrite::Missing;
 use crate::config::Config;
@@ -120,6 +120,10 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
     // Nothing is changed before the client's turn has come: then this runs again.
     if ctx.is_first_in_line() {
         let pairs: Vec<(&[u8], &[u8])> = args.from(2).chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let is_loading = ctx.server.persistence.loading.is_under_way();
+        if is_loading && pairs.iter().any(|(name, _)| is_fixed_while_loading(name)) {
+            return Err(LOADING_DATA);
+        }
         let is_local = ctx.session().peer.is_local();
         let mut current = ctx.server.config();
         let mut new = (**current).clone();
@@ -138,12 +142,29 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
                 tracing::info!("Killing running AOF rewrite child");
             }
         }
+        let begins_log = new.appendonly && !current.appendonly;
         *current = Arc::new(new);
+        drop(current);
+        if begins_log && ctx.server.persistence.progress().in_background {
+            tracing::info!(
+                "AOF was enabled but there is already another background operation. An AOF background was scheduled to \
+                 start when possible."
+            );
+        } else if begins_log && ctx.deny_blocking {
+            tracing::info!(
+                "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
+            );
+        }
     }
     Ok(Everywhere::outcome(take_over, args, |_, _, _, reply| {
         reply.ok();
         Ok(())
     }))
+}
+
+/// What is loaded depends on it.
+fn is_fixed_while_loading(name: &[u8]) -> bool {
+    [&b"dir"[..], b"appendonly"].iter().any(|fixed| name.eq_ignore_ascii_case(fixed))
 }
 
 /// A shard begins to work by the newest configuration.

@@ -45,8 +45,7 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             ctx.server.aof.set_write_pause_us(pause.ok_or(Error::NotAnInteger)?);
             reply.ok();
         }
-        // Replies never go anywhere but to buffers that count as output.
-        (b"client-enforce-reply-list", [_]) => reply.ok(),
+        (b"client-enforce-reply-list", [_]) => return Ok(Everywhere::outcome(count_whole_buffers, args, ok)),
         (b"config-rewrite-force-all", []) => super::config::rewrite(ctx, Missing::All, reply)?,
         (b"digest", []) => return Ok(Everywhere::outcome(digests_here, args, write_digest)),
         (b"digest-value", keys) => {
@@ -127,6 +126,11 @@ fn ok(_ctx: &mut AdminCtx, _words: &[Vec<u8>], _parts: Vec<Part>, reply: &mut Re
 
 fn set_active_expire(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     ctx.shard.ctx.active_expire.enabled = parse_i64(&words[2]) == Some(1);
+    Box::new(())
+}
+
+fn count_whole_buffers(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.counts_whole_buffers = parse_i64(&words[2]).is_some_and(|number| number != 0);
     Box::new(())
 }
 
@@ -405,7 +409,7 @@ const HELP: &[&str] = &[
     "AOF-FLUSH-SLEEP <microseconds>",
     "    Wait so long before each write to the AOF.",
     "CLIENT-ENFORCE-REPLY-LIST <0|1>",
-    "    Has no effect: replies always go to buffers that the output limits count.",
+    "    Count the whole buffer of a client's first reply as its output.",
     "CONFIG-REWRITE-FORCE-ALL",
     "    Like CONFIG REWRITE, but with a line for every directive.",
     "DICT-RESIZING <0|1>",

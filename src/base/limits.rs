@@ -96,3 +96,6 @@ pub const SCRIPT_NESTING_MAX: usize = 1000;
 
 /// So much of what is no command is shown in the log.
 pub const PROTOCOL_DUMP_BYTES: usize = 128;
+
+/// Output of a client that is not authenticated, beyond the buffer that a connection begins with: such a client is closed.
+pub const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 1024;

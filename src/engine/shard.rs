@@ -74,6 +74,8 @@ pub struct Shard {
     pub pause: ClientPause,
     /// DEBUG PAUSE-CRON: nothing happens by the clock alone.
     pub cron_paused: bool,
+    /// DEBUG CLIENT-ENFORCE-REPLY-LIST: the buffer that a client's first reply goes to counts as its output, all of it.
+    pub counts_whole_buffers: bool,
     pub turns: Turns,
     pub memory: MemoryLimit,
     /// Keys that may make room.
@@ -107,6 +109,7 @@ impl Shard {
             pubsub,
             pause: ClientPause::default(),
             cron_paused: false,
+            counts_whole_buffers: false,
             turns: Turns::default(),
             memory: MemoryLimit::default(),
             pool: Pool::default(),

@@ -124,6 +124,10 @@ impl ShardLoop {
                 self.run_mail(&mut mail);
             }
             let ran = clock::ticks_ns();
+            if now_ns >= self.next_tick_ns {
+                self.tick(now_ns);
+            }
+            // What the clock asked for begins in the same turn.
             self.core.run_background();
             if self.listener_changes != self.core.server.sockets.changes() {
                 self.listen_anew();
@@ -132,10 +136,7 @@ impl ShardLoop {
             let leaves = self.core.end_turn(&mut self.mesh);
             let log_ns = clock::ticks_ns().saturating_sub(logging);
             self.end_turn(leaves);
-            if now_ns >= self.next_tick_ns {
-                self.tick(now_ns);
-            }
-            self.core.end_cycle(began, ran, log_ns, commands_before);
+            self.core.record_turn(began, ran, log_ns, commands_before);
         }
         self.core.server.connections[self.core.id].store(0, Relaxed);
         self.core.close_log();
