@@ -16,8 +16,8 @@ import argparse, collections, fnmatch, os, re, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LISTS = ('later', 'known_differences')
-# Blocks of tests that need another server as a replica, or a cluster: what fails there takes the rest of the unit along.
-TAGS = {'external': '-large-memory', 'full': '-large-memory -repl -needs:repl -cluster'}
+# Blocks of tests that need another server as a replica: what fails there takes the rest of the unit along.
+TAGS = {'external': '-large-memory', 'full': '-large-memory -repl -needs:repl'}
 
 Line = collections.namedtuple('Line', 'list unit test reason how')
 Failure = collections.namedtuple('Failure', 'kind unit test text')

@@ -9,7 +9,8 @@ use super::admin::is_run_in_multi;
 use super::{Core, Fate, Input, hops};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::base::limits::{
-    BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX, PROTOCOL_DUMP_BYTES,
+    BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, PROTOCOL_DUMP_BYTES, TURN_COMMANDS_MAX,
+    TURN_OUTPUT_BYTES_MAX,
 };
 use crate::base::slowlog::{SlowCommand, SlowEntry};
 use crate::command::KeyRow;

@@ -71,11 +71,7 @@ pub fn restore<'a>(payload: &'a [u8], env: &mut Env<'_>) -> Result<Restored<'a>,
 }
 
 /// The same; `skips_checksum`: what stands at the end does not matter.
-pub fn restore_with<'a>(
-    payload: &'a [u8],
-    skips_checksum: bool,
-    env: &mut Env<'_>,
-) -> Result<Restored<'a>, DumpError> {
+pub fn restore_with<'a>(payload: &'a [u8], skips_checksum: bool, env: &mut Env<'_>) -> Result<Restored<'a>, DumpError> {
     let takes_newer = env.config.rdb_version_check == RdbVersionCheck::Relaxed;
     let mut reader = Reader::new(rdb::unseal(payload, Leniency { takes_newer, skips_checksum })?);
     let rdb_type = reader.byte().ok_or(DumpError::Format("A payload without a value."))?;

@@ -79,7 +79,12 @@ pub fn tell_crashes(file: Option<CString>, begin: String) {
 
 extern "C" fn crashed(signal: libc::c_int) {
     if let Some(log) = CRASH_LOG.get() {
-        let text = [log.begin.as_bytes(), b"crashed by signal: ", &[b'0' + (signal / 10) as u8, b'0' + (signal % 10) as u8], b"\n"];
+        let text = [
+            log.begin.as_bytes(),
+            b"crashed by signal: ",
+            &[b'0' + (signal / 10) as u8, b'0' + (signal % 10) as u8],
+            b"\n",
+        ];
         write_log(log.file.as_deref(), &text);
     }
     // SAFETY: the disposition is the default again: it ends the process, and leaves a core file where these are wanted.

@@ -192,7 +192,9 @@ impl<'a, 'b> ShardHost<'a, 'b> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let ctx = self.lent.get();
         let (spec, id, row) = match ctx.find_command(words) {
-            Found::Unknown | Found::UnknownSubcommand(_) => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => {
+                return Err(Error::Text("ERR Unknown command called from script"));
+            }
             Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Key(row, spec, id) => (spec, id, Some(row)),
             Found::Other(spec, id) => (spec, id, None),
@@ -379,7 +381,9 @@ impl Answered<'_> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let host = &mut *self.host;
         let (row, spec, id) = match (host.commands)(words) {
-            Found::Unknown | Found::UnknownSubcommand(_) => return Err(Error::Text("ERR Unknown command called from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => {
+                return Err(Error::Text("ERR Unknown command called from script"));
+            }
             Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Other(spec, id) => {
                 if let Some(error) = host.watched.refusal(spec) {

@@ -527,7 +527,9 @@ fn count_failure(ctx: &mut ShardCtx, id: CommandId, info: &ErrorInfo) {
 fn id_of(ctx: &ShardCtx, words: &[&[u8]]) -> CommandId {
     match ctx.find_command(words) {
         Found::Key(_, _, id) | Found::Other(_, id) => id,
-        Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => unreachable!("it was called by these words"),
+        Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => {
+            unreachable!("it was called by these words")
+        }
     }
 }
 
