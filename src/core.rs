@@ -260,7 +260,7 @@ impl Core {
         session.over_soft_limit_since_ms = since;
         let counts_whole = self.shard.counts_whole_buffers && bytes > 0;
         let beyond = if counts_whole { session.output.allocated_bytes() } else { session.output.bytes_beyond_first() };
-        let is_unknown = !session.is_authenticated() && beyond > UNAUTHENTICATED_OUTPUT_BYTES_MAX;
+        let is_unknown = session.is_unknown() && beyond > UNAUTHENTICATED_OUTPUT_BYTES_MAX;
         let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes || is_unknown;
         if over_hard || since.is_some_and(|since| now_ms / 1000 - since / 1000 > limit.soft_seconds) {
             tracing::warn!("Client id={} closed for overcoming of output buffer limits.", session.id);

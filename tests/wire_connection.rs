@@ -230,3 +230,20 @@ fn a_soft_limit_ends_a_client_to_which_nothing_more_is_written() {
         eventually("it is gone", || server.info("client_output_buffer_limit_disconnections") == 1);
     }
 }
+
+#[test]
+fn who_has_never_known_the_password_gets_little_output() {
+    for shards in [1, 4] {
+        let port = free_port();
+        let server = Server::run_without_greeting(port, command(port, shards, &["--requirepass", "secret"]));
+        let mut known = server.client();
+        known.check("AUTH secret\r\nRESET\r\n", "+OK\r\n+RESET\r\n");
+        let mut unknown = server.client();
+        // Each is refused by 33 bytes; more than the sockets on the way hold is not needed, as one turn answers them all.
+        let requests = "GET k\r\n".repeat(2000);
+        let refusal = "-NOAUTH Authentication required.\r\n";
+        known.check(&requests, refusal.repeat(2000));
+        unknown.send(&requests);
+        assert!(unknown.read_to_close().len() < refusal.len() * 2000);
+    }
+}
