@@ -46,7 +46,7 @@ step_files() {
   python3 ci/aof_effects.py --server-bin "$binary" --rounds 4
   FILE_TIMEOUT=300 python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards 1 --mode full "${full[@]}"
 }
-# The rest of the units whose servers the suite starts itself: half an hour.
+# The rest of the units whose servers the suite starts itself: ten minutes.
 step_full() {
   FILE_TIMEOUT=400 python3 ci/conformance/check.py --server-bin "$binary" --suite-dir "$suite" --shards 1 --mode full "${full_long[@]}"
 }

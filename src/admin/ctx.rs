@@ -140,7 +140,7 @@ pub struct Hooks {
     /// Opens the directory of the append-only file, which was off until now.
     pub open_aof: fn(&Server, &Config) -> Result<(), String>,
     /// Listens as a configuration says that takes the place of another: the sockets of so many shards.
-    pub listen: fn(&Config, &Config, usize) -> Result<Vec<Vec<OwnedFd>>, SetError>,
+    pub listen: fn(&Config, &Config, usize) -> Result<ShardSockets, SetError>,
 }
 
 /// Facts and counters of the process, the same for all shards.
@@ -186,15 +186,18 @@ pub struct Server {
     pub sockets: NewSockets,
 }
 
+/// Listening sockets by shard.
+pub type ShardSockets = Vec<Vec<OwnedFd>>;
+
 /// What CONFIG SET has made to listen on, for the shards to take over.
 #[derive(Default)]
 pub struct NewSockets {
     changes: AtomicU64,
-    by_shard: Mutex<Vec<Vec<OwnedFd>>>,
+    by_shard: Mutex<ShardSockets>,
 }
 
 impl NewSockets {
-    pub fn put(&self, sockets: Vec<Vec<OwnedFd>>) {
+    pub fn put(&self, sockets: ShardSockets) {
         *self.by_shard.lock().expect("nothing panics while it holds them") = sockets;
         self.changes.fetch_add(1, Ordering::Release);
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use tracing::warn;
 
 use super::boot::text_of;
+use crate::admin::ctx::ShardSockets;
 use crate::config::{Config, SetError};
 use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::runtime::shard_loop::Listener;
@@ -41,7 +42,7 @@ pub fn everywhere(config: &Config, shards: usize) -> Result<Vec<Vec<Listener>>, 
 }
 
 /// The TCP sockets of each shard by a new configuration. Those by the old one are still there.
-pub fn again(old: &Config, new: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, SetError> {
+pub fn again(old: &Config, new: &Config, shards: usize) -> Result<ShardSockets, SetError> {
     listen_tcp_everywhere(new, new.port == old.port, shards).map_err(|_| {
         let (name, reason) = match new.port == old.port {
             true => ("bind", "Failed to bind to specified addresses."),
@@ -52,8 +53,8 @@ pub fn again(old: &Config, new: &Config, shards: usize) -> Result<Vec<Vec<OwnedF
 }
 
 /// `own`: the port is this server's already.
-fn listen_tcp_everywhere(config: &Config, own: bool, shards: usize) -> Result<Vec<Vec<OwnedFd>>, String> {
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+fn listen_tcp_everywhere(config: &Config, own: bool, shards: usize) -> Result<ShardSockets, String> {
+    let mut sockets: ShardSockets = (0..shards).map(|_| Vec::new()).collect();
     for bind in config.bind.iter().filter(|_| config.port != 0) {
         if let Err(error) = listen_on(&bind.address, config, own, &mut sockets) {
             warn!(
