@@ -148,7 +148,7 @@ fn a_crash_and_what_threads_are_at_stand_in_the_log() {
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     let mut server = Server::start_with(2, &arguments);
     server.signal("-ALRM");
-    common::eventually("it is told", || said().contains("Received SIGALRM") && said().contains("shard-1: "));
+    common::eventually("it is told", || said().contains("Received SIGALRM") && said().contains(" shard-1-"));
     server.client().send("DEBUG SEGFAULT\r\n");
     assert_eq!(server.wait(SOON).signal(), Some(11));
     assert!(said().contains("crashed by signal: 11"), "{}", said());

@@ -226,7 +226,7 @@ fn a_soft_limit_ends_a_client_to_which_nothing_more_is_written() {
         slow.check("SUBSCRIBE c\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
         let message = "x".repeat(1_000_000);
         // More than the sockets on the way hold.
-        (0..12).for_each(|_| client.check(format!("PUBLISH c {message}\r\n"), ":1\r\n"));
+        (0..12).for_each(|_| client.check(request(&["PUBLISH", "c", &message]), ":1\r\n"));
         eventually("it is gone", || server.info("client_output_buffer_limit_disconnections") == 1);
     }
 }
