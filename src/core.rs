@@ -45,7 +45,9 @@ use self::requests::Batch;
 use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, JobKey, ShardId};
-use crate::base::limits::{BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX};
+use crate::base::limits::{
+    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX, UNAUTHENTICATED_OUTPUT_BYTES_MAX,
+};
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
@@ -142,6 +144,8 @@ pub struct Core {
     /// Clients that wait for the disk.
     acks: Vec<Ack>,
     rates: Rates,
+    /// Connections with more output than the soft limit allows for long.
+    over_soft_limit: Vec<ConnKey>,
     observing: Observing,
     /// Keys in the tracking table when the process was last told.
     tracked_keys: u64,
@@ -215,6 +219,7 @@ impl Core {
             paused_part: None,
             acks: Vec::new(),
             rates: Rates::default(),
+            over_soft_limit: Vec::new(),
             observing: Observing::default(),
             tracked_keys: 0,
             server,
@@ -258,9 +263,15 @@ impl Core {
         let bytes = session.output.bytes() as u64;
         let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
         let since = if over_soft { session.over_soft_limit_since_ms.or(Some(now_ms)) } else { None };
+        if since.is_some() && session.over_soft_limit_since_ms.is_none() {
+            self.over_soft_limit.push(conn);
+        }
         session.over_soft_limit_since_ms = since;
-        let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes;
-        if over_hard || since.is_some_and(|since| now_ms - since > limit.soft_seconds * 1000) {
+        let counts_whole = self.shard.counts_whole_buffers && bytes > 0;
+        let beyond = if counts_whole { session.output.allocated_bytes() } else { session.output.bytes_beyond_first() };
+        let is_unknown = session.is_unknown() && beyond > UNAUTHENTICATED_OUTPUT_BYTES_MAX;
+        let over_hard = limit.hard_bytes > 0 && bytes > limit.hard_bytes || is_unknown;
+        if over_hard || since.is_some_and(|since| now_ms / 1000 - since / 1000 > limit.soft_seconds) {
             tracing::warn!("Client id={} closed for overcoming of output buffer limits.", session.id);
             session.close = Some(Close::Now);
             self.sessions.traffic.output_limit_disconnections += 1;
@@ -269,6 +280,19 @@ impl Core {
         }
         if self.sessions.keeps_accounts() {
             self.sessions.account(conn);
+        }
+    }
+
+    /// Ends those that have been over the soft limit for too long, though nothing more is written to them.
+    fn check_soft_limits(&mut self) {
+        for conn in std::mem::take(&mut self.over_soft_limit) {
+            self.check_output_limits(conn);
+            let Some(session) = self.sessions.get(conn) else { continue };
+            if session.is_cut_off() {
+                self.sessions.mark_dirty(conn);
+            } else if session.over_soft_limit_since_ms.is_some() {
+                self.over_soft_limit.push(conn);
+            }
         }
     }
 
@@ -307,15 +331,34 @@ impl Core {
                 self.sessions.close(conn, Close::Now);
             }
         }
+        self.check_soft_limits();
         self.sessions.trim();
         self.send_invalidations();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.hops.trim();
-        self.rates.sample(self.shard.ctx.now.mono_ns, self.shard.commands.total, &self.sessions.traffic);
+        let shard = &self.shard;
+        self.rates.sample(shard.ctx.now.mono_ns, shard.commands.total, &self.sessions.traffic, &shard.turns);
         self.background = true;
         self.shard.look_for_cold_keys();
         self.tick_persistence();
         until_next
+    }
+
+    /// Commands that have run here.
+    pub fn commands_total(&self) -> u64 {
+        self.shard.commands.total
+    }
+
+    pub fn tick_took(&mut self, nanoseconds: u64) {
+        self.shard.turns.tick_ns += nanoseconds;
+    }
+
+    /// A turn that began at `began` by the shard's clock, whose commands had run at `ran`, is over; what it left in the log
+    /// took `log_ns`.
+    pub fn record_turn(&mut self, began: u64, ran: u64, log_ns: u64, commands_before: u64) {
+        let (total, commands) = (self.shard.ticks().saturating_sub(began), self.shard.commands.total);
+        let commands = commands.saturating_sub(commands_before);
+        self.shard.turns.record(total, ran.saturating_sub(began), log_ns, commands);
     }
 
     /// There is work that waits for no event: do not sleep.

@@ -22,7 +22,7 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// Uses within one level: user and used.
-const SAME_LEVEL: &[(&str, &str)] = &[("runtime", "net")];
+const SAME_LEVEL: &[(&str, &str)] = &[("runtime", "net"), ("server", "tool")];
 
 /// Modules that may use less than their level gives: each with all that it may.
 const NARROW: &[(&str, &[&str])] =

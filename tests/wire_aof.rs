@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use common::{Server, command, eventually, free_port};
+use common::{Server, command, eventually, free_port, request};
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -117,6 +117,61 @@ fn debug_loadaof_loads_what_was_written() {
         assert_eq!(call(&mut redis, "DEBUG LOADAOF"), "OK");
         assert_eq!(call(&mut redis, "DEBUG DIGEST"), digest);
         assert_eq!(call(&mut redis, "FCALL f 0"), "f");
+    }
+}
+
+#[test]
+fn debug_loadaof_loads_what_is_there_though_nothing_is_written_now() {
+    for shards in [1, 4] {
+        let directory = Directory::new();
+        let server = directory.start(shards);
+        let mut redis = server.redis();
+        assert_eq!(call(&mut redis, "SET k before"), "OK");
+        assert_eq!(call(&mut redis, "CONFIG SET appendonly no"), "OK");
+        assert_eq!(call(&mut redis, "SET k behind"), "OK");
+        assert_eq!(call(&mut redis, "DEBUG LOADAOF"), "OK");
+        assert_eq!(call(&mut redis, "GET k"), "before");
+        call(&mut redis, "BGREWRITEAOF");
+        eventually("the file is rewritten", || server.info("aof_rewrite_in_progress") == 0);
+        assert_eq!(call(&mut redis, "DEBUG LOADAOF"), "OK");
+        assert_eq!(call(&mut redis, "GET k"), "before");
+    }
+}
+
+/// Before Redis 5 scripts were logged as they were called.
+#[test]
+fn what_stands_behind_a_slow_script_runs_when_it_has_ended() {
+    for shards in [1, 4] {
+        let directory = Directory::new();
+        let script = "redis.call('SET', KEYS[1], 'by the script') for i = 1, 300000 do redis.call('PING') end \
+                      redis.call('APPEND', KEYS[1], ', to its end')";
+        let eval = request(&["EVAL", script, "1", "k"]);
+        let log = [request(&["SELECT", "0"]), eval, request(&["APPEND", "k", ", and then"])].concat();
+        directory.append_only("appendonly.aof.1.incr.aof", &log);
+        directory.append_only("appendonly.aof.manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+        let port = free_port();
+        let arguments = [&directory.arguments()[..], &["--busy-reply-threshold", "1"]].concat();
+        let server = Server::run_without_greeting(port, command(port, shards, &arguments));
+        let mut redis = server.redis();
+        eventually("the file is loaded", || redis::cmd("PING").query::<String>(&mut redis).is_ok());
+        assert_eq!(call(&mut redis, "GET k"), "by the script, to its end, and then");
+    }
+}
+
+#[test]
+fn a_log_that_calls_what_there_is_not_is_refused_with_its_name() {
+    for (words, said) in [
+        (&["CLUSTER", "slots-xxx"][..], "unknown subcommand 'slots-xxx'. Try CLUSTER HELP."),
+        (&["CLUSTER", "SLOTS", "x"], "wrong number of arguments for 'cluster|slots' command"),
+        (&["CLUSTER"], "wrong number of arguments for 'cluster' command"),
+        (&["BLA"], "unknown command 'BLA'"),
+    ] {
+        let directory = Directory::new();
+        directory.append_only("appendonly.aof.1.incr.aof", &request(words));
+        directory.append_only("appendonly.aof.manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+        let output = command(free_port(), 1, &directory.arguments()).stdout(Stdio::piped()).output().expect("it runs");
+        let log = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((output.status.code(), log.matches(said).count()), (Some(1), 1), "{log}");
     }
 }
 

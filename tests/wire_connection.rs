@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use common::{Server, command, eventually, free_port, request, with_shards};
+use common::{Client, Server, command, eventually, free_port, request, with_shards};
 use redis::{Commands, Connection, cmd};
 
 fn client_list(client: &mut Connection) -> Vec<String> {
@@ -183,5 +183,67 @@ fn connections_are_spread_over_shards() {
         let field = shard.split([':', ',']).find_map(|field| field.strip_prefix("clients=")).expect("a count");
         let count: usize = field.parse().expect("a number");
         assert!((9..=13).contains(&count), "{shard}");
+    }
+}
+
+#[test]
+fn a_new_port_is_listened_on_at_once_and_the_old_one_is_not() {
+    with_shards(|server| {
+        let mut client = server.client();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let taken_port = taken.local_addr().expect("it has one").port();
+        client.check(
+            format!("CONFIG SET port {taken_port}\r\n"),
+            "-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. Check server \
+             logs.\r\n",
+        );
+        server.client().check("PING\r\n", "+PONG\r\n");
+        let port = free_port();
+        client.check(format!("CONFIG SET port {port}\r\n"), "+OK\r\n");
+        let connect = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port));
+        assert_eq!(connect(server.port).expect_err("it is closed").kind(), std::io::ErrorKind::ConnectionRefused);
+        let mut others: Vec<Client> =
+            (0..8).map(|_| Client { stream: connect(port).expect("it is listened on") }).collect();
+        others.iter_mut().for_each(|other| other.check("PING\r\n", "+PONG\r\n"));
+        client.check("CONFIG SET bind \"\"\r\n", "+OK\r\n");
+        assert_eq!(connect(port).expect_err("it is closed").kind(), std::io::ErrorKind::ConnectionRefused);
+        client.check("CONFIG SET bind 127.0.0.1\r\n", "+OK\r\n");
+        Client { stream: connect(port).expect("it is listened on") }.check("PING\r\n", "+PONG\r\n");
+        others.iter_mut().for_each(|other| other.check("PING\r\n", "+PONG\r\n"));
+        client.check(
+            "CONFIG SET bind 999.999.999.999\r\n",
+            "-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.\r\n",
+        );
+    });
+}
+
+#[test]
+fn a_soft_limit_ends_a_client_to_which_nothing_more_is_written() {
+    let limit = ["--client-output-buffer-limit", "pubsub 0 100000 1"];
+    for shards in [1, 4] {
+        let server = Server::start_with(shards, &limit);
+        let (mut slow, mut client) = (server.client(), server.client());
+        slow.check("SUBSCRIBE c\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+        let message = "x".repeat(1_000_000);
+        // More than the sockets on the way hold.
+        (0..12).for_each(|_| client.check(request(&["PUBLISH", "c", &message]), ":1\r\n"));
+        eventually("it is gone", || server.info("client_output_buffer_limit_disconnections") == 1);
+    }
+}
+
+#[test]
+fn who_has_never_known_the_password_gets_little_output() {
+    for shards in [1, 4] {
+        let port = free_port();
+        let server = Server::run_without_greeting(port, command(port, shards, &["--requirepass", "secret"]));
+        let mut known = server.client();
+        known.check("AUTH secret\r\nRESET\r\n", "+OK\r\n+RESET\r\n");
+        let mut unknown = server.client();
+        // Each is refused by 33 bytes; more than the sockets on the way hold is not needed, as one turn answers them all.
+        let requests = "GET k\r\n".repeat(2000);
+        let refusal = "-NOAUTH Authentication required.\r\n";
+        known.check(&requests, refusal.repeat(2000));
+        unknown.send(&requests);
+        assert!(unknown.read_to_close().len() < refusal.len() * 2000);
     }
 }

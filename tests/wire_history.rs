@@ -168,7 +168,7 @@ impl Client<'_> {
             Answer::Of(Call::Exec(commands)) => {
                 (sent.words, Some(Call::Exec(commands.into_iter().map(in_short).collect())))
             }
-            Answer::Of(Call::Forget) => (sent.words, Some(Call::Forget)),
+            Answer::Of(call @ (Call::Forget | Call::Whole)) => (sent.words, Some(call)),
         }
     }
 

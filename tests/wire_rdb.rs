@@ -606,6 +606,29 @@ fn debug_reload_goes_to_the_file_and_back() {
     }
 }
 
+#[test]
+fn checksums_are_passed_over_where_tests_want_that() {
+    let directory = Directory::new();
+    let server = directory.start(2, &[]);
+    let mut redis = server.redis();
+    let () = redis::cmd("SET").arg("k").arg("v").query(&mut redis).expect("SET");
+    let mut payload: Vec<u8> = redis::cmd("DUMP").arg("k").query(&mut redis).expect("DUMP");
+    *payload.last_mut().expect("a checksum") ^= 1;
+    let mut restore = |payload: &[u8]| {
+        let mut command = redis::cmd("RESTORE");
+        command.arg("k").arg(0).arg(payload).arg("REPLACE");
+        command.query::<()>(&mut redis).map_err(|error| error.detail().unwrap_or_default().to_owned())
+    };
+    assert_eq!(restore(&payload), Err("DUMP payload version or checksum are wrong".to_owned()));
+    let skip = "DEBUG SET-SKIP-CHECKSUM-VALIDATION";
+    assert_eq!(call(&mut server.redis(), &format!("{skip} 1")), Ok("OK".to_owned()));
+    assert_eq!(restore(&payload), Ok(()));
+    // A list of one plain node without a byte.
+    assert_eq!(restore(b"\x12\x01\x01\x00\x0a\x00--------"), Err("Bad data format".to_owned()));
+    assert_eq!(call(&mut server.redis(), &format!("{skip} 0")), Ok("OK".to_owned()));
+    assert!(restore(&payload).is_err());
+}
+
 fn exists(path: &Path) -> bool {
     path.exists()
 }

@@ -9,9 +9,10 @@ use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part};
 use super::persistence::end_log_here;
 use super::write_help;
 use crate::command::args::Args;
-use crate::command::error::{Error, Result};
+use crate::command::error::{Error, LOADING_DATA, Result};
 use crate::command::spec::*;
 use crate::config::Config;
+use crate::config::rewrite::Missing;
 use crate::engine::memory::limit_of;
 use crate::resp::reply::Reply;
 use crate::sys::memory;
@@ -95,7 +96,7 @@ fn config(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome>
                 Ok(())
             }));
         }
-        b"rewrite" => rewrite(ctx, reply)?,
+        b"rewrite" => rewrite(ctx, Missing::Changed, reply)?,
         _ => write_help("CONFIG", HELP, reply),
     }
     Ok(Outcome::Done)
@@ -119,24 +120,51 @@ fn set(ctx: &mut AdminCtx, args: &Args) -> Result<Outcome> {
     // Nothing is changed before the client's turn has come: then this runs again.
     if ctx.is_first_in_line() {
         let pairs: Vec<(&[u8], &[u8])> = args.from(2).chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let is_loading = ctx.server.persistence.loading.is_under_way();
+        if is_loading && pairs.iter().any(|(name, _)| is_fixed_while_loading(name)) {
+            return Err(LOADING_DATA);
+        }
         let is_local = ctx.session().peer.is_local();
         let mut current = ctx.server.config();
         let mut new = (**current).clone();
         let refused = |error: crate::config::SetError| Error::dynamic(format!("ERR {error}"));
         new.set(&pairs, is_local).map_err(refused)?;
+        let listens_anew = (new.port, &new.bind) != (current.port, &current.bind);
+        let sockets = listens_anew.then(|| (ctx.server.hooks.listen)(&current, &new, ctx.server.shards)).transpose();
+        let sockets = sockets.map_err(refused)?;
         (ctx.server.hooks.reconfigure)(&current, &new).map_err(refused)?;
+        if let Some(sockets) = sockets {
+            ctx.server.sockets.put(sockets);
+        }
         if !new.appendonly {
             ctx.server.aof.set_on(false);
             if current.appendonly && ctx.server.persistence.cancel_rewrite() {
                 tracing::info!("Killing running AOF rewrite child");
             }
         }
+        let begins_log = new.appendonly && !current.appendonly;
         *current = Arc::new(new);
+        drop(current);
+        if begins_log && ctx.server.persistence.progress().in_background {
+            tracing::info!(
+                "AOF was enabled but there is already another background operation. An AOF background was scheduled to \
+                 start when possible."
+            );
+        } else if begins_log && ctx.deny_blocking {
+            tracing::info!(
+                "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
+            );
+        }
     }
     Ok(Everywhere::outcome(take_over, args, |_, _, _, reply| {
         reply.ok();
         Ok(())
     }))
+}
+
+/// What is loaded depends on it.
+fn is_fixed_while_loading(name: &[u8]) -> bool {
+    [&b"dir"[..], b"appendonly"].iter().any(|fixed| name.eq_ignore_ascii_case(fixed))
 }
 
 /// A shard begins to work by the newest configuration.
@@ -178,11 +206,12 @@ fn reset_stat(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
     Box::new(())
 }
 
-fn rewrite(ctx: &mut AdminCtx, reply: &mut Reply) -> Result {
+/// CONFIG REWRITE, or DEBUG CONFIG-REWRITE-FORCE-ALL.
+pub fn rewrite(ctx: &mut AdminCtx, missing: Missing, reply: &mut Reply) -> Result {
     let Some(path) = &ctx.server.config_file else {
         return Err(Error::Text("ERR The server is running without a config file"));
     };
-    match (ctx.server.hooks.rewrite_config)(path, &ctx.server.config()) {
+    match (ctx.server.hooks.rewrite_config)(path, &ctx.server.config(), missing) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             reply.ok();

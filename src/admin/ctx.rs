@@ -5,8 +5,9 @@
 //! shard reads another's memory.
 
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Now;
@@ -15,6 +16,7 @@ use crate::base::metrics::Rate;
 use crate::command::args::Args;
 use crate::command::error;
 use crate::command::spec::{Row, Spec};
+use crate::config::rewrite::Missing;
 use crate::config::{Config, SetError};
 use crate::engine::memory::Evictions;
 use crate::engine::pubsub::Kind;
@@ -132,11 +134,13 @@ pub struct Hooks {
     /// Puts a change into effect that concerns the whole process, before the shards see it: old, then new.
     pub reconfigure: fn(&Config, &Config) -> Result<(), SetError>,
     /// Brings a config file up to date.
-    pub rewrite_config: fn(&Path, &Config) -> Result<(), String>,
+    pub rewrite_config: fn(&Path, &Config, Missing) -> Result<(), String>,
     /// What there is to load of append-only files.
     pub find_log: fn(&Config) -> Result<Option<Arc<Plan>>, String>,
     /// Opens the directory of the append-only file, which was off until now.
     pub open_aof: fn(&Server, &Config) -> Result<(), String>,
+    /// Listens as a configuration says that takes the place of another: the sockets of so many shards.
+    pub listen: fn(&Config, &Config, usize) -> Result<ShardSockets, SetError>,
 }
 
 /// Facts and counters of the process, the same for all shards.
@@ -179,6 +183,35 @@ pub struct Server {
     pub tracking_used: AtomicBool,
     /// Scripts and libraries that all shards know.
     pub scripts: Arc<Store>,
+    pub sockets: NewSockets,
+}
+
+/// Listening sockets by shard.
+pub type ShardSockets = Vec<Vec<OwnedFd>>;
+
+/// What CONFIG SET has made to listen on, for the shards to take over.
+#[derive(Default)]
+pub struct NewSockets {
+    changes: AtomicU64,
+    by_shard: Mutex<ShardSockets>,
+}
+
+impl NewSockets {
+    pub fn put(&self, sockets: ShardSockets) {
+        *self.by_shard.lock().expect("nothing panics while it holds them") = sockets;
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often there have been new ones.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub fn take(&self, shard: ShardId) -> Vec<OwnedFd> {
+        let mut by_shard = self.by_shard.lock().expect("nothing panics while it holds them");
+        by_shard.get_mut(shard).map(std::mem::take).unwrap_or_default()
+    }
 }
 
 impl Server {
@@ -195,9 +228,10 @@ impl Server {
             config: Mutex::new(config),
             hooks: Hooks {
                 reconfigure: |_, _| Ok(()),
-                rewrite_config: |_, _| Ok(()),
+                rewrite_config: |_, _, _| Ok(()),
                 find_log: |_| Ok(None),
                 open_aof: |_, _| Ok(()),
+                listen: |_, _, _| Ok(Vec::new()),
             },
             next_client_id: AtomicU64::new(1),
             connections: (0..shards).map(|_| AtomicU32::new(0)).collect(),
@@ -216,6 +250,7 @@ impl Server {
             client_bytes: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             tracking_used: AtomicBool::new(false),
             scripts: Arc::default(),
+            sockets: NewSockets::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
 use crate::command::spec::*;
+use crate::config::rewrite::Missing;
 use crate::config::value::parse_bytes;
 use crate::data::collection::Collection;
 use crate::data::digest::{self, Digest};
@@ -13,6 +14,7 @@ use crate::data::dump;
 use crate::data::entry::{EntryRef, Kind, Value, ValueRef};
 use crate::keyspace::access;
 use crate::resp::reply::Reply;
+use crate::sys::signal;
 
 /// What the rows of this family have in common.
 const SERVER: Spec = Spec { group: Group::Server, ..Spec::DEFAULT };
@@ -38,6 +40,13 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
     }
     match (args.get(1).to_ascii_lowercase().as_slice(), args.from(2)) {
         (b"dict-resizing", [_]) => return Ok(Everywhere::outcome(set_shrinking, args, ok)),
+        (b"aof-flush-sleep", [microseconds]) => {
+            let pause = parse_i64(microseconds).and_then(|microseconds| u64::try_from(microseconds).ok());
+            ctx.server.aof.set_write_pause_us(pause.ok_or(Error::NotAnInteger)?);
+            reply.ok();
+        }
+        (b"client-enforce-reply-list", [_]) => return Ok(Everywhere::outcome(count_whole_buffers, args, ok)),
+        (b"config-rewrite-force-all", []) => super::config::rewrite(ctx, Missing::All, reply)?,
         (b"digest", []) => return Ok(Everywhere::outcome(digests_here, args, write_digest)),
         (b"digest-value", keys) => {
             let mut words = vec![ctx.session().db.to_string().into_bytes()];
@@ -90,11 +99,13 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
         }
         (b"loadaof", []) => return super::persistence::load_log(args),
         (b"reload", _) => return super::persistence::reload(ctx, args),
+        (b"segfault", []) => signal::crash(),
         (b"set-active-expire", [_]) => return Ok(Everywhere::outcome(set_active_expire, args, ok)),
         (b"set-disable-deny-scripts", [allows]) => {
             ctx.server.scripts.set_allows_all(*allows != b"0");
             reply.ok();
         }
+        (b"set-skip-checksum-validation", [_]) => return Ok(Everywhere::outcome(set_skips_checksums, args, ok)),
         (b"sleep", [_]) => return Ok(Everywhere::outcome(sleep, args, ok)),
         _ => {
             return Err(Error::subcommand_syntax("DEBUG", args.get(1)));
@@ -115,6 +126,16 @@ fn ok(_ctx: &mut AdminCtx, _words: &[Vec<u8>], _parts: Vec<Part>, reply: &mut Re
 
 fn set_active_expire(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     ctx.shard.ctx.active_expire.enabled = parse_i64(&words[2]) == Some(1);
+    Box::new(())
+}
+
+fn count_whole_buffers(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.counts_whole_buffers = parse_i64(&words[2]).is_some_and(|number| number != 0);
+    Box::new(())
+}
+
+fn set_skips_checksums(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
+    ctx.shard.ctx.skips_checksums = parse_i64(&words[2]).is_some_and(|number| number != 0);
     Box::new(())
 }
 
@@ -385,6 +406,12 @@ fn write_example(kind: &[u8], reply: &mut Reply) -> Result {
 }
 
 const HELP: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microseconds>",
+    "    Wait so long before each write to the AOF.",
+    "CLIENT-ENFORCE-REPLY-LIST <0|1>",
+    "    Count the whole buffer of a client's first reply as its output.",
+    "CONFIG-REWRITE-FORCE-ALL",
+    "    Like CONFIG REWRITE, but with a line for every directive.",
     "DICT-RESIZING <0|1>",
     "    Enable or disable the shrinking of the main dict. (It grows in any case.)",
     "DIGEST",
@@ -436,10 +463,14 @@ const HELP: &[&str] = &[
     "      existing RDB file.",
     "    * DEBUG RELOAD NOSAVE NOFLUSH MERGE: add the contents of an existing RDB",
     "      file to the database.",
+    "SEGFAULT",
+    "    Crash the server as a bad pointer would.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Setting it to 0 disables expiring keys in background when they are not",
     "    accessed (otherwise the behavior). Setting it to 1 reenables back the",
     "    default.",
+    "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+    "    Take RDB files and RESTORE payloads whatever their checksum is.",
     "SLEEP <seconds>",
     "    Stop the server for <seconds>. Decimals allowed.",
 ];

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, Outcome, Part, Server, downcast};
 use crate::base::clock::Now;
-use crate::base::metrics::{CommandStats, Rate, Traffic};
+use crate::base::metrics::{CommandStats, Rate, Traffic, Turns};
 use crate::command::args::Args;
 use crate::command::ctx::KeyStats;
 use crate::command::error::Result;
@@ -89,6 +89,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "Latencystats", by_default: false, content: &[Content::Lines(latency_lines)] },
     Section { name: "Cluster", by_default: true, content: &[Content::Fields(CLUSTER)] },
     Section { name: "Keyspace", by_default: true, content: &[Content::Lines(keyspace_lines)] },
+    Section { name: "Debug", by_default: false, content: &[Content::Fields(DEBUG)] },
     Section { name: "Shards", by_default: false, content: &[Content::Lines(shard_lines)] },
 ];
 
@@ -292,6 +293,11 @@ const STATS: &[Field] = &[
     ("instantaneous_output_kbps", |t| format!("{:.2}", t.rate.sent_bytes / 1024.0)),
     ("instantaneous_input_repl_kbps", |_| "0.00".into()),
     ("instantaneous_output_repl_kbps", |_| "0.00".into()),
+    ("eventloop_cycles", |t| t.turns.count.to_string()),
+    ("eventloop_duration_sum", |t| (t.turns.total_ns / 1000).to_string()),
+    ("eventloop_duration_cmd_sum", |t| (t.turns.commands_ns / 1000).to_string()),
+    ("instantaneous_eventloop_cycles_per_sec", |t| format!("{:.0}", t.rate.turns)),
+    ("instantaneous_eventloop_duration_usec", |t| format!("{:.0}", t.rate.turn_us)),
     ("rejected_connections", |t| t.server.connections_rejected.load(Relaxed).to_string()),
     ("sync_full", |_| "0".into()),
     ("sync_partial_ok", |_| "0".into()),
@@ -344,6 +350,14 @@ const STATS: &[Field] = &[
     ("acl_access_denied_channel", |_| "0".into()),
 ];
 
+/// Shown to who names it.
+const DEBUG: &[Field] = &[
+    ("eventloop_duration_aof_sum", |t| (t.turns.log_ns / 1000).to_string()),
+    ("eventloop_duration_cron_sum", |t| (t.turns.tick_ns / 1000).to_string()),
+    ("eventloop_duration_max", |t| (t.turns.longest_ns / 1000).to_string()),
+    ("eventloop_cmd_per_cycle_max", |t| t.turns.commands_max.to_string()),
+];
+
 const REPLICATION: &[Field] = &[
     ("role", |_| "master".into()),
     ("connected_slaves", |_| "0".into()),
@@ -372,6 +386,7 @@ pub struct Figures {
     commands: CommandStats,
     traffic: Traffic,
     rate: Rate,
+    turns: Turns,
     clients: ClientFigures,
     tracking: TrackingFigures,
     cpu: CpuTime,
@@ -438,6 +453,7 @@ pub struct Totals<'a> {
     keys: KeyStats,
     traffic: Traffic,
     rate: Rate,
+    turns: Turns,
     /// The same on all shards.
     pause: ClientPause,
     pub memory: MemoryFigures,
@@ -496,7 +512,8 @@ fn selected(words: &[Vec<u8>]) -> impl Iterator<Item = &'static Section> {
     let asked = |name: &str| words[1..].iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
     let all = asked("all") || asked("everything");
     let by_default = words.len() == 1 || asked("default");
-    let wanted = |section: &&Section| all || by_default && section.by_default || asked(section.name);
+    let is_in_all = |section: &&Section| all && section.name != "Debug";
+    let wanted = |section: &&Section| is_in_all(section) || by_default && section.by_default || asked(section.name);
     SECTIONS.iter().filter(wanted).collect::<Vec<_>>().into_iter()
 }
 
@@ -550,6 +567,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         },
         traffic: ctx.sessions.traffic,
         rate: ctx.rate,
+        turns: shard.turns,
         clients,
         cpu: CpuTime::of_thread(),
         changes: shard.ctx.journal.dirty,
@@ -604,6 +622,7 @@ impl<'a> Totals<'a> {
     pub fn new(ctx: &AdminCtx<'a>, shards: Vec<Figures>) -> Totals<'a> {
         let mut commands = CommandStats::new(shards.first().map_or(0, |shard| shard.commands.counts.len()));
         let (mut keys, mut traffic, mut rate) = (KeyStats::default(), Traffic::default(), Rate::default());
+        let mut turns = Turns::default();
         for shard in &shards {
             commands.merge(&shard.commands);
             keys.hits += shard.keys.hits;
@@ -614,6 +633,9 @@ impl<'a> Totals<'a> {
             rate.commands += shard.rate.commands;
             rate.received_bytes += shard.rate.received_bytes;
             rate.sent_bytes += shard.rate.sent_bytes;
+            rate.turns += shard.rate.turns;
+            rate.turn_us += shard.rate.turn_us / shards.len() as f64;
+            turns.merge(&shard.turns);
         }
         let clients = shards.iter().map(|shard| shard.clients.bytes).sum();
         let tables = shards.iter().flat_map(|shard| &shard.dbs).map(|db| db.table_bytes).sum();
@@ -626,6 +648,7 @@ impl<'a> Totals<'a> {
             keys,
             traffic,
             rate,
+            turns,
             pause: ctx.shard.pause,
             memory: MemoryFigures::read(ctx.server, clients, tables),
             saves: ctx.server.persistence.last_saves(),
@@ -822,7 +845,8 @@ mod tests {
         check_selected("info CPU default", default);
         check_selected("info nosuch", "");
         check_selected("info keyspace CommandStats server", "Server Commandstats Keyspace");
-        let all = SECTIONS.iter().map(|section| section.name).collect::<Vec<_>>().join(" ");
+        let names = SECTIONS.iter().map(|section| section.name).filter(|&name| name != "Debug");
+        let all = names.collect::<Vec<_>>().join(" ");
         check_selected("info all cpu", &all);
         check_selected("info everything", &all);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, Then, downcast};
+use super::ctx::{AdminCtx, AdminFn, AdminRow, Everywhere, MergeFn, Outcome, Part, PartFn, Server, Then, downcast};
 use crate::base::limits::BACKGROUND_STEP_KEYS;
 use crate::command::args::Args;
 use crate::command::error::{Error, Result};
@@ -297,8 +297,15 @@ fn lastsave(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outco
     Ok(Outcome::Done)
 }
 
+/// The append-only file was switched on, and its first base is being written, or about to be.
+pub fn is_beginning_aof(server: &Server) -> bool {
+    let is_without_base = !server.aof.is_on() || server.aof.is_withheld();
+    let goes_well = || server.persistence.progress().rewrites || server.persistence.rewrites().ok;
+    server.config().appendonly && is_without_base && goes_well()
+}
+
 /// The end of the server, its databases saved before if they are to be; `None`: at once.
-pub fn shutdown(ctx: &AdminCtx, how: Shutdown) -> Option<Everywhere> {
+pub fn shutdown(ctx: &AdminCtx, how: Shutdown) -> Result<Option<Everywhere>> {
     let persistence = &ctx.server.persistence;
     if how.signal.is_some() {
         tracing::warn!("User requested shutdown...");
@@ -307,18 +314,36 @@ pub fn shutdown(ctx: &AdminCtx, how: Shutdown) -> Option<Everywhere> {
         tracing::warn!("There is a child saving an .rdb. Killing it!");
     }
     persistence.cancel();
+    if is_beginning_aof(ctx.server) {
+        if !how.force {
+            tracing::warn!("Writing initial AOF, can't exit");
+            return Err(refused_shutdown(how.signal));
+        }
+        tracing::warn!("Writing initial AOF. Exit anyway.");
+    }
     if persistence.cancel_rewrite() {
         tracing::warn!("There is a child rewriting the AOF. Killing it!");
     }
     persistence.wait_for_save();
     if !how.saves(&ctx.server.config()) {
-        return None;
+        return Ok(None);
     }
     tracing::info!("Saving the final RDB snapshot before exiting.");
     // A save in the foreground would have kept this shard from running this.
-    start_unasked(ctx, Purpose::Shutdown).ok()?;
+    if start_unasked(ctx, Purpose::Shutdown).is_err() {
+        return Ok(None);
+    }
     let words = [if how.force { "FORCE" } else { "" }, how.signal.unwrap_or("")].map(|word| word.as_bytes().to_vec());
-    Some(Everywhere { part: save_and_stop_here, words: words.to_vec(), merge: stop_or_not })
+    Ok(Some(Everywhere { part: save_and_stop_here, words: words.to_vec(), merge: stop_or_not }))
+}
+
+fn refused_shutdown(signal: Option<&str>) -> Error {
+    if let Some(signal) = signal {
+        tracing::warn!(
+            "{signal} received but errors trying to shut down the server, check the logs for more information"
+        );
+    }
+    Error::Text("ERR Errors trying to SHUTDOWN. Check logs.")
 }
 
 /// Saves, and lets nobody write behind that: the shard waits for the file, and stops if it is whole.
@@ -334,13 +359,8 @@ fn stop_or_not(ctx: &mut AdminCtx, words: &[Vec<u8>], _parts: Vec<Part>, _reply:
     if !ctx.server.stopping.load(Relaxed) {
         if words[0].is_empty() {
             tracing::warn!("Error trying to save the DB, can't exit.");
-            if !words[1].is_empty() {
-                tracing::warn!(
-                    "{} received but errors trying to shut down the server, check the logs for more information",
-                    String::from_utf8_lossy(&words[1])
-                );
-            }
-            return Err(Error::Text("ERR Errors trying to SHUTDOWN. Check logs."));
+            let signal = String::from_utf8_lossy(&words[1]);
+            return Err(refused_shutdown(Some(&*signal).filter(|signal| !signal.is_empty())));
         }
         tracing::warn!("Error trying to save the DB. Exit anyway.");
     }

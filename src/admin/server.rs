@@ -81,7 +81,7 @@ fn time(ctx: &mut AdminCtx, _args: &Args, reply: &mut Reply) -> Result<Outcome> 
 }
 
 /// SHUTDOWN [[NOSAVE | SAVE] [NOW] [FORCE] | ABORT]
-fn shutdown(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outcome> {
+fn shutdown(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> {
     let (mut save, mut nosave, mut force, mut others, mut abort) = (false, false, false, false, false);
     for word in args.from(1) {
         match word.to_ascii_lowercase().as_slice() {
@@ -98,8 +98,12 @@ fn shutdown(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outco
         return Err(Error::Syntax);
     }
     if abort {
-        // A shutdown that has begun takes no further command.
-        return Err(Error::Text("ERR No shutdown in progress."));
+        // One that has begun takes no further command; but one that a signal has asked for may not have begun yet.
+        let asked = ctx.server.persistence.shutdown.lock().expect("nothing panics while it holds it").take();
+        asked.ok_or(Error::Text("ERR No shutdown in progress."))?;
+        tracing::info!("Shutdown manually aborted.");
+        reply.ok();
+        return Ok(Outcome::Done);
     }
     let busy = &ctx.server.scripts.busy;
     if busy.is_on() && !nosave {
@@ -114,8 +118,8 @@ fn shutdown(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outco
         }));
     }
     tracing::warn!("User requested shutdown... (user request from client id={})", ctx.session().id);
-    Ok(persistence::shutdown(ctx, Shutdown { save, nosave, force, signal: None })
-        .map_or(Outcome::Shutdown, Outcome::Cut))
+    let saving = persistence::shutdown(ctx, Shutdown { save, nosave, force, signal: None })?;
+    Ok(saving.map_or(Outcome::Shutdown, Outcome::Cut))
 }
 
 /// LOLWUT [VERSION version] [argument ...]

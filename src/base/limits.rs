@@ -98,3 +98,9 @@ pub const FETCH_KEYS_MAX: usize = 1024;
 /// Tables in tables that a script may return or encode, and arrays in arrays that it may decode: each takes a few hundred
 /// bytes of the shard's stack. Beyond, the reply or the script ends with an error.
 pub const SCRIPT_NESTING_MAX: usize = 1000;
+
+/// So much of what is no command is shown in the log.
+pub const PROTOCOL_DUMP_BYTES: usize = 128;
+
+/// Output of a client that is not authenticated, beyond the buffer that a connection begins with: such a client is closed.
+pub const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 1024;

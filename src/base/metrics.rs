@@ -53,6 +53,13 @@ impl CommandStats {
         *self.errors.entry(code).or_default() += 1;
     }
 
+    /// The same of an error whose code a script made up: once there are many codes, new ones share one count.
+    pub fn failed_by_script(&mut self, id: CommandId, code: String) {
+        let is_new = !self.errors.contains_key(&code);
+        let is_one_too_many = is_new && self.errors.len() >= ERROR_CODES_MAX;
+        self.failed(id, if is_one_too_many { ERRORS_OVERFLOW.to_owned() } else { code });
+    }
+
     pub fn rejected(&mut self, id: Option<CommandId>, code: String) {
         if let Some(id) = id {
             self.counts[usize::from(id)].rejected += 1;
@@ -84,6 +91,46 @@ impl CommandStats {
             *self.errors.entry(code.clone()).or_default() += count;
         }
         self.total += other.total;
+    }
+}
+
+/// Codes that are counted one by one, and the name under which scripts' further ones are: Valkey's.
+const ERROR_CODES_MAX: usize = 128;
+const ERRORS_OVERFLOW: &str = "ERRORSTATS_OVERFLOW";
+
+/// A shard's turns: how many, and what took how long. Waiting is no part of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    pub count: u64,
+    pub total_ns: u64,
+    /// Receiving, running commands, and what these cause on other shards.
+    pub commands_ns: u64,
+    pub log_ns: u64,
+    pub tick_ns: u64,
+    pub longest_ns: u64,
+    /// Most commands in one turn.
+    pub commands_max: u64,
+}
+
+impl Turns {
+    #[inline]
+    pub fn record(&mut self, total_ns: u64, commands_ns: u64, log_ns: u64, commands: u64) {
+        self.count += 1;
+        self.total_ns += total_ns;
+        self.commands_ns += commands_ns;
+        self.log_ns += log_ns;
+        self.longest_ns = self.longest_ns.max(total_ns);
+        self.commands_max = self.commands_max.max(commands);
+    }
+
+    pub fn merge(&mut self, other: &Turns) {
+        self.count += other.count;
+        self.total_ns += other.total_ns;
+        self.commands_ns += other.commands_ns;
+        self.log_ns += other.log_ns;
+        self.tick_ns += other.tick_ns;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+        self.commands_max = self.commands_max.max(other.commands_max);
     }
 }
 
@@ -209,9 +256,12 @@ pub struct Rates {
     commands: [f64; RATE_SAMPLES],
     received_bytes: [f64; RATE_SAMPLES],
     sent_bytes: [f64; RATE_SAMPLES],
+    turns: [f64; RATE_SAMPLES],
+    /// The mean length of a turn.
+    turn_us: [f64; RATE_SAMPLES],
     next: usize,
     /// Time and counters of the sample before.
-    before: Option<(u64, [u64; 3])>,
+    before: Option<(u64, [u64; 5])>,
 }
 
 /// Mean growth in a second.
@@ -220,12 +270,15 @@ pub struct Rate {
     pub commands: f64,
     pub received_bytes: f64,
     pub sent_bytes: f64,
+    pub turns: f64,
+    /// The mean length of a turn.
+    pub turn_us: f64,
 }
 
 impl Rates {
     /// To be called now and then; takes a sample when it is time.
-    pub fn sample(&mut self, mono_ns: u64, commands: u64, traffic: &Traffic) {
-        let counters = [commands, traffic.received_bytes, traffic.sent_bytes];
+    pub fn sample(&mut self, mono_ns: u64, commands: u64, traffic: &Traffic, turns: &Turns) {
+        let counters = [commands, traffic.received_bytes, traffic.sent_bytes, turns.count, turns.total_ns];
         let Some((then_ns, before)) = self.before else {
             self.before = Some((mono_ns, counters));
             return;
@@ -235,10 +288,13 @@ impl Rates {
             return;
         }
         // Counters go back when statistics are reset.
-        let growth = |at: usize| counters[at].saturating_sub(before[at]) as f64 * 1e9 / elapsed_ns as f64;
+        let grown = |at: usize| counters[at].saturating_sub(before[at]) as f64;
+        let growth = |at: usize| grown(at) * 1e9 / elapsed_ns as f64;
         self.commands[self.next] = growth(0);
         self.received_bytes[self.next] = growth(1);
         self.sent_bytes[self.next] = growth(2);
+        self.turns[self.next] = growth(3);
+        self.turn_us[self.next] = grown(4) / 1000.0 / grown(3).max(1.0);
         self.next = (self.next + 1) % RATE_SAMPLES;
         self.before = Some((mono_ns, counters));
     }
@@ -249,6 +305,8 @@ impl Rates {
             commands: mean(&self.commands),
             received_bytes: mean(&self.received_bytes),
             sent_bytes: mean(&self.sent_bytes),
+            turns: mean(&self.turns),
+            turn_us: mean(&self.turn_us),
         }
     }
 }
@@ -303,10 +361,22 @@ mod tests {
         let mut rates = Rates::default();
         let traffic = |bytes| Traffic { received_bytes: bytes, sent_bytes: 2 * bytes, ..Traffic::default() };
         for tick in 0..=RATE_SAMPLES as u64 {
-            rates.sample(tick * RATE_PERIOD_NS, tick * 50, &traffic(tick * 100));
-            rates.sample(tick * RATE_PERIOD_NS + 1, u64::MAX, &traffic(0));
+            let turns = Turns { count: tick * 10, total_ns: tick * 40_000, ..Turns::default() };
+            rates.sample(tick * RATE_PERIOD_NS, tick * 50, &traffic(tick * 100), &turns);
+            rates.sample(tick * RATE_PERIOD_NS + 1, u64::MAX, &traffic(0), &Turns::default());
         }
         let rate = rates.now();
         assert_eq!((rate.commands, rate.received_bytes, rate.sent_bytes), (500.0, 1000.0, 2000.0));
+        assert_eq!((rate.turns, rate.turn_us), (100.0, 4.0));
+    }
+
+    #[test]
+    fn codes_that_scripts_make_up_are_bounded() {
+        let mut stats = CommandStats::new(1);
+        (0..ERROR_CODES_MAX + 10).for_each(|code| stats.failed_by_script(0, format!("E{code}")));
+        assert_eq!((stats.errors.len(), stats.errors[ERRORS_OVERFLOW]), (ERROR_CODES_MAX + 1, 10));
+        stats.failed_by_script(0, "E0".to_owned());
+        stats.failed(0, "ERR".to_owned());
+        assert_eq!((stats.errors["E0"], stats.errors["ERR"], stats.errors[ERRORS_OVERFLOW]), (2, 1, 10));
     }
 }

@@ -128,8 +128,27 @@ impl DerefMut for Output {
 pub enum DumpError {
     /// Written by a newer version, or damaged.
     VersionOrChecksum,
-    /// Whole, but not a value.
-    Format,
+    /// Whole, but not a value: why, for the log.
+    Format(&'static str),
+}
+
+/// What Redis's log says of a value of this type that cannot be read.
+pub fn flaw(rdb_type: u8, reader: &Reader<'_>) -> &'static str {
+    use rdb_type::*;
+    reader.complaint.unwrap_or(match rdb_type {
+        HASH_ZIPMAP => "Zipmap integrity check failed.",
+        LIST_ZIPLIST => "List ziplist integrity check failed.",
+        SET_INTSET => "Intset integrity check failed.",
+        SET_LISTPACK => "Set listpack integrity check failed.",
+        ZSET_ZIPLIST => "Zset ziplist integrity check failed.",
+        ZSET_LISTPACK => "Zset listpack integrity check failed.",
+        HASH_ZIPLIST => "Hash ziplist integrity check failed.",
+        HASH_LISTPACK | HASH_LISTPACK_EX => "Hash listpack integrity check failed.",
+        LIST_QUICKLIST => "Ziplist integrity check failed.",
+        LIST_QUICKLIST_2 => "Listpack integrity check failed.",
+        STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3 => "Stream listpack integrity check failed.",
+        _ => "Value integrity check failed.",
+    })
 }
 
 /// Puts version and checksum behind the type and value of a payload.
@@ -152,13 +171,22 @@ fn seal_as(payload: &mut Vec<u8>, version: u16) {
     payload.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// The payload without its footer, if that is right; of a newer version only if `takes_newer`.
-pub fn unseal(payload: &[u8], takes_newer: bool) -> Result<&[u8], DumpError> {
+/// What of a payload's footer does not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leniency {
+    /// `rdb-version-check relaxed`
+    pub takes_newer: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION
+    pub skips_checksum: bool,
+}
+
+/// The payload without its footer, if that is right.
+pub fn unseal(payload: &[u8], leniency: Leniency) -> Result<&[u8], DumpError> {
     let (signed, checksum) = payload.split_last_chunk::<8>().ok_or(DumpError::VersionOrChecksum)?;
     let (body, version) = signed.split_last_chunk::<2>().ok_or(DumpError::VersionOrChecksum)?;
-    let known = takes_newer || u16::from_le_bytes(*version) <= RDB_VERSION_OF_FIELD_TIMES;
-    let intact = known && u64::from_le_bytes(*checksum) == crc64(0, signed);
-    if intact { Ok(body) } else { Err(DumpError::VersionOrChecksum) }
+    let known = leniency.takes_newer || u16::from_le_bytes(*version) <= RDB_VERSION_OF_FIELD_TIMES;
+    let intact = leniency.skips_checksum || u64::from_le_bytes(*checksum) == crc64(0, signed);
+    if known && intact { Ok(body) } else { Err(DumpError::VersionOrChecksum) }
 }
 
 /// A string: as an integer if it is one, or compressed if the form wants that and it helps.
@@ -244,11 +272,13 @@ pub fn special_bytes(form: u8) -> Option<u64> {
 /// Reads what an RDB file holds; every answer is `None` where the bytes end or are not what they should be.
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// What is wrong with the value, where its type knows better than [`flaw`].
+    pub complaint: Option<&'static str>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
+        Reader { rest: bytes, complaint: None }
     }
 
     /// Everything has been read.

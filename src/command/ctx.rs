@@ -58,8 +58,10 @@ pub struct KeyStats {
 #[derive(Clone, Copy)]
 pub enum Found {
     Unknown,
-    /// The subcommand, or the number of words, is wrong.
-    WrongArity,
+    /// Of this container.
+    UnknownSubcommand(&'static Spec),
+    /// The number of words is wrong for this command.
+    WrongArity(&'static Spec),
     Key(&'static KeyRow, &'static Spec, CommandId),
     /// A command without keys: it belongs to connections.
     Other(&'static Spec, CommandId),
@@ -111,6 +113,8 @@ pub struct ShardCtx {
     pub suspended: Option<Box<dyn Any + Send>>,
     /// What DEBUG QUICKLIST-PACKED-THRESHOLD set, see [`Env::packed_threshold`].
     pub packed_threshold: usize,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads and files may end with any checksum.
+    pub skips_checksums: bool,
     /// The hash of the command's first key, from the prefetching pass: where the key is, and its hash. The length counts:
     /// an empty key may begin where the next word does.
     hashed: (usize, usize, u64),
@@ -147,6 +151,7 @@ impl ShardCtx {
             in_script: false,
             suspended: None,
             packed_threshold: 0,
+            skips_checksums: false,
             hashed: (0, 0, 0),
         }
     }
@@ -200,7 +205,7 @@ impl ShardCtx {
         let keyspace = self.keyspace.empty_twin(self.now_ms());
         let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
         scratch.now = self.now;
-        scratch.packed_threshold = self.packed_threshold;
+        (scratch.packed_threshold, scratch.skips_checksums) = (self.packed_threshold, self.skips_checksums);
         scratch.commands = self.commands;
         scratch
     }

@@ -102,6 +102,8 @@ pub fn code_of(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..end]).into_owned()
 }
 
+pub const LOADING_DATA: Error = Error::Text("LOADING Redis is loading the dataset in memory");
+
 #[cfg(test)]
 mod tests {
     use super::*;

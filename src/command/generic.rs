@@ -858,9 +858,13 @@ fn restore(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if ttl_ms < 0 {
         return Err(Error::Text("ERR Invalid TTL value, must be >= 0"));
     }
-    let restored = dump::restore(args.get(3), &mut ctx.env()).map_err(|error| match error {
+    let skips_checksum = ctx.skips_checksums;
+    let restored = dump::restore_with(args.get(3), skips_checksum, &mut ctx.env()).map_err(|error| match error {
         DumpError::VersionOrChecksum => Error::Text("ERR DUMP payload version or checksum are wrong"),
-        DumpError::Format => Error::Text("ERR Bad data format"),
+        DumpError::Format(flaw) => {
+            tracing::info!("RESTORE: {flaw}");
+            Error::Text("ERR Bad data format")
+        }
     })?;
     let base_ms = if options.absolute_ttl { 0 } else { ctx.now_ms() };
     let expire_at_ms = (ttl_ms > 0).then(|| base_ms.saturating_add(ttl_ms));

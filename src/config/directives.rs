@@ -162,7 +162,7 @@ directives! {
     syslog_enabled: bool = false, "syslog-enabled", Immutable, TYPE, Honoured;
     syslog_ident: String = "peristyle".to_owned(), "syslog-ident", Immutable, TEXT, Honoured;
     syslog_facility: SyslogFacility = SyslogFacility::Local0, "syslog-facility", Immutable, TYPE, Honoured;
-    hide_user_data_from_log: bool = true, "hide-user-data-from-log", Mutable, TYPE, Inert("the log never shows keys or values");
+    hide_user_data_from_log: bool = true, "hide-user-data-from-log", Mutable, TYPE, Honoured;
     databases: u32 = 16, "databases", Immutable, int_from(1), Honoured;
     dir: String = ".".to_owned(), "dir", Guarded, checked(not_empty_dir), Honoured;
     shutdown_timeout: u32 = 10, "shutdown-timeout", Mutable, int_from(0), Awaits(Replication);
@@ -179,7 +179,7 @@ directives! {
     aof_rewrite_cpulist: String = none(), "aof-rewrite-cpulist" | "aof_rewrite_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     bgsave_cpulist: String = none(), "bgsave-cpulist" | "bgsave_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     ignore_warnings: String = none(), "ignore-warnings", Mutable, TEXT, NO_START_CHECKS;
-    crash_log_enabled: bool = true, "crash-log-enabled", Mutable, TYPE, NO_CRASH_HOOKS;
+    crash_log_enabled: bool = true, "crash-log-enabled", Immutable, TYPE, Honoured;
     crash_memcheck_enabled: bool = true, "crash-memcheck-enabled", Mutable, TYPE, NO_CRASH_HOOKS;
     use_exit_on_panic: bool = false, "use-exit-on-panic", Hidden, TYPE, NO_CRASH_HOOKS;
     watchdog_period: u32 = 0, "watchdog-period", Hidden, int_from(0), Inert("slices are bounded, and INFO shows the longest");

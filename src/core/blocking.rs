@@ -179,7 +179,13 @@ impl Core {
     fn end_wait(&mut self, conn: ConnKey, reply: &[u8]) {
         let Some(client) = self.blocking.clients.remove(&conn) else { return };
         if let Some(error) = reply.strip_prefix(b"-") {
-            self.shard.commands.failed(client.id, crate::command::error::code_of(error));
+            let code = crate::command::error::code_of(error);
+            // Others have ended it before it could do anything.
+            if error.starts_with(b"UNBLOCKED") {
+                self.shard.commands.rejected(Some(client.id), code);
+            } else {
+                self.shard.commands.failed(client.id, code);
+            }
         }
         // The time that it waited is nobody's work.
         self.shard.commands.ran(client.id, 0);

@@ -314,6 +314,7 @@ impl Core {
         if session.queue().is_some_and(|queue| queue.failed) {
             self.end_transaction(conn);
             let error = Error::Text("EXECABORT Transaction discarded because of previous errors.");
+            self.shard.commands.ran(id, 0);
             self.shard.commands.failed(id, error.code());
             let session = self.sessions.at(conn);
             let (discard, protocol) = (session.leave_command(), session.protocol);

@@ -9,7 +9,7 @@ use crate::admin::persistence;
 use crate::base::ids::ConnKey;
 use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES, SNAPSHOT_STALL_NS_MAX};
 use crate::command::ctx::ShardCtx;
-use crate::command::error::{self, Error};
+use crate::command::error::{self, Error, LOADING_DATA};
 use crate::command::spec::{LOADING, Spec, WRITE};
 use crate::engine::mesh::Mesh;
 use crate::persist::aof::load::{AofLoader, Deal, Slice};
@@ -139,8 +139,10 @@ impl Core {
         let asked = persistence.shutdown.lock().expect("nothing panics while it holds it").take();
         if let Some(how) = asked {
             match persistence::shutdown(&self.admin(ConnKey::NOBODY), how) {
-                Some(everywhere) => self.chores.push(everywhere),
-                None => self.stop_requested = true,
+                Ok(Some(everywhere)) => self.chores.push(everywhere),
+                Ok(None) => self.stop_requested = true,
+                // The log tells why not.
+                Err(_) => {}
             }
         }
         let round = persistence::due_round(&self.admin(ConnKey::NOBODY));
@@ -165,7 +167,7 @@ impl Core {
     pub(super) fn may_run(&self, spec: &Spec) -> error::Result {
         let persistence = &self.server.persistence;
         if persistence.loading.is_under_way() && !spec.flags.has(LOADING) {
-            return Err(Error::Text("LOADING Redis is loading the dataset in memory"));
+            return Err(LOADING_DATA);
         }
         let writes = spec.flags.has(WRITE) || spec.name == "ping";
         if writes && persistence.refuses_writes(&self.shard.ctx.config) {

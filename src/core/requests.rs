@@ -9,7 +9,8 @@ use super::admin::is_run_in_multi;
 use super::{Core, Fate, Input, hops};
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::base::limits::{
-    BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, TURN_COMMANDS_MAX, TURN_OUTPUT_BYTES_MAX,
+    BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, PROTOCOL_DUMP_BYTES, TURN_COMMANDS_MAX,
+    TURN_OUTPUT_BYTES_MAX,
 };
 use crate::base::slowlog::{Note, SlowCommand, SlowEntry};
 use crate::command::KeyRow;
@@ -239,7 +240,7 @@ impl Core {
                     bytes = &bytes[taken..];
                     whole = Some(held.keep_partial(partial));
                 }
-                Err(error) => return self.protocol_error(input.conn, error),
+                Err(error) => return self.protocol_error(input.conn, error, bytes),
             }
         }
         units.push(Unit { conn: input.conn, partial: whole, bytes: UnitBytes::Received(bytes) });
@@ -362,7 +363,7 @@ impl Core {
                 }
                 Err(error) => {
                     self.flush(batch, mesh);
-                    self.protocol_error(conn, error);
+                    self.protocol_error(conn, error, bytes);
                     break;
                 }
             }
@@ -405,14 +406,22 @@ impl Core {
             Ok((_, false)) => self.sessions.at(conn).partial = Some(partial),
             Err(error) => {
                 self.flush(batch, mesh);
-                self.protocol_error(conn, error);
+                self.protocol_error(conn, error, bytes);
             }
         }
     }
 
     #[cold]
-    pub(super) fn protocol_error(&mut self, conn: ConnKey, error: ProtocolError) {
+    pub(super) fn protocol_error(&mut self, conn: ConnKey, error: ProtocolError, bytes: &[u8]) {
         let text = error.text();
+        let shown = if self.shard.ctx.config.hide_user_data_from_log {
+            "*redacted*".to_owned()
+        } else {
+            format!("'{}'", bytes[..bytes.len().min(PROTOCOL_DUMP_BYTES)].escape_ascii())
+        };
+        let reason = text.strip_prefix("ERR Protocol error: ").unwrap_or(&text);
+        let id = self.sessions.at(conn).id;
+        tracing::debug!("Protocol error ({reason}) from client: id={id}. Query buffer: {shown}");
         self.shard.commands.rejected(None, "ERR".to_string());
         Reply::new(self.sessions.reply_buffer(conn), Protocol::Resp2).error(text.as_bytes());
         self.sessions.close(conn, Close::AfterReplies);

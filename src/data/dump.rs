@@ -12,7 +12,7 @@ use super::set::Set;
 use super::stream::Stream;
 use super::zset::Zset;
 pub use crate::codec::rdb::DumpError;
-use crate::codec::rdb::{self, Form, Output, Reader, rdb_type};
+use crate::codec::rdb::{self, Form, Leniency, Output, Reader, rdb_type};
 use crate::config::value::RdbVersionCheck;
 
 /// What a payload holds.
@@ -67,10 +67,18 @@ pub fn save(entry: EntryRef<'_>, out: &mut Output) {
 
 /// The value of a payload.
 pub fn restore<'a>(payload: &'a [u8], env: &mut Env<'_>) -> Result<Restored<'a>, DumpError> {
+    restore_with(payload, false, env)
+}
+
+/// The same; `skips_checksum`: what stands at the end does not matter.
+pub fn restore_with<'a>(payload: &'a [u8], skips_checksum: bool, env: &mut Env<'_>) -> Result<Restored<'a>, DumpError> {
     let takes_newer = env.config.rdb_version_check == RdbVersionCheck::Relaxed;
-    let mut reader = Reader::new(rdb::unseal(payload, takes_newer)?);
-    let rdb_type = reader.byte().ok_or(DumpError::Format)?;
-    load(rdb_type, &mut reader, env).ok().filter(|_| reader.is_at_end()).ok_or(DumpError::Format)
+    let mut reader = Reader::new(rdb::unseal(payload, Leniency { takes_newer, skips_checksum })?);
+    let rdb_type = reader.byte().ok_or(DumpError::Format("A payload without a value."))?;
+    match load(rdb_type, &mut reader, env) {
+        Ok(restored) if reader.is_at_end() => Ok(restored),
+        Ok(_) | Err(NoValue::Empty | NoValue::Malformed) => Err(DumpError::Format(rdb::flaw(rdb_type, &reader))),
+    }
 }
 
 /// The value that follows a type byte.
@@ -157,10 +165,10 @@ mod tests {
         let newer = [&newer[..], &crc64(0, &newer).to_le_bytes()].concat();
         assert_eq!(restore_text(&newer), Err(DumpError::VersionOrChecksum));
         for body in [&b""[..], b"\x00", b"\x07\x01a", b"\x00\xc4", b"\x00\x05abcd", b"\x00\x82", b"\x00\xc3\xc0\x01"] {
-            assert_eq!(restore_text(&sealed(body)), Err(DumpError::Format), "{body:?}");
+            assert!(matches!(restore_text(&sealed(body)), Err(DumpError::Format(_))), "{body:?}");
         }
         let endless = [&b"\x00\x81"[..], &u64::MAX.to_be_bytes()].concat();
-        assert_eq!(restore_text(&sealed(&endless)), Err(DumpError::Format));
+        assert!(matches!(restore_text(&sealed(&endless)), Err(DumpError::Format(_))));
     }
 
     proptest! {

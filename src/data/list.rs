@@ -96,7 +96,8 @@ impl CollectionType for List {
             _ => {
                 for _ in 0..reader.count(2)? {
                     match reader.plain_len()? {
-                        SAVED_PLAIN => quicklist.push_plain(&reader.string()?),
+                        // An element with a node of its own is a large one.
+                        SAVED_PLAIN => quicklist.push_plain(&Some(reader.string()?).filter(|text| !text.is_empty())?),
                         SAVED_PACKED => quicklist.push_listpack(Listpack::from_bytes(reader.string()?.into_owned())?),
                         _ => return None,
                     }

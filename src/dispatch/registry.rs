@@ -180,10 +180,10 @@ impl Registry {
         if let (false, Some(name)) = (command.spec.subcommands.is_empty(), words.get(1))
             && command.spec.subcommand(name).is_none()
         {
-            return Found::Unknown;
+            return Found::UnknownSubcommand(command.spec);
         }
         match (registry.called(command, words), command.run) {
-            (None, _) => Found::WrongArity,
+            (None, _) => Found::WrongArity(command.spec.called(words)),
             (Some((spec, id)), Run::Key(row)) => Found::Key(row, spec, id),
             (Some((spec, id)), Run::Admin(_)) => Found::Other(spec, id),
         }

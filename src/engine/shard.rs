@@ -19,7 +19,7 @@ use super::pubsub::PubSub;
 use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
-use crate::base::metrics::CommandStats;
+use crate::base::metrics::{CommandStats, Turns};
 use crate::base::slowlog::SlowLog;
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -67,6 +67,9 @@ pub struct Shard {
     pub pause: ClientPause,
     /// DEBUG PAUSE-CRON: nothing happens by the clock alone.
     pub cron_paused: bool,
+    /// DEBUG CLIENT-ENFORCE-REPLY-LIST: the buffer that a client's first reply goes to counts as its output, all of it.
+    pub counts_whole_buffers: bool,
+    pub turns: Turns,
     pub memory: MemoryLimit,
     /// Keys that may make room.
     pub(super) pool: Pool,
@@ -96,6 +99,8 @@ impl Shard {
             pubsub,
             pause: ClientPause::default(),
             cron_paused: false,
+            counts_whole_buffers: false,
+            turns: Turns::default(),
             memory: MemoryLimit::default(),
             pool: Pool::default(),
             shared_excess_ns: 0,
@@ -133,6 +138,7 @@ impl Shard {
 
     /// CONFIG RESETSTAT.
     pub fn reset_stat(&mut self) {
+        self.turns = Turns::default();
         self.commands.reset();
         if let Some(called) = &mut self.ctx.scripts.commands {
             called.reset();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::rdb::read::{Checksum, Item, RdbError, RdbReader, Record, Versions, What};
 use crate::base::ids::ShardId;
-use crate::codec::rdb::{Reader, rdb_type};
+use crate::codec::rdb::{self, Reader, rdb_type};
 use crate::command::ctx::ShardCtx;
 use crate::config::value::RdbVersionCheck;
 use crate::data::dump::{self, NoValue, Restored};
@@ -48,7 +48,7 @@ pub enum LoadError {
     /// The value of this key is malformed.
     Value {
         offset: u64,
-        rdb_type: u8,
+        flaw: &'static str,
         key: Vec<u8>,
     },
     Duplicate {
@@ -75,9 +75,9 @@ impl fmt::Display for LoadError {
                 write!(f, "RDB CRC error. {error}")
             }
             LoadError::File(error) => write!(f, "{error}"),
-            LoadError::Value { offset, rdb_type, key } => {
+            LoadError::Value { offset, flaw, key } => {
                 let key = key.escape_ascii();
-                write!(f, "Internal error in RDB reading offset {offset}: bad value of type {rdb_type} for key '{key}'")
+                write!(f, "Internal error in RDB reading offset {offset}, key '{key}' -> {flaw}")
             }
             LoadError::Duplicate { db, key } => {
                 write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
@@ -128,7 +128,8 @@ impl<R: Read> Loader<R> {
             RdbVersionCheck::Strict => Versions::Known,
             RdbVersionCheck::Relaxed => Versions::Any,
         };
-        let reader = RdbReader::new(input, tells && ctx.config.rdbchecksum, versions)?;
+        let computes_crc = tells && ctx.config.rdbchecksum && !ctx.skips_checksums;
+        let reader = RdbReader::new(input, computes_crc, versions)?;
         // As the base of a log, a file holds what was there then: what follows says what became of it.
         let (began_ms, loaded) = (ctx.expiry_ms(), Loaded::default());
         Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded })
@@ -168,6 +169,7 @@ impl<R: Read> Loader<R> {
                     if self.tells
                         && checksum == Checksum::Unchecked
                         && ctx.config.rdbchecksum
+                        && !ctx.skips_checksums
                         && self.reader.version() >= 5
                     {
                         tracing::info!("RDB file was saved with checksum disabled: no check performed.");
@@ -206,11 +208,6 @@ fn take(
     began_ms: i64,
     loaded: &mut Loaded,
 ) -> Result<(), LoadError> {
-    let malformed = |record: &Record<'_>| LoadError::Value {
-        offset: record.offset,
-        rdb_type: record.rdb_type,
-        key: record.key.to_vec(),
-    };
     if record.rdb_type == rdb_type::MODULE_2 {
         return Err(LoadError::Module { key: record.key.into_owned() });
     }
@@ -229,7 +226,10 @@ fn take(
             }
             return Ok(());
         }
-        Ok(_) | Err(NoValue::Malformed) => return Err(malformed(&record)),
+        Ok(_) | Err(NoValue::Malformed) => {
+            let flaw = rdb::flaw(record.rdb_type, &reader);
+            return Err(LoadError::Value { offset: record.offset, flaw, key: record.key.into_owned() });
+        }
     };
     let value = match restored {
         Restored::Text(Cow::Borrowed(text)) => Value::Text(text),

@@ -230,18 +230,12 @@ impl Persistence {
 
     /// Starts the thread of a new save, which waits for all shards to begin theirs.
     pub fn start_save(self: &Arc<Self>, now: Now, config: &Arc<Config>, purpose: Purpose) -> Result<(), InProgress> {
-        let pid = std::process::id();
         let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
         let place = Place {
             disk: Arc::new(Directory::new(directory.clone())),
             directory,
             file_name: config.dbfilename.clone(),
-            // One in the background may still be at its end while another begins.
-            temp_name: if purpose.is_in_background() {
-                format!("temp-{pid}-bg.rdb")
-            } else {
-                format!("temp-{pid}.rdb")
-            },
+            temp_name: temp_name(purpose),
         };
         self.start(now, config, purpose, place, |_| Ok(()))
     }
@@ -420,6 +414,20 @@ impl Persistence {
         running.inspect(|saving| saving.give_up()).is_some()
     }
 
+    /// The process ends although it is being saved: what there is of the file goes.
+    pub fn abandon_shutdown(&self) {
+        if self.saves().running.as_ref().is_some_and(|saving| saving.purpose == Purpose::Shutdown) {
+            // It may not have been made yet.
+            let _ = std::fs::remove_file(temp_name(Purpose::Shutdown));
+        }
+    }
+
+    /// Whether a signal has asked for the end, or it has been saved for that already.
+    pub fn is_shutting_down(&self) -> bool {
+        let is_asked_for = self.shutdown.lock().expect("nothing panics while it holds it").is_some();
+        is_asked_for || self.running().is_some_and(|saving| saving.purpose == Purpose::Shutdown)
+    }
+
     /// A rewrite could not begin: the next is tried later.
     pub fn rewrite_refused(&self, now: Now) {
         let rewrites = &mut self.saves().rewrites;
@@ -560,6 +568,12 @@ impl Persistence {
             outcome = waited.expect("nothing panics while it holds the outcome").0;
         }
     }
+}
+
+/// One in the background may still be at its end while another begins.
+fn temp_name(purpose: Purpose) -> String {
+    let pid = std::process::id();
+    if purpose.is_in_background() { format!("temp-{pid}-bg.rdb") } else { format!("temp-{pid}.rdb") }
 }
 
 /// A rewrite has ended.

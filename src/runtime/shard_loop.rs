@@ -39,7 +39,10 @@ pub struct ShardLoop {
     core: Core,
     mesh: ShardMesh,
     ring: Ring,
-    listeners: Vec<Listener>,
+    /// At the index by which the ring knows them.
+    listeners: Vec<Option<Listener>>,
+    /// Changes of `port` and `bind` that these are by.
+    listener_changes: u64,
     /// By the index of their sessions.
     conns: Vec<Option<Conn>>,
     /// Connections whose receive ended for want of buffers, or was never begun.
@@ -88,7 +91,8 @@ impl ShardLoop {
             core,
             mesh,
             ring,
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
+            listener_changes: 0,
             conns: Vec::new(),
             to_receive: Vec::new(),
             to_accept: Vec::new(),
@@ -107,6 +111,7 @@ impl ShardLoop {
         while !self.core.server.stopping.load(Relaxed) {
             self.reap(&mut events)?;
             let now_ns = clock::mono_ns();
+            let (began, commands_before) = (clock::ticks_ns(), self.core.commands_total());
             self.core.set_now(self.now(now_ns));
             for event in events.drain(..) {
                 self.handle(event, &mut inputs);
@@ -118,12 +123,20 @@ impl ShardLoop {
                 // This shard's parts of what it has just sent: no event follows that would bring them.
                 self.run_mail(&mut mail);
             }
-            self.core.run_background();
-            let leaves = self.core.end_turn(&mut self.mesh);
-            self.end_turn(leaves);
+            let ran = clock::ticks_ns();
             if now_ns >= self.next_tick_ns {
                 self.tick(now_ns);
             }
+            // What the clock asked for begins in the same turn.
+            self.core.run_background();
+            if self.listener_changes != self.core.server.sockets.changes() {
+                self.listen_anew();
+            }
+            let logging = clock::ticks_ns();
+            let leaves = self.core.end_turn(&mut self.mesh);
+            let log_ns = clock::ticks_ns().saturating_sub(logging);
+            self.end_turn(leaves);
+            self.core.record_turn(began, ran, log_ns, commands_before);
         }
         self.core.server.connections[self.core.id].store(0, Relaxed);
         self.core.close_log();
@@ -134,7 +147,7 @@ impl ShardLoop {
     /// kernel takes its time to tear down the ring of a process that is gone. The next server wants the port now.
     fn cancel_listeners(mut self, mut events: Vec<Event>) -> io::Result<()> {
         self.ring.cancel_all();
-        let mut armed = self.listeners.len();
+        let mut armed = self.listeners.iter().flatten().count();
         for _ in 0..CANCEL_TURNS_MAX {
             if armed == 0 {
                 break;
@@ -145,6 +158,22 @@ impl ShardLoop {
             }
         }
         Ok(())
+    }
+
+    /// CONFIG SET has changed `port` or `bind`: nobody gets in by the old sockets when it is answered.
+    #[cold]
+    fn listen_anew(&mut self) {
+        self.listener_changes = self.core.server.sockets.changes();
+        for listener in self.listeners.iter().flatten().filter(|listener| !listener.is_unix) {
+            // Its accept ends with an error, and then it is closed.
+            let _ = socket2::SockRef::from(&listener.socket).shutdown(std::net::Shutdown::Both);
+        }
+        self.to_accept.retain(|&listener| self.listeners[listener as usize].as_ref().is_some_and(|is| is.is_unix));
+        for socket in self.core.server.sockets.take(self.core.id) {
+            let index = self.listeners.len();
+            self.ring.accept(index as u32, socket.as_raw_fd());
+            self.listeners.push(Some(Listener { socket, is_unix: false }));
+        }
     }
 
     fn now(&self, mono_ns: u64) -> Now {
@@ -377,13 +406,24 @@ impl ShardLoop {
         let failed = result.is_err();
         match result {
             Ok(socket) => self.welcome(socket, listener),
+            // It listens no longer.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !more => {
+                self.listeners[listener as usize] = None;
+                return;
+            }
             Err(error) => warn!("Accepting client connection: {error}"),
         }
         if !more && failed {
             // Out of descriptors, most likely: at once it would only fail again.
             self.to_accept.push(listener);
         } else if !more {
-            self.ring.accept(listener, self.listeners[listener as usize].socket.as_raw_fd());
+            self.accept(listener);
+        }
+    }
+
+    fn accept(&mut self, listener: u32) {
+        if let Some(Listener { socket, .. }) = &self.listeners[listener as usize] {
+            self.ring.accept(listener, socket.as_raw_fd());
         }
     }
 
@@ -478,11 +518,13 @@ impl ShardLoop {
 
     fn tick(&mut self, now_ns: u64) {
         for listener in std::mem::take(&mut self.to_accept) {
-            self.ring.accept(listener, self.listeners[listener as usize].socket.as_raw_fd());
+            self.accept(listener);
         }
         self.clock_offset_ns = clock::unix_less_mono_ns();
         self.core.set_now(self.now(now_ns));
+        let from = clock::ticks_ns();
         let pause = self.core.tick();
+        self.core.tick_took(clock::ticks_ns().saturating_sub(from));
         self.trim();
         if self.core.id == 0 {
             self.core.server.used_memory_peak.fetch_max(memory::used_bytes() as u64, Relaxed);

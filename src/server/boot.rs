@@ -3,10 +3,10 @@
 //! The order matters where the operating system is involved: into the background and on with the log before there is a
 //! second thread; addresses before shards, so that a server that cannot listen says so and exits; readiness last.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::shutdown::{self, Traces};
 use super::supervisor::Supervisor;
-use super::{append_only, log, reconfigure};
+use super::{append_only, listen, log, reconfigure};
 use crate::admin::ctx::{Hooks, Server};
 use crate::base::clock::Now;
 use crate::base::limits::MAILBOX_MESSAGES;
@@ -26,13 +26,13 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::engine::memory::limit_of;
 use crate::keyspace::{HashSeeds, Keyspace};
-use crate::net::listener::{bind_tcp, listen_tcp, listen_unix, mark};
 use crate::net::ring::probe;
 use crate::persist::aof::load::Deal;
 use crate::persist::status::LoadOf;
 use crate::runtime::mesh::{self, ShardMesh};
 use crate::runtime::shard_loop::{Listener, ShardLoop};
 use crate::sys::{affinity, clock, memory, process, signal};
+use crate::tool::check;
 
 /// Memory of glommio's own registered buffers: its smallest, as the network does not go through it.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
@@ -56,6 +56,10 @@ pub fn run(config: Config, config_file: Option<PathBuf>) -> bool {
         return false;
     }
     log::start(&config);
+    if config.crash_log_enabled {
+        let file = Some(config.logfile.as_str()).filter(|file| !file.is_empty());
+        signal::tell_crashes(file.and_then(|file| CString::new(file).ok()), log::crash_line());
+    }
     abort_on_panic();
     start(config, config_file, supervisor).inspect_err(|reason| warn!("{reason}")).is_ok()
 }
@@ -109,7 +113,7 @@ fn start(mut config: Config, config_file: Option<PathBuf>, supervisor: Superviso
     }
     warn_of_small_backlog(config.tcp_backlog);
 
-    let sockets = listen(&config, shards)?;
+    let sockets = listen::everywhere(&config, shards)?;
     let traces = Traces {
         unix_socket: (!config.unixsocket.is_empty()).then(|| PathBuf::from(&config.unixsocket)),
         pid_file: write_pid_file(&config, supervisor),
@@ -141,6 +145,7 @@ fn serve(
         rewrite_config: reconfigure::rewrite,
         find_log: append_only::find,
         open_aof: append_only::open_again,
+        listen: listen::again,
     };
     let server = Arc::new(server);
     info!("Running mode=standalone, port={}.", config.port);
@@ -188,7 +193,12 @@ fn serve(
         .stack_size(SIGNAL_STACK_BYTES)
         .spawn(move || shutdown::watch_signals(&watched.0, &watched.1))
         .map_err(|error| format!("Can't start the thread that takes signals: {error}"))?;
-    let loaded = server.persistence.wait_for_load(&server.stopping).map_err(|_| FATAL_LOAD.to_owned());
+    let loaded = server.persistence.wait_for_load(&server.stopping).map_err(|_| {
+        if dump.is_some() {
+            tell_damage(&config.dbfilename);
+        }
+        FATAL_LOAD.to_owned()
+    });
     if loaded.is_err() {
         shutdown::stop(&server, &stations);
     } else if !server.stopping.load(Relaxed) {
@@ -232,6 +242,17 @@ fn begin_load(core: &mut Core, config: &Config) -> Result<(), String> {
         warn!("{error}");
         FATAL_LOAD.to_owned()
     })
+}
+
+/// Says what `peristyle check` finds in a file that could not be loaded, as Redis does.
+fn tell_damage(name: &str) {
+    let mut said = Vec::new();
+    let checked = File::open(name).and_then(|file| check::check(file, name, clock::unix_us() / 1000, &mut said));
+    String::from_utf8_lossy(&said).lines().for_each(|line| warn!("{line}"));
+    if let Err(error) = checked {
+        warn!("{}", text_of(&error));
+    }
+    warn!("Terminating server after rdb file reading failure.");
 }
 
 fn tell_ready(config: &Config) {
@@ -289,79 +310,6 @@ fn abort_on_panic() {
 fn seed_of_the_process() -> Rng {
     use std::hash::{BuildHasher, RandomState};
     Rng::new(RandomState::new().hash_one(clock::unix_us()))
-}
-
-/// The listening sockets of each shard.
-fn listen(config: &Config, shards: usize) -> Result<Vec<Vec<Listener>>, String> {
-    let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    let backlog = config.tcp_backlog;
-    for bind in config.bind.iter().filter(|_| config.port != 0) {
-        if let Err(error) = listen_on(&bind.address, config, &mut sockets) {
-            warn!(
-                "Warning: Could not create server TCP listening socket {}:{}: bind: {}",
-                bind.address,
-                config.port,
-                text_of(&error)
-            );
-            let missing = error.kind() == io::ErrorKind::AddrNotAvailable && bind.optional;
-            if !missing && !is_unsupported(&error) {
-                return Err(format!("Failed listening on port {} (tcp), aborting.", config.port));
-            }
-        }
-    }
-    if !config.unixsocket.is_empty() {
-        let path = Path::new(&config.unixsocket);
-        let socket = listen_unix(path, Some(config.unixsocketperm), backlog).and_then(|socket| {
-            if !config.unixsocketgroup.is_empty() {
-                process::set_group(path, &config.unixsocketgroup)?;
-            }
-            Ok(socket)
-        });
-        let socket = socket.map_err(|error| {
-            warn!("Failed opening Unix socket: bind: {}", text_of(&error));
-            format!("Failed listening on port {} (unix), aborting.", config.port)
-        })?;
-        sockets[0].push(Listener { socket, is_unix: true });
-    }
-    if sockets.iter().all(Vec::is_empty) {
-        return Err("Configured to not listen anywhere, exiting.".to_owned());
-    }
-    Ok(sockets)
-}
-
-/// One address of the configuration, for all shards.
-fn listen_on(address: &str, config: &Config, sockets: &mut [Vec<Listener>]) -> io::Result<()> {
-    for address in addresses(address, config.port)? {
-        // First alone, so that a second server fails; the kernel would let it share the port.
-        drop(bind_tcp(address, false)?);
-        let is_shared = sockets.len() > 1;
-        for shard in &mut *sockets {
-            let socket = listen_tcp(address, config.tcp_backlog, is_shared)?;
-            if config.socket_mark_id > 0
-                && let Err(error) = mark(&socket, config.socket_mark_id)
-            {
-                warn!("Unable to set socket-mark-id on {address}: {}", text_of(&error));
-            }
-            shard.push(Listener { socket, is_unix: false });
-        }
-    }
-    Ok(())
-}
-
-fn addresses(bind: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let host = match bind {
-        "*" => "0.0.0.0",
-        "::*" => "::",
-        host => host,
-    };
-    Ok((host, port).to_socket_addrs()?.collect())
-}
-
-/// The machine does without this kind of address (IPv6, mostly).
-fn is_unsupported(error: &io::Error) -> bool {
-    use libc::{EAFNOSUPPORT, ENOPROTOOPT, EPFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT};
-    let codes = [ENOPROTOOPT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, EPFNOSUPPORT, EAFNOSUPPORT];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 fn warn_of_small_backlog(backlog: u32) {

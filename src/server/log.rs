@@ -41,6 +41,11 @@ pub fn set_level(level: LogLevel) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// How the line of a crash begins. Nobody could find out the time then.
+pub fn crash_line() -> String {
+    format!("\n=== PERISTYLE BUG REPORT START ===\n{}:M # Peristyle {} ", std::process::id(), env!("CARGO_PKG_VERSION"))
+}
+
 fn level_of(level: &Level) -> LogLevel {
     match *level {
         Level::TRACE => LogLevel::Debug,

@@ -2,6 +2,7 @@
 
 mod append_only;
 pub mod boot;
+mod listen;
 pub mod log;
 pub mod reconfigure;
 pub mod shutdown;

@@ -5,11 +5,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Mutex;
 
 use tracing::{info, warn};
 
 use super::boot::text_of;
-use crate::config::rewrite::rewrite as rewritten;
+use crate::config::rewrite::{Missing, rewrite as rewritten};
 use crate::config::value::OomScoreAdj;
 use crate::config::{Config, SetError};
 use crate::sys::process;
@@ -21,12 +22,6 @@ const RESERVED_DESCRIPTORS_BY_SHARD: u64 = 16;
 /// CONFIG SET's part that concerns the whole process. On an error nothing has changed.
 pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
     let failed = |name: &str, reason: String| Err(SetError::Failed { name: name.into(), reason });
-    if new.port != old.port {
-        return failed("port", "Unable to listen on this port. Check server logs.".into());
-    }
-    if new.bind != old.bind {
-        return failed("bind", "Failed to bind to specified addresses.".into());
-    }
     if new.maxclients > old.maxclients {
         let allowed = raise_descriptor_limit(new.maxclients, new.shards as usize);
         if allowed < new.maxclients {
@@ -46,14 +41,14 @@ pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
         && let Err(error) = adjust_oom_score(new)
     {
         warn!("Unable to write oom_score_adj: {error}");
-        return failed("oom-score-adj", "Failed to apply new oom_score_adj configuration, check server logs.".into());
+        return failed("oom-score-adj", "Failed to set current oom_score_adj. Check server logs.".into());
     }
     super::log::set_level(new.loglevel);
     Ok(())
 }
 
 /// CONFIG REWRITE: the file as it should be takes the place of the one that is there.
-pub fn rewrite(path: &Path, config: &Config) -> Result<(), String> {
+pub fn rewrite(path: &Path, config: &Config, missing: Missing) -> Result<(), String> {
     let replace = || {
         let old = match std::fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -62,7 +57,7 @@ pub fn rewrite(path: &Path, config: &Config) -> Result<(), String> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let new = path.with_file_name(name);
-        let written = write_durably(&new, &rewritten(&old, config)).and_then(|()| {
+        let written = write_durably(&new, &rewritten(&old, config, missing)).and_then(|()| {
             if let Ok(metadata) = std::fs::metadata(path) {
                 std::fs::set_permissions(&new, metadata.permissions())?;
             }
@@ -120,21 +115,20 @@ pub fn raise_descriptor_limit(maxclients: u32, shards: usize) -> u32 {
     maxclients
 }
 
-/// The kernel's readiness to kill this process, as `oom-score-adj` says; `no` leaves it as it is.
+/// The kernel's readiness to kill this process, as `oom-score-adj` says; `no` leaves it as it is, or as it was before it
+/// was first touched.
 pub fn adjust_oom_score(config: &Config) -> io::Result<()> {
-    use std::sync::OnceLock;
-    /// The value before it was first touched: what `relative` is relative to.
-    static INITIAL: OnceLock<i32> = OnceLock::new();
-    let initial = match INITIAL.get() {
-        Some(&value) => value,
-        None if config.oom_score_adj == OomScoreAdj::No => return Ok(()),
-        None => *INITIAL.get_or_init(|| process::oom_score_adj().unwrap_or(0)),
-    };
+    /// The value before it was touched: what `relative` is relative to.
+    static BEFORE: Mutex<Option<i32>> = Mutex::new(None);
+    let mut before = BEFORE.lock().expect("nothing panics while it holds it");
     // The first of the three is a primary's; there are no replicas and no forked children yet.
     let value = config.oom_score_adj_values[0];
+    if config.oom_score_adj == OomScoreAdj::No {
+        return before.take().map_or(Ok(()), process::set_oom_score_adj);
+    }
+    let base = *before.get_or_insert(process::oom_score_adj().unwrap_or(0));
     process::set_oom_score_adj(match config.oom_score_adj {
-        OomScoreAdj::No => initial,
-        OomScoreAdj::Absolute => value,
-        OomScoreAdj::Relative => (initial + value).clamp(-1000, 1000),
+        OomScoreAdj::No | OomScoreAdj::Absolute => value,
+        OomScoreAdj::Relative => (base + value).clamp(-1000, 1000),
     })
 }

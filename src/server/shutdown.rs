@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use tracing::{info, warn};
 
 use crate::admin::ctx::Server;
+use crate::admin::persistence::is_beginning_aof;
 use crate::net::ring::wake_by_eventfd;
 use crate::persist::status::Shutdown;
 use crate::runtime::mesh::Station;
+use crate::sys::process;
 use crate::sys::signal::{self, Signal};
 
 /// Takes the process's signals until its end.
@@ -16,8 +18,14 @@ pub fn watch_signals(server: &Server, stations: &[Station]) -> ! {
     loop {
         let (name, options) = match signal::wait() {
             Signal::Ignored => continue,
-            Signal::Interrupt if server.stopping.load(Relaxed) => {
+            Signal::Alarm => {
+                warn!("Received SIGALRM");
+                process::threads().iter().for_each(|thread| warn!("thread {thread}"));
+                continue;
+            }
+            Signal::Interrupt if server.stopping.load(Relaxed) || server.persistence.is_shutting_down() => {
                 warn!("You insist... exiting now.");
+                server.persistence.abandon_shutdown();
                 std::process::exit(1);
             }
             Signal::Interrupt => ("SIGINT", server.config().shutdown_on_sigint),
@@ -25,7 +33,8 @@ pub fn watch_signals(server: &Server, stations: &[Station]) -> ! {
         };
         warn!("Received {name} scheduling shutdown...");
         let how = Shutdown { save: options.save, nosave: options.nosave, force: options.force, signal: Some(name) };
-        if how.saves(&server.config()) && !server.persistence.loading.is_under_way() {
+        let waits = how.saves(&server.config()) || is_beginning_aof(server);
+        if waits && !server.persistence.loading.is_under_way() {
             // The shards have what is to be saved; one of them looks here at its next tick.
             *server.persistence.shutdown.lock().expect("nothing panics while it holds it") = Some(how);
             continue;

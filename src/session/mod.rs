@@ -119,6 +119,8 @@ pub struct Session {
     pub protocol: Protocol,
     pub db: usize,
     authenticated: bool,
+    /// It has been: it is somebody who knew the password.
+    was_authenticated: bool,
     /// Commands run as they come: it is logged in, and neither in MULTI nor a subscriber
     /// that speaks RESP2.
     direct: bool,
@@ -196,6 +198,7 @@ impl Session {
             protocol: Protocol::default(),
             db: 0,
             authenticated,
+            was_authenticated: authenticated,
             direct: authenticated,
             transaction: None,
             subscribed: false,
@@ -232,8 +235,14 @@ impl Session {
         self.authenticated
     }
 
+    /// It has never been authenticated.
+    pub fn is_unknown(&self) -> bool {
+        !self.was_authenticated
+    }
+
     pub fn set_authenticated(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
+        self.was_authenticated |= authenticated;
         self.update_direct();
     }
 

@@ -87,14 +87,14 @@ impl Output {
         self.sending_bytes > 0
     }
 
-    /// Bytes in full buffers before the one in use.
-    pub fn queued_bytes(&self) -> usize {
-        self.full_bytes
+    /// What would not fit into the buffer that a connection begins with: CLIENT LIST's `omem`.
+    pub fn bytes_beyond_first(&self) -> usize {
+        self.bytes().saturating_sub(OUTPUT_BUFFER_BYTES)
     }
 
-    /// Buffers that wait behind the one in use.
-    pub fn queued_buffers(&self) -> usize {
-        self.full.as_ref().map_or(0, |full| full.len())
+    /// Buffers that this is in.
+    pub fn buffers_beyond_first(&self) -> usize {
+        usize::from(self.bytes_beyond_first() > 0) + self.full.as_ref().map_or(0, |full| full.len())
     }
 
     pub fn is_drained(&self) -> bool {

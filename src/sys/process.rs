@@ -144,3 +144,16 @@ pub fn oom_score_adj() -> io::Result<i32> {
 pub fn set_oom_score_adj(value: i32) -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", value.to_string())
 }
+
+/// What each thread is at: its name, its state, and where in the kernel it waits, one line each.
+pub fn threads() -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let told = tasks.filter_map(Result::ok).map(|task| {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let status = read("status");
+        let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or("?").trim();
+        let (id, name, waits_in) = (task.file_name(), read("comm"), read("wchan"));
+        format!("{} {}: {state}, in {waits_in}", id.to_string_lossy(), name.trim())
+    });
+    told.collect()
+}

@@ -76,6 +76,7 @@ pub(super) fn load(rdb_type: u8, reader: &mut Reader<'_>, env: &mut Env<'_>) -> 
         }
         types::HASH_LISTPACK => {
             let listpack = Listpack::from_bytes(reader.string()?.into_owned())?;
+            reader.complaint = Some("Hash listpack with dup elements, or an odd number of them.");
             load_listpack(listpack.iter(), 2, env)
         }
         types::HASH_METADATA => load_with_times(reader, env),

@@ -134,6 +134,7 @@ fn load_group(of: u8, reader: &mut Reader<'_>, log: &Log) -> Option<Group> {
     for _ in 0..reader.count(1 + TIME_BYTES)? {
         let name = reader.string()?;
         if group.consumer_number(&name).is_some() {
+            reader.complaint = Some("Duplicate stream consumer detected");
             return None;
         }
         let seen_at_ms = i64::from_le_bytes(reader.array()?);

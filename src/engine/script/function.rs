@@ -6,7 +6,7 @@
 use super::host::LoadHost;
 use super::{SCRIPTING, busy_error, kill, write_help};
 use crate::base::glob;
-use crate::codec::rdb::{self, DumpError, Form, Output, Reader, opcode};
+use crate::codec::rdb::{self, DumpError, Form, Leniency, Output, Reader, opcode};
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
@@ -300,8 +300,9 @@ fn restore(ctx: &mut ShardCtx, args: &Args) -> Result {
         }
     };
     let damaged = Error::Text("ERR DUMP payload version or checksum are wrong");
-    let content = rdb::unseal(args.get(2), false).map_err(|error| match error {
-        DumpError::VersionOrChecksum | DumpError::Format => damaged,
+    let leniency = Leniency { skips_checksum: ctx.skips_checksums, ..Leniency::default() };
+    let content = rdb::unseal(args.get(2), leniency).map_err(|error| match error {
+        DumpError::VersionOrChecksum | DumpError::Format(_) => damaged,
     })?;
     let mut reader = Reader::new(content);
     let mut codes = Vec::new();

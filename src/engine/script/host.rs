@@ -195,8 +195,10 @@ impl<'a, 'b> ShardHost<'a, 'b> {
     fn run(&mut self, words: &[&[u8]], reply: &mut Reply) -> Result {
         let ctx = self.lent.get();
         let (spec, id, row) = match ctx.find_command(words) {
-            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
-            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => {
+                return Err(Error::Text("ERR Unknown command called from script"));
+            }
+            Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Key(row, spec, id) => (spec, id, Some(row)),
             Found::Other(spec, id) => (spec, id, None),
         };
@@ -324,7 +326,7 @@ impl Host for ShardHost<'_, '_> {
     fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
         // There is one user, who may do everything.
         match self.lent.get().find_command(words) {
-            Found::Unknown | Found::WrongArity => None,
+            Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => None,
             Found::Key(..) | Found::Other(..) => Some(true),
         }
     }
@@ -400,8 +402,10 @@ impl Answered<'_> {
         let host = &mut *self.host;
         let from_ns = (host.watched.clock)();
         let (row, spec, id) = match (host.commands)(words) {
-            Found::Unknown => return Err(Error::Text("ERR Unknown command called from script")),
-            Found::WrongArity => return Err(Error::Text("ERR Wrong number of args calling command from script")),
+            Found::Unknown | Found::UnknownSubcommand(_) => {
+                return Err(Error::Text("ERR Unknown command called from script"));
+            }
+            Found::WrongArity(_) => return Err(Error::Text("ERR Wrong number of args calling command from script")),
             Found::Other(spec, id) => {
                 if let Some(error) = host.watched.refusal(spec) {
                     host.refused.push((id, error.clone()));
@@ -450,7 +454,7 @@ impl Host for Answered<'_> {
 
     fn may_run(&mut self, words: &[&[u8]]) -> Option<bool> {
         match (self.host.commands)(words) {
-            Found::Unknown | Found::WrongArity => None,
+            Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => None,
             Found::Key(..) | Found::Other(..) => Some(true),
         }
     }

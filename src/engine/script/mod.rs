@@ -517,7 +517,7 @@ fn key_places(ctx: &ShardCtx, command: &[u8], words: Option<usize>) -> Option<Ve
         Found::Key(_, spec, _) => Some(Some(spec)),
         // The core runs some for scripts that run where their clients are, and these hold all keys.
         Found::Other(spec, _) => Some((!host::needs_core(spec)).then_some(spec)),
-        Found::Unknown | Found::WrongArity => None,
+        Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => None,
     });
     let spec = found??;
     let range = KeyRange::of(spec.keys);
@@ -541,14 +541,16 @@ fn key_places(ctx: &ShardCtx, command: &[u8], words: Option<usize>) -> Option<Ve
 fn count_failure(ctx: &mut ShardCtx, id: CommandId, info: &ErrorInfo) {
     host::count_id(ctx, |stats| match info.is_counted {
         true => stats.counts[usize::from(id)].failed += 1,
-        false => stats.failed(id, code_of(&info.text)),
+        false => stats.failed_by_script(id, code_of(&info.text)),
     });
 }
 
 fn id_of(ctx: &ShardCtx, words: &[&[u8]]) -> CommandId {
     match ctx.find_command(words) {
         Found::Key(_, _, id) | Found::Other(_, id) => id,
-        Found::Unknown | Found::WrongArity => unreachable!("it was called by these words"),
+        Found::Unknown | Found::UnknownSubcommand(_) | Found::WrongArity(_) => {
+            unreachable!("it was called by these words")
+        }
     }
 }
 

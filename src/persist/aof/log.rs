@@ -155,6 +155,7 @@ impl Log {
     }
 
     fn write(&mut self, group: &mut Group, terms: Terms) -> io::Result<()> {
+        self.aof.pause_before_write();
         let segments = self.segments;
         self.segment()?;
         if segments != self.segments {

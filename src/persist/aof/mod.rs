@@ -34,6 +34,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use self::disk::{Disk, DiskFile};
 use self::manifest::{Manifest, manifest_name, temp_manifest_name};
@@ -65,6 +66,8 @@ pub struct Aof {
     /// Bytes of the files behind the last rewrite; and what to add to the logs' positions to have their bytes now.
     base_bytes: AtomicU64,
     sizes: AtomicU64,
+    /// DEBUG AOF-FLUSH-SLEEP
+    write_pause_us: AtomicU64,
 }
 
 /// Which start of the server this is.
@@ -106,6 +109,7 @@ impl Aof {
             reason: Mutex::default(),
             base_bytes: AtomicU64::new(0),
             sizes: AtomicU64::new(0),
+            write_pause_us: AtomicU64::new(0),
         }
     }
 
@@ -139,6 +143,18 @@ impl Aof {
 
     fn with_files<T>(&self, change: impl FnOnce(&mut Files) -> io::Result<T>) -> io::Result<T> {
         change(self.directory().as_mut().ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// Every write waits so long before it begins, for tests that look at what is sent before it.
+    pub fn set_write_pause_us(&self, microseconds: u64) {
+        self.write_pause_us.store(microseconds, Relaxed);
+    }
+
+    fn pause_before_write(&self) {
+        let pause_us = self.write_pause_us.load(Relaxed);
+        if pause_us > 0 {
+            std::thread::sleep(Duration::from_micros(pause_us));
+        }
     }
 
     /// There is something to write to.
@@ -231,6 +247,9 @@ impl Aof {
 
     /// Deletes what is no longer needed.
     pub fn collect(&self) {
+        if !self.is_open() {
+            return;
+        }
         let collected = self.with_files(|files| {
             if files.withheld || files.manifest.history.is_empty() {
                 return Ok(());

@@ -238,7 +238,7 @@ fn a_file_that_is_cut_short_or_changed_is_refused() {
     assert!(matches!(error_of(b"REDIS0011\x06\x01k\x00"), What::OldModule));
     assert!(matches!(load(&b"REDIS0011\xfe\x10"[..]), Err(LoadError::Databases(16))));
     let error = load(&b"REDIS0011\x0b\x01k\x03abc"[..]).err().unwrap();
-    assert_eq!(error.to_string(), "Internal error in RDB reading offset 12: bad value of type 11 for key 'k'");
+    assert_eq!(error.to_string(), "Internal error in RDB reading offset 12, key 'k' -> Intset integrity check failed.");
 }
 
 #[test]
