@@ -82,7 +82,9 @@ impl Shard {
     }
 
     fn is_done(&self) -> bool {
-        self.conns.iter().all(|conn| !conn.sends && self.core.sessions.get(conn.key).is_some_and(|session| session.is_answered()))
+        self.conns
+            .iter()
+            .all(|conn| !conn.sends && self.core.sessions.get(conn.key).is_some_and(|session| session.is_answered()))
             && !self.core.has_work()
     }
 }
@@ -95,7 +97,8 @@ fn start(shards: usize, connections: usize) -> Vec<Shard> {
         let ctx = ShardCtx::new(keyspace, config.clone(), 1, mesh.id(), shards);
         let mut core = Core::new(mesh.id(), ctx, server.clone(), clock::ticks_ns);
         let conns = (mesh.id()..connections).step_by(shards);
-        let conns = conns.map(|at| Conn { key: core.connect(at as i32, Peer::Unix), requests: Vec::new(), sends: false });
+        let conns =
+            conns.map(|at| Conn { key: core.connect(at as i32, Peer::Unix), requests: Vec::new(), sends: false });
         let conns = conns.collect();
         Shard { core, mesh, conns, mail: Vec::new() }
     };
@@ -105,7 +108,9 @@ fn start(shards: usize, connections: usize) -> Vec<Shard> {
 fn append(requests: &mut Vec<u8>, command: &str, rng: &mut Rng) {
     let words: Vec<String> = command
         .split_whitespace()
-        .map(|word| word.replace("__key__", &format!("key:{:012}", rng.below(KEYS))).replace("__data__", &"x".repeat(16)))
+        .map(|word| {
+            word.replace("__key__", &format!("key:{:012}", rng.below(KEYS))).replace("__data__", &"x".repeat(16))
+        })
         .collect();
     requests.extend(format!("*{}\r\n", words.len()).bytes());
     words.iter().for_each(|word| requests.extend(format!("${}\r\n{word}\r\n", word.len()).bytes()));
