@@ -207,9 +207,10 @@ fn bgrewriteaof(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Ou
 fn start_rewrite(ctx: &AdminCtx) -> std::result::Result<(), String> {
     let config = ctx.server.config().clone();
     let aof = &ctx.server.aof;
-    if !aof.is_open() {
+    if !aof.is_on() {
         (ctx.server.hooks.open_aof)(ctx.server, &config)?;
     }
+    aof.prepare().map_err(|error| format!("Can't create or open the append-only directory: {error}"))?;
     if config.appendonly && !aof.is_on() {
         // There is no base for what is written from the cut on.
         aof.withhold();

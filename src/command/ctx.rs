@@ -107,6 +107,8 @@ pub struct ShardCtx {
     pub waiting: Option<Wait>,
     /// A script that begins now finds more memory in use than `maxmemory` allows, and nothing that could go.
     pub is_out_of_memory: bool,
+    /// The disk does not take what is written: scripts must not begin to write.
+    pub write_refusal: Option<Error>,
     /// A script calls the command.
     pub in_script: bool,
     /// The command, a script, takes long: it pauses, and has not replied. For whoever ran it to let it go on.
@@ -148,6 +150,7 @@ impl ShardCtx {
             sought: None,
             waiting: None,
             is_out_of_memory: false,
+            write_refusal: None,
             in_script: false,
             suspended: None,
             packed_threshold: 0,

@@ -52,7 +52,7 @@ impl Core {
             return self.reject(conn, Some(id), &not_while_subscribed(spec));
         }
         if self.restricted
-            && let Err(error) = self.may_run(spec)
+            && let Err(error) = self.may_run(spec, words)
         {
             return self.reject(conn, Some(id), &error);
         }

@@ -12,6 +12,7 @@ use crate::command::ctx::ShardCtx;
 use crate::command::error::{self, Error, LOADING_DATA};
 use crate::command::spec::{LOADING, Spec, WRITE};
 use crate::engine::mesh::Mesh;
+use crate::engine::script;
 use crate::persist::aof::load::{AofLoader, Deal, Slice};
 use crate::persist::aof::open::Plan;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
@@ -164,19 +165,22 @@ impl Core {
 
     /// Whether a command may run while a file is loaded, or after a save that failed.
     #[cold]
-    pub(super) fn may_run(&self, spec: &Spec) -> error::Result {
-        let persistence = &self.server.persistence;
-        if persistence.loading.is_under_way() && !spec.flags.has(LOADING) {
+    pub(super) fn may_run(&mut self, spec: &Spec, words: &[&[u8]]) -> error::Result {
+        if self.server.persistence.loading.is_under_way() && !spec.flags.has(LOADING) {
             return Err(LOADING_DATA);
         }
-        let writes = spec.flags.has(WRITE) || spec.name == "ping";
-        if writes && persistence.refuses_writes(&self.shard.ctx.config) {
-            return Err(MISCONF);
+        let writes = script::flags_of(&mut self.shard.ctx, spec, words).has(WRITE) || spec.name == "ping";
+        if writes { self.write_refusal().map_or(Ok(()), Err) } else { Ok(()) }
+    }
+
+    /// Why nothing may be written, if the disk does not take it.
+    #[cold]
+    pub(super) fn write_refusal(&self) -> Option<Error> {
+        if self.server.persistence.refuses_writes(&self.shard.ctx.config) {
+            return Some(MISCONF);
         }
-        if writes && let Some(reason) = self.server.aof.failure() {
-            return Err(Error::dynamic(format!("MISCONF Errors writing to the AOF file: {reason}").into_bytes()));
-        }
-        Ok(())
+        let reason = self.server.aof.failure()?;
+        Some(Error::dynamic(format!("MISCONF Errors writing to the AOF file: {reason}").into_bytes()))
     }
 }
 

@@ -145,6 +145,9 @@ impl Core {
             return;
         }
         self.restricted = self.server.persistence.restricts() || self.server.aof.is_failing();
+        if self.restricted || self.shard.ctx.write_refusal.is_some() {
+            self.shard.ctx.write_refusal = self.write_refusal();
+        }
         self.follow_log();
         self.refresh_client_limit();
         self.start_chores(mesh);
@@ -443,7 +446,7 @@ impl Core {
         let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
         let (command, row, (spec, id)) = match (found, called) {
             (Some(command @ Command { run: Run::Key(row), .. }), Some(called))
-                if !self.restricted || self.may_run(called.0).is_ok() =>
+                if !self.restricted || self.may_run(called.0, words).is_ok() =>
             {
                 (command, *row, called)
             }

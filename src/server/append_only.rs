@@ -67,10 +67,13 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
     Ok(())
 }
 
-/// Takes the directory over while the server runs: whatever is in it, the next base takes its place.
+/// Takes the directory over while the server runs, unless it has it: whatever is in it, the next base takes its place.
 pub fn open_again(server: &Server, config: &Config) -> Result<(), String> {
     let failed = |error: io::Error| format!("Can't open the append-only directory: {}", text_of(&error));
     let path = directory(config)?;
+    if server.aof.is_open_at(&path) && path.is_dir() {
+        return Ok(());
+    }
     let disk = Arc::new(Directory::new(path.clone()));
     let bytes = disk.read(&manifest_name(&config.appendfilename)).map_err(failed)?;
     let manifest = bytes.map(|bytes| Manifest::parse(&bytes).map_err(|error| error.reason.to_owned()));

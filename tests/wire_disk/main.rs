@@ -130,6 +130,9 @@ fn a_save_fails_with_its_disk_and_succeeds_with_it() {
                 assert!(refused.contains("MISCONF"), "{write}: {refused}");
             }
             assert!(broken.call("SET a c").unwrap_err().starts_with(MISCONF_OF_SAVES));
+            let refused = broken.call("EVAL return(redis.call('SET',KEYS[1],'c')) 1 a").unwrap_err();
+            assert!(refused.starts_with(MISCONF_OF_SAVES), "{refused}");
+            assert_eq!(broken.call("EVAL return(redis.call('GET',KEYS[1])) 1 a").unwrap(), "b");
             assert!(broken.call("SAVE").is_err());
             assert_eq!(broken.call("GET a").unwrap(), "b");
             assert_eq!(broken.digest(), digest, "{call:?} {errno}: memory is as it was");
@@ -254,4 +257,46 @@ fn a_failing_fsync_of_everysec_stops_writes() {
     eventually("writes are taken again", || broken.call("SET a c").is_ok());
     broken.restart(1, &arguments);
     assert_eq!(broken.call("GET a").unwrap(), "c");
+}
+
+#[test]
+fn a_rewrite_that_failed_with_its_disk_leaves_no_refusal_behind() {
+    for shards in [1, 4] {
+        for call in [(Call::Create, libc::EROFS), (Call::Rename, libc::EIO), (Call::Write, libc::ENOSPC)] {
+            let arguments = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""];
+            let mut broken = Broken::start(shards, &arguments);
+            broken.call("MSET a b c d").unwrap();
+            broken.faults.set(&[call]);
+            let _ = broken.call("BGREWRITEAOF");
+            eventually("something fails", || broken.faults.failed() > 0);
+            broken.faults.set(&[]);
+            eventually("writes are taken again", || broken.call("SET a c").is_ok());
+            eventually("it says so", || broken.told("aof_last_write_status:ok"));
+            broken.restart(shards, &arguments);
+            assert_eq!(broken.call("GET a").unwrap(), "c", "{shards} shards, {call:?}");
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_directory_has_vanished_begins_anew_in_another() {
+    for shards in [1, 4] {
+        let mut broken = Broken::start(shards, &["--appendonly", "yes", "--save", ""]);
+        broken.call("SET a b").unwrap();
+        std::fs::remove_dir_all(&broken.directory).unwrap();
+        let other = broken.directory.with_extension("other");
+        std::fs::create_dir(&other).unwrap();
+        broken.directory = other;
+        broken.call(&format!("CONFIG SET dir {}", broken.directory.display())).unwrap();
+        broken.call("CONFIG SET appendonly no").unwrap();
+        broken.call("CONFIG SET appendonly yes").unwrap();
+        eventually("there is a base", || {
+            broken.told("aof_rewrite_in_progress:0")
+                && broken.told("aof_last_bgrewrite_status:ok")
+                && broken.told("aof_rewrite_scheduled:0")
+        });
+        broken.call("SET a c").unwrap();
+        broken.restart(shards, &["--appendonly", "yes", "--save", ""]);
+        assert_eq!(broken.call("GET a").unwrap(), "c", "{shards} shards");
+    }
 }

@@ -27,13 +27,15 @@ const LOAD_TIMEOUT: &str = "FUNCTION LOAD timeout";
 const LOAD_MS_MAX: u64 = 500;
 
 /// What is known of a script when it starts.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Started {
     /// Writes are refused.
     pub only_reads: bool,
     pub is_function: bool,
     /// There is no memory, and it did not say that it needs none: its first command that may take some is refused.
     pub lacks_memory: bool,
+    /// Why its first command that writes is refused.
+    pub write_refusal: Option<Error>,
 }
 
 /// A script or function, with the state that it runs in.
@@ -126,7 +128,7 @@ impl Watched {
 
     /// Why the script must not call this command.
     fn refusal(&self, spec: &Spec) -> Option<Error> {
-        let (flags, started) = (spec.flags, self.started);
+        let (flags, started) = (spec.flags, &self.started);
         if flags.has(NOSCRIPT) && (spec.group == Group::Scripting || !self.store.allows_all()) {
             return Some(NOT_FROM_SCRIPT);
         }
@@ -135,7 +137,11 @@ impl Watched {
             return Some(Error::Text("ERR Write commands are not allowed from read-only scripts."));
         }
         // Not in the middle of its work.
-        (started.lacks_memory && !self.wrote && flags.has(DENYOOM)).then_some(OUT_OF_MEMORY)
+        if self.wrote {
+            return None;
+        }
+        let refusal = started.write_refusal.clone().filter(|_| flags.has(WRITE));
+        refusal.or((started.lacks_memory && flags.has(DENYOOM)).then_some(OUT_OF_MEMORY))
     }
 
     /// Whether it goes on, being busy.

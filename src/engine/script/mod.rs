@@ -364,6 +364,7 @@ impl Taken {
             only_reads: self.only_reads,
             is_function: self.script.is_function(),
             lacks_memory: ctx.is_out_of_memory && !self.allow_oom,
+            write_refusal: ctx.write_refusal.clone(),
         }
     }
 }

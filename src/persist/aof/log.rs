@@ -82,9 +82,24 @@ impl Log {
     /// As Redis does, which has its file before there is anything to write: the first shard's segment is made at once.
     pub fn begin(&mut self) {
         if self.shard == 0 {
-            let made = self.segment().map(drop);
-            self.aof.tell_write(self.shard, &made);
+            self.look_at_disk();
         }
+    }
+
+    /// Makes the segment, if there is none: what comes of it is what all are told of the disk.
+    fn look_at_disk(&mut self) {
+        let made = self.segment().map(drop);
+        self.aof.tell_write(self.shard, &made);
+    }
+
+    /// There is nothing to write; but a segment, or a record of the whole keyspace, could not be made, and writes have been
+    /// refused since. True: it has been tried again.
+    pub fn mend(&mut self) -> bool {
+        let fails = self.aof.failing[self.shard].load(Relaxed);
+        if fails {
+            self.look_at_disk();
+        }
+        fails
     }
 
     /// The id of a transaction that is about to begin here.
@@ -315,6 +330,17 @@ mod tests {
         log.commit(&mut group, EVERY_SECOND).expect("memory");
         assert_eq!(shown(&disk.text(FIRST)), "generation=1 SELECT 0 DEL k (43 78 0 e) DEL l DEL m (40 154 0 e)");
         assert!(!log.aof().is_failing());
+    }
+
+    #[test]
+    fn a_segment_that_could_not_be_made_is_made_later_though_nothing_is_written() {
+        let (disk, mut log) = log();
+        disk.state().full.store(true, Relaxed);
+        log.begin();
+        assert!(log.mend() && log.aof().is_failing());
+        disk.state().full.store(false, Relaxed);
+        assert!(log.mend() && !log.aof().is_failing());
+        assert!(!log.mend());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub mod rounds;
 pub mod scan;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -160,6 +160,16 @@ impl Aof {
     /// There is something to write to.
     pub fn is_open(&self) -> bool {
         self.directory().is_some()
+    }
+
+    /// It is this directory that is written to.
+    pub fn is_open_at(&self, path: &Path) -> bool {
+        self.directory().as_ref().is_some_and(|files| files.path == path)
+    }
+
+    /// The directory is there: somebody may have removed it.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.with_files(|files| files.disk.prepare())
     }
 
     /// From now on shards write, or no longer.
