@@ -93,7 +93,7 @@ def main():
         command = [
             sys.executable, os.path.join(HERE, 'tcl_score.py'), '--suite-dir', options.suite_dir, '--mode', options.mode,
             '--server-bin', server, '--baseline', baseline_path,
-            '--fail-out', fails, '--server-args', f'--shards {options.shards}', '--tags', TAGS[options.mode],
+            '--fail-out', fails, '--server-args', f'--shards {options.shards}', f'--tags={TAGS[options.mode]}',
         ]
         if options.mode == 'external':
             command.append('--manage')
