@@ -35,6 +35,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 use ahash::RandomState;
 
@@ -173,8 +174,7 @@ impl Dict {
 
     #[inline]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<EntryRef<'_>> {
-        let segment = self.directory.segment(hash)?;
-        segment.find(Fingerprint::of(hash), key).map(|at| segment.entry(at))
+        self.directory.segment(hash)?.find_entry(Fingerprint::of(hash), key).map(|(_, entry)| entry)
     }
 
     /// Where the entry of a key is.
@@ -192,18 +192,23 @@ impl Dict {
 
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<OccupiedMut<'_>> {
-        let at = self.directory.segment(hash)?.find(Fingerprint::of(hash), key)?;
-        Some(OccupiedMut::new(self, hash, at))
+        let (at, pointer) = self.find_raw(hash, key)?;
+        Some(OccupiedMut::new(self, hash, at, pointer))
     }
 
     /// For commands that write the key whether it exists or not.
     #[inline]
     pub fn lookup(&mut self, hash: u64, key: &[u8]) -> Lookup<'_> {
-        let at = self.directory.segment(hash).and_then(|segment| segment.find(Fingerprint::of(hash), key));
-        match at {
-            Some(at) => Lookup::Occupied(OccupiedMut::new(self, hash, at)),
+        match self.find_raw(hash, key) {
+            Some((at, pointer)) => Lookup::Occupied(OccupiedMut::new(self, hash, at, pointer)),
             None => Lookup::Vacant(VacantMut { dict: self, hash }),
         }
+    }
+
+    #[inline]
+    fn find_raw(&self, hash: u64, key: &[u8]) -> Option<(Place, NonNull<u8>)> {
+        let found = self.directory.segment(hash)?.find_entry(Fingerprint::of(hash), key);
+        found.map(|(at, entry)| (at, entry.as_raw()))
     }
 
     /// Adds an entry whose key is not in the table.
@@ -424,11 +429,11 @@ impl VacantMut<'_> {
 
 impl<'a> OccupiedMut<'a> {
     #[inline]
-    fn new(dict: &'a mut Dict, hash: u64, at: Place) -> OccupiedMut<'a> {
-        let segment = dict.directory.segment(hash).expect("the place is occupied");
+    fn new(dict: &'a mut Dict, hash: u64, at: Place, pointer: NonNull<u8>) -> OccupiedMut<'a> {
+        debug_assert_eq!(dict.directory.segment(hash).map(|segment| segment.entry_pointer(at)), Some(pointer));
         // SAFETY: the table is borrowed for as long as the handle lives, which never drops the entry, and gives it back
-        // whenever it may have moved.
-        let entry = ManuallyDrop::new(unsafe { Entry::from_raw(segment.entry_pointer(at)) });
+        // whenever it has moved.
+        let entry = ManuallyDrop::new(unsafe { Entry::from_raw(pointer) });
         OccupiedMut { dict, hash, at, entry }
     }
 
@@ -438,17 +443,19 @@ impl<'a> OccupiedMut<'a> {
         /// Writes back even if `change` panics: the entry may have moved by then.
         struct WriteBack<'b, 'a> {
             slot: &'b mut OccupiedMut<'a>,
+            pointer: NonNull<u8>,
             expire_at_ms: Option<i64>,
         }
         impl Drop for WriteBack<'_, '_> {
             #[inline]
             fn drop(&mut self) {
-                self.slot.write_back(self.expire_at_ms);
+                self.slot.write_back(self.pointer, self.expire_at_ms);
             }
         }
         self.dict.before_change(self.hash);
         let expire_at_ms = self.entry.expire_at_ms();
-        let guard = WriteBack { slot: self, expire_at_ms };
+        let pointer = self.entry.as_raw();
+        let guard = WriteBack { slot: self, pointer, expire_at_ms };
         change(&mut guard.slot.entry)
     }
 
@@ -461,10 +468,12 @@ impl<'a> OccupiedMut<'a> {
     }
 
     #[inline]
-    fn write_back(&mut self, expire_at_ms_before: Option<i64>) {
+    fn write_back(&mut self, pointer_before: NonNull<u8>, expire_at_ms_before: Option<i64>) {
         debug_assert_eq!(self.dict.hash(self.entry.key()), self.hash, "the key of an entry in the table changed");
-        let segment = self.dict.directory.segment_mut(self.hash).expect("the place is occupied");
-        segment.set_entry_pointer(self.at, self.entry.as_raw());
+        if self.entry.as_raw() != pointer_before {
+            let segment = self.dict.directory.segment_mut(self.hash).expect("the place is occupied");
+            segment.set_entry_pointer(self.at, self.entry.as_raw());
+        }
         let expire_at_ms = self.entry.expire_at_ms();
         if expire_at_ms != expire_at_ms_before {
             self.dict.update_expiry(self.hash, self.at, expire_at_ms_before, expire_at_ms);

@@ -638,6 +638,12 @@ impl<'a> EntryRef<'a> {
         EntryRef { pointer, entry: PhantomData }
     }
 
+    /// Where the entry is, for the table that it is in.
+    #[inline]
+    pub(super) fn as_raw(self) -> NonNull<u8> {
+        self.pointer
+    }
+
     /// A copy under another key, with the same value, encoding, expiry and access bits. Large strings are shared.
     pub fn copy_as(self, key: &[u8]) -> Entry {
         let value = match (self.value(), self.kind()) {

@@ -193,7 +193,20 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(encoded);
     }
 
+    #[inline]
     fn number(&mut self, kind: u8, n: i64) {
+        // One or two digits, nearly always.
+        match n {
+            0..=9 => self.out.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']),
+            10..=99 => {
+                self.out.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+            }
+            _ => self.longer_number(kind, n),
+        }
+    }
+
+    #[inline(never)]
+    fn longer_number(&mut self, kind: u8, n: i64) {
         self.out.push(kind);
         self.raw(itoa::Buffer::new().format(n).as_bytes());
         self.raw(b"\r\n");

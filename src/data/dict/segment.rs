@@ -168,12 +168,21 @@ impl Segment {
 
     #[inline]
     pub(super) fn find(&self, fingerprint: Fingerprint, key: &[u8]) -> Option<Place> {
+        self.find_entry(fingerprint, key).map(|(at, _)| at)
+    }
+
+    /// Where a key is, and its entry.
+    #[inline]
+    pub(super) fn find_entry(&self, fingerprint: Fingerprint, key: &[u8]) -> Option<(Place, EntryRef<'_>)> {
         let mut index = fingerprint.home(self.buckets.len());
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[index];
             for place in bucket.candidates(fingerprint) {
-                if bucket.fingerprint(place) == fingerprint && bucket.entry(place).key() == key {
-                    return Some(Place { bucket: index as u32, place: place as u32 });
+                if bucket.fingerprint(place) == fingerprint {
+                    let entry = bucket.entry(place);
+                    if entry.key() == key {
+                        return Some((Place { bucket: index as u32, place: place as u32 }, entry));
+                    }
                 }
             }
             if !bucket.was_passed_by(fingerprint) {
