@@ -179,7 +179,7 @@ directives! {
     aof_rewrite_cpulist: String = none(), "aof-rewrite-cpulist" | "aof_rewrite_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     bgsave_cpulist: String = none(), "bgsave-cpulist" | "bgsave_cpulist", Immutable, TEXT, NO_CPU_LISTS;
     ignore_warnings: String = none(), "ignore-warnings", Mutable, TEXT, NO_START_CHECKS;
-    crash_log_enabled: bool = true, "crash-log-enabled", Immutable, TYPE, Honoured;
+    crash_log_enabled: bool = true, "crash-log-enabled", Mutable, TYPE, Honoured;
     crash_memcheck_enabled: bool = true, "crash-memcheck-enabled", Mutable, TYPE, NO_CRASH_HOOKS;
     use_exit_on_panic: bool = false, "use-exit-on-panic", Hidden, TYPE, NO_CRASH_HOOKS;
     watchdog_period: u32 = 0, "watchdog-period", Hidden, int_from(0), Inert("slices are bounded, and INFO shows the longest");

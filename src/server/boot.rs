@@ -3,7 +3,6 @@
 //! The order matters where the operating system is involved: into the background and on with the log before there is a
 //! second thread; addresses before shards, so that a server that cannot listen says so and exits; readiness last.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -56,10 +55,7 @@ pub fn run(config: Config, config_file: Option<PathBuf>) -> bool {
         return false;
     }
     log::start(&config);
-    if config.crash_log_enabled {
-        let file = Some(config.logfile.as_str()).filter(|file| !file.is_empty());
-        signal::tell_crashes(file.and_then(|file| CString::new(file).ok()), log::crash_line());
-    }
+    reconfigure::tell_crashes(&config);
     abort_on_panic();
     start(config, config_file, supervisor).inspect_err(|reason| warn!("{reason}")).is_ok()
 }

@@ -2,6 +2,7 @@
 //!
 //! Most directives need nothing of the sort: whoever works by them reads them where it works.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::boot::text_of;
 use crate::config::rewrite::{Missing, rewrite as rewritten};
 use crate::config::value::OomScoreAdj;
 use crate::config::{Config, SetError};
-use crate::sys::process;
+use crate::sys::{process, signal};
 
 /// Descriptors that are no clients: files, listening sockets; and for each shard its rings and what wakes them.
 const RESERVED_DESCRIPTORS: u64 = 32;
@@ -44,7 +45,19 @@ pub fn apply(old: &Config, new: &Config) -> Result<(), SetError> {
         return failed("oom-score-adj", "Failed to set current oom_score_adj. Check server logs.".into());
     }
     super::log::set_level(new.loglevel);
+    if new.crash_log_enabled != old.crash_log_enabled {
+        tell_crashes(new);
+    }
     Ok(())
+}
+
+/// Whether the log tells of a signal that ends the process.
+pub fn tell_crashes(config: &Config) {
+    if !config.crash_log_enabled {
+        return signal::forget_crashes();
+    }
+    let file = Some(config.logfile.as_str()).filter(|file| !file.is_empty());
+    signal::tell_crashes(file.and_then(|file| CString::new(file).ok()), super::log::crash_line());
 }
 
 /// CONFIG REWRITE: the file as it should be takes the place of the one that is there.

@@ -62,12 +62,10 @@ struct CrashLog {
 
 static CRASH_LOG: OnceLock<CrashLog> = OnceLock::new();
 
-/// Has a crash by a signal told in the log before the process dies of it. Once.
+/// Has a crash by a signal told in the log before the process dies of it. What the first call names stays.
 pub fn tell_crashes(file: Option<CString>, begin: String) {
-    if CRASH_LOG.set(CrashLog { file, begin }).is_err() {
-        return;
-    }
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT] {
+    let _ = CRASH_LOG.set(CrashLog { file, begin });
+    for signal in CRASHES {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: zeros are a valid action but for its handler, which is set; the handler does only what may be done in one.
         unsafe {
@@ -78,6 +76,16 @@ pub fn tell_crashes(file: Option<CString>, begin: String) {
         }
     }
 }
+
+/// Crashes end the process without a word.
+pub fn forget_crashes() {
+    for signal in CRASHES {
+        // SAFETY: a constant for the disposition.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+const CRASHES: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
 
 extern "C" fn crashed(signal: libc::c_int) {
     if let Some(log) = CRASH_LOG.get() {
