@@ -9,7 +9,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use peristyle::base::quoting;
 use peristyle::config::parse::{CommandLine, Files, load};
-use peristyle::config::rewrite::rewrite;
+use peristyle::config::rewrite::{Missing, rewrite};
 
 /// The one file there is includes itself. More would not do: a rewritten file repeats the save points of files that it
 /// includes, as Redis's does.
@@ -34,7 +34,7 @@ fuzz_target!(|text: &[u8]| {
         let _ = load(&CommandLine::parse(words.into_iter().map(OsString::from_vec)), b"", &Endless);
     }
     let Ok(config) = load(&CommandLine::default(), text, &Endless) else { return };
-    let rewritten = rewrite(text, &config);
+    let rewritten = rewrite(text, &config, Missing::Changed);
     let shown = String::from_utf8_lossy(&rewritten);
     let reloaded =
         load(&CommandLine::default(), &rewritten, &Endless).unwrap_or_else(|error| panic!("{error}\n{shown}"));
@@ -43,7 +43,7 @@ fuzz_target!(|text: &[u8]| {
     }
     assert!(reloaded == config, "{shown}");
     // The first time again brings the empty line behind the last line's end, as Redis has it.
-    let again = rewrite(&rewritten, &reloaded);
+    let again = rewrite(&rewritten, &reloaded, Missing::Changed);
     assert_eq!(String::from_utf8_lossy(&again).trim_end(), shown.trim_end());
-    assert!(rewrite(&again, &reloaded) == again, "from then on nothing changes: {shown}");
+    assert!(rewrite(&again, &reloaded, Missing::Changed) == again, "from then on nothing changes: {shown}");
 });

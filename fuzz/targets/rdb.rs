@@ -35,8 +35,12 @@ fn write(shard: &ShardCtx) -> Vec<u8> {
         let mut chunk = Chunk::new(db, form);
         shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config));
         has_field_times |= chunk.has_field_times;
-        sum.add(&chunk.output);
-        body.extend_from_slice(&chunk.output);
+        let written = chunk.write(|bytes| {
+            sum.add(bytes);
+            body.extend_from_slice(bytes);
+            Ok(())
+        });
+        written.expect("memory");
     }
     let header = Header { redis_version: "7.2.4", unix_s: 0, used_memory: 0, sizes: Vec::new(), functions: Vec::new(), is_aof_base: false, form };
     let header = header.write(has_field_times);
