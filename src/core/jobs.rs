@@ -44,7 +44,7 @@ pub(super) struct Running {
     called_in: Option<Protocol>,
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
-    conn: ConnKey,
+    pub(super) conn: ConnKey,
     /// What it reads is tracked.
     tracks: bool,
     protocol: Protocol,

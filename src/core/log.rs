@@ -6,6 +6,9 @@
 //!
 //! If the disk does not take a group, those wait until it does whose replies are in a turn that has added to it, and so does what it has
 //! for other shards; writes are refused meanwhile (MISCONF), so that little can follow. Under `always` everybody waits.
+//!
+//! If the disk cannot sync what it took, that may be lost, whatever later syncs say: until a rewrite has saved what is in
+//! memory, writes are refused, and those wait whose replies tell of what was written last.
 
 use super::Core;
 use super::jobs::Work;
@@ -125,7 +128,7 @@ impl Core {
             if is_due && log.mend() {
                 self.log_tried_ns = now_ns;
             }
-            if self.held_bytes > 0 {
+            if !self.held.is_empty() && !self.server.aof.rounds.has_failed() {
                 self.release_held();
             }
             return true;
@@ -137,7 +140,11 @@ impl Core {
             return terms.policy != Policy::Always && self.hold_replies(bytes);
         }
         if log.commit(group, terms).is_ok() {
-            self.release_held();
+            if self.server.aof.rounds.has_failed() {
+                self.hold_for_base();
+            } else {
+                self.release_held();
+            }
             return true;
         }
         self.log_tried_ns = ctx.now.mono_ns;
@@ -150,11 +157,22 @@ impl Core {
     /// The group grows while the disk does not take it: replies of the same turn may tell of that. Others may leave.
     fn hold_replies(&mut self, bytes: usize) -> bool {
         if bytes != std::mem::replace(&mut self.held_bytes, bytes) {
-            while let Some(conn) = self.sessions.next_dirty() {
-                self.held.insert(conn);
-            }
+            self.hold_dirty();
         }
         true
+    }
+
+    fn hold_dirty(&mut self) {
+        while let Some(conn) = self.sessions.next_dirty() {
+            self.held.insert(conn);
+        }
+    }
+
+    /// What could not be synced, or stands behind that, is safe when a rewrite has saved it.
+    #[cold]
+    fn hold_for_base(&mut self) {
+        self.held_bytes = 0;
+        self.hold_dirty();
     }
 
     /// The disk does not keep up: nobody is told anything, lest a power loss take more than was promised. The log itself,
@@ -162,8 +180,12 @@ impl Core {
     #[inline]
     fn awaits_round(&mut self) -> bool {
         let now_ns = self.shard.ctx.now.mono_ns;
-        self.awaits_round = self.server.aof.lags(now_ns) && self.syncs_in_rounds();
-        self.awaits_round
+        let awaits_round = self.server.aof.lags(now_ns) && self.syncs_in_rounds();
+        if self.awaits_round && !awaits_round && self.server.aof.rounds.has_failed() {
+            self.hold_for_base();
+        }
+        self.awaits_round = awaits_round;
+        awaits_round
     }
 
     #[cold]
@@ -301,6 +323,9 @@ impl Core {
         match log.commit(group, terms).and_then(|()| log.write_whole(db, &words, (number > 0).then_some(id), terms)) {
             Ok(()) => {
                 job.logging.parts += u64::from(number > 0);
+                if self.server.aof.rounds.has_failed() {
+                    self.held.insert(job.conn);
+                }
                 Some(round)
             }
             Err(_) => {

@@ -282,7 +282,7 @@ impl Target {
         self.is_whole = true;
         if let Some(directory) = &self.directory {
             let mut manifest = Manifest::default();
-            manifest.set_base(manifest.next_base(APPEND_FILE, "rdb"), 0);
+            manifest.set_base(manifest.next_base(APPEND_FILE, "rdb"), |_| false);
             let temp = directory.join(temp_manifest_name(APPEND_FILE));
             let in_place = directory.join(manifest_name(APPEND_FILE));
             let listed = File::create(&temp).and_then(|mut file| {

@@ -261,6 +261,15 @@ fn synced_every_second_it_lasts() {
     lasts(AppendFsync::EverySecond, "synced_every_second_it_lasts");
 }
 
+/// What a call to the disk that failed once has cost.
+#[test]
+fn synced_every_second_it_lasts_though_a_sync_failed() {
+    for seed in [2255, 2665, 4897, 6937, 14759] {
+        let outcome = life::run(AppendFsync::EverySecond, seed, None, &mut Tally::default());
+        outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
 #[test]
 fn never_synced_it_outlasts_the_process() {
     lasts(AppendFsync::No, "never_synced_it_outlasts_the_process");

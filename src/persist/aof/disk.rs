@@ -108,6 +108,8 @@ pub mod memory {
         files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
         pub full: AtomicBool,
         pub sync_fails: AtomicBool,
+        /// Of so many syncs, the last one fails.
+        pub sync_fails_at: AtomicUsize,
         pub syncs: AtomicUsize,
     }
 
@@ -186,8 +188,12 @@ pub mod memory {
         }
 
         fn sync(&self) -> io::Result<()> {
-            self.disk.syncs.fetch_add(1, Relaxed);
-            if self.disk.sync_fails.load(Relaxed) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+            let syncs = self.disk.syncs.fetch_add(1, Relaxed) + 1;
+            if self.disk.sync_fails.load(Relaxed) || self.disk.sync_fails_at.load(Relaxed) == syncs {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            } else {
+                Ok(())
+            }
         }
     }
 }

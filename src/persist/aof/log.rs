@@ -133,7 +133,8 @@ impl Log {
             group.written(KEPT_BYTES);
             group.put_back(&held);
             self.aof.positions[self.shard].store(self.position, Relaxed);
-            if terms.policy == Policy::Always {
+            // A log that is on disk has no gaps.
+            if terms.policy == Policy::Always && !self.aof.rounds.has_failed() {
                 self.aof.durable[self.shard].store(self.position, Relaxed);
             }
         } else {
@@ -233,12 +234,16 @@ impl Log {
             segment.file.write_at(CLOSED.as_bytes(), segment.bytes)?;
         }
         self.aof.sync_all()?;
+        if let Some(reason) = self.aof.failure() {
+            return Err(io::Error::other(reason));
+        }
         self.aof.durable[self.shard].store(self.position, Relaxed);
         Ok(())
     }
 
-    /// The log is switched off: what it could not write nobody waits for.
+    /// The log is switched off: what it could not write or sync nobody waits for.
     pub fn forget_failure(&self) {
+        self.aof.rounds.forget_failure(u64::MAX);
         self.aof.failing[self.shard].store(false, Relaxed);
     }
 
@@ -261,6 +266,7 @@ const KEPT_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::super::Run;
+    use super::super::disk::Disk;
     use super::super::disk::memory::MemoryDisk;
     use super::super::manifest::Manifest;
     use super::*;
@@ -269,11 +275,17 @@ mod tests {
     const ALWAYS: Terms = Terms { policy: Policy::Always, ..EVERY_SECOND };
     const FIRST: &str = "a.1.incr.aof";
 
-    fn log() -> (MemoryDisk, Log) {
-        let (disk, aof) = (MemoryDisk::default(), Aof::new(1));
+    fn opened(disk: &MemoryDisk, shards: usize) -> Aof {
+        let aof = Aof::new(shards);
         let path = "/nonexistent".into();
         let run = Run { start: 10, boot: "b".to_owned() };
         aof.open(Arc::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
+        aof
+    }
+
+    fn log() -> (MemoryDisk, Log) {
+        let disk = MemoryDisk::default();
+        let aof = opened(&disk, 1);
         (disk, Log::new(Arc::new(aof), 0))
     }
 
@@ -386,6 +398,87 @@ mod tests {
         let before = disk.state().syncs.load(Relaxed);
         log.aof().sync_all().expect("memory");
         assert_eq!(disk.state().syncs.load(Relaxed), before + 1);
+    }
+
+    /// A round of one shard is synced.
+    fn sync_round(log: &Log) {
+        let aof = log.aof();
+        aof.rounds.begin(u64::MAX).expect("it is time");
+        aof.rounds.tell(0, log.position());
+        aof.rounds.complete();
+        let mut syncing = aof.begin_sync().expect("it is complete");
+        while !aof.sync_step(&mut syncing) {}
+    }
+
+    #[test]
+    fn what_could_not_be_synced_for_a_record_of_the_whole_keyspace_is_not_taken_for_synced() {
+        let (disk, mut log) = log();
+        let mut group = Group::default();
+        set(&mut group, b"k");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        // The record's own file is synced first.
+        disk.state().sync_fails_at.store(disk.state().syncs.load(Relaxed) + 2, Relaxed);
+        assert!(log.write_whole(0, &[b"FLUSHALL"], None, EVERY_SECOND).is_err());
+        log.write_whole(0, &[b"FLUSHALL"], None, EVERY_SECOND).expect("memory");
+        sync_round(&log);
+        assert!(log.aof().is_failing() && log.aof().durable(0) == 0);
+    }
+
+    #[test]
+    fn a_base_makes_good_what_could_not_be_synced_before_it_and_nothing_else() {
+        let (disk, mut log) = log();
+        let mut group = Group::default();
+        let generation = log.aof().begin_generation();
+        log.switch(&mut group);
+        set(&mut group, b"k");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        disk.state().sync_fails.store(true, Relaxed);
+        sync_round(&log);
+        disk.state().sync_fails.store(false, Relaxed);
+        let adopt = |generation| {
+            let (_, _, name) = log.aof().next_base("rdb").expect("it is open");
+            disk.create(&name).expect("memory");
+            log.aof().adopt_base(&name, generation, 0).expect("memory");
+        };
+        adopt(generation);
+        assert!(log.aof().is_failing(), "it was written behind the cut");
+        adopt(generation + 1);
+        assert!(!log.aof().is_failing());
+    }
+
+    #[test]
+    fn a_log_does_not_end_well_that_could_not_be_synced() {
+        let (disk, mut log) = log();
+        let mut group = Group::default();
+        set(&mut group, b"k");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        disk.state().sync_fails.store(true, Relaxed);
+        sync_round(&log);
+        disk.state().sync_fails.store(false, Relaxed);
+        assert!(log.close(&mut group, EVERY_SECOND).is_err());
+        assert_eq!(log.aof().durable(0), 0);
+    }
+
+    /// Two shards, which switch one after the other; meanwhile the other has something to write still.
+    #[test]
+    fn a_base_takes_the_place_of_all_that_it_contains() {
+        let disk = MemoryDisk::default();
+        let aof = Arc::new(opened(&disk, 2));
+        let mut logs = [0, 1].map(|shard| (Log::new(aof.clone(), shard), Group::default()));
+        aof.begin_generation();
+        let [(first, first_group), (second, second_group)] = &mut logs;
+        first.switch(first_group);
+        set(second_group, b"k");
+        second.commit(second_group, EVERY_SECOND).expect("memory");
+        second.switch(second_group);
+        let base = aof.next_base("rdb").map(|(disk, _, name)| disk.create(&name).map(|_| name));
+        aof.adopt_base(&base.expect("it is open").expect("memory"), 2, 0).expect("memory");
+        set(second_group, b"l");
+        second.commit(second_group, EVERY_SECOND).expect("memory");
+        aof.collect();
+        let listed = disk.text("a.manifest");
+        let listed: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(listed, ["a.1.base.rdb", "a.1.incr.aof", "a.3.incr.aof"]);
     }
 
     #[test]

@@ -137,11 +137,16 @@ impl Manifest {
         format!("{append_file}.{}.base.{format}", self.base_seq + 1)
     }
 
-    /// A new base; the one before is history, and so are the first increments, which it contains.
-    pub fn set_base(&mut self, name: String, increments: usize) {
+    /// A new base; the one before is history, and so are the increments which it contains, by their places.
+    pub fn set_base(&mut self, name: String, contains: impl Fn(usize) -> bool) {
         self.base_seq += 1;
         let before = self.base.replace(Listed { name, seq: self.base_seq });
-        let history = before.into_iter().chain(self.increments.drain(..increments));
+        let mut places = 0..;
+        let is_contained = |_: &Listed| places.next().is_some_and(&contains);
+        let (contained, left): (Vec<Listed>, Vec<Listed>) =
+            std::mem::take(&mut self.increments).into_iter().partition(is_contained);
+        self.increments = left;
+        let history = before.into_iter().chain(contained);
         // The newest first, as Redis lists them.
         history.for_each(|file| self.history.insert(0, file));
         if self.increments.is_empty() {
@@ -149,10 +154,14 @@ impl Manifest {
         }
     }
 
-    /// A new last increment.
+    /// A new last increment. What is about to be deleted keeps its name.
     pub fn new_increment(&mut self, append_file: &str) -> String {
+        let name_of = |seq: i64| format!("{append_file}.{seq}.incr.aof");
         self.increment_seq += 1;
-        let name = format!("{append_file}.{}.incr.aof", self.increment_seq);
+        while self.history.iter().any(|file| file.name == name_of(self.increment_seq)) {
+            self.increment_seq += 1;
+        }
+        let name = name_of(self.increment_seq);
         self.increments.push(Listed { name: name.clone(), seq: self.increment_seq });
         name
     }
@@ -180,9 +189,9 @@ mod tests {
     #[test]
     fn a_manifest_is_read_as_it_was_written() {
         let mut manifest = Manifest::default();
-        manifest.set_base(manifest.next_base(" file seq \n\n.aof ", "rdb"), 0);
+        manifest.set_base(manifest.next_base(" file seq \n\n.aof ", "rdb"), |_| false);
         (0..3).for_each(|_| drop(manifest.new_increment("a.aof")));
-        manifest.set_base(manifest.next_base("a.aof", "aof"), 1);
+        manifest.set_base(manifest.next_base("a.aof", "aof"), |place| place == 0);
         let text = manifest.print();
         let lines = [
             "file a.aof.2.base.aof seq 2 type b",
@@ -193,6 +202,14 @@ mod tests {
         ];
         assert_eq!(text, lines.join("\n"));
         assert_eq!(Manifest::parse(text.as_bytes()), Ok(manifest));
+    }
+
+    #[test]
+    fn a_new_increment_does_not_take_the_place_of_one_that_is_about_to_be_deleted() {
+        let mut manifest = Manifest::default();
+        assert_eq!(manifest.new_increment("a.aof"), "a.aof.1.incr.aof");
+        manifest.set_base(manifest.next_base("a.aof", "rdb"), |_| true);
+        assert_eq!(manifest.new_increment("a.aof"), "a.aof.2.incr.aof");
     }
 
     #[test]

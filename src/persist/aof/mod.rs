@@ -207,7 +207,7 @@ impl Aof {
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
             let name = manifest.next_base(&files.append_file, format);
-            manifest.set_base(name.clone(), 0);
+            manifest.set_base(name.clone(), |_| false);
             let file = files.disk.create(&name)?;
             file.write_at(bytes, 0)?;
             file.sync()?;
@@ -241,16 +241,17 @@ impl Aof {
     pub fn adopt_base(&self, name: &str, generation: u64, logged: u64) -> io::Result<()> {
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
-            let contained = files.generations.iter().take_while(|&&of| of < generation).count();
-            manifest.set_base(name.to_owned(), contained);
+            // A shard may have begun a segment of the generation before when another was in this one already.
+            let is_contained = |of: u64| of < generation;
+            manifest.set_base(name.to_owned(), |place| is_contained(files.generations[place]));
             let withheld = std::mem::take(&mut files.withheld);
             files.replace_manifest(manifest).inspect_err(|_| files.withheld = withheld)?;
-            files.generations.drain(..contained);
-            files.unsynced.retain(|(of, _)| *of >= generation);
+            files.generations.retain(|&of| !is_contained(of));
+            files.unsynced.retain(|(of, _)| !is_contained(*of));
             let bytes = files.disk.length(name)?;
             self.sizes.store(bytes.wrapping_sub(logged), Relaxed);
             self.base_bytes.store(self.size(), Relaxed);
-            self.rounds.forget_failure();
+            self.rounds.forget_failure(generation);
             Ok(())
         })
     }
@@ -332,7 +333,10 @@ impl Aof {
             // A segment without its header would be taken for Redis's.
             file.sync()?;
             if shard.is_none() {
-                files.unsynced.iter().try_for_each(|(_, file)| file.sync())?;
+                files
+                    .unsynced
+                    .iter()
+                    .try_for_each(|(of, file)| file.sync().inspect_err(|error| self.tell_sync_failure(*of, error)))?;
                 files.forget_synced(generation, |_| true);
             } else {
                 files.unsynced.push((generation, file.clone()));
@@ -346,7 +350,7 @@ impl Aof {
     /// Makes durable what was written to any segment before.
     fn sync_all(&self) -> io::Result<()> {
         let mut sweep = self.begin_sweep();
-        while sweep.step()? {}
+        while sweep.step().inspect_err(|error| self.tell_sync_failure(sweep.generation_now(), error))? {}
         self.end_sweep(&sweep);
         Ok(())
     }
@@ -378,7 +382,7 @@ impl Aof {
         }
     }
 
-    /// Some shard cannot write, or the last round could not be synced.
+    /// Some shard cannot write, or something could not be synced.
     #[inline]
     pub fn is_failing(&self) -> bool {
         !self.writes_succeed() || self.rounds.has_failed()
@@ -436,6 +440,11 @@ impl Sweep {
         file.sync()?;
         self.synced += 1;
         Ok(true)
+    }
+
+    /// Of the one that is next, or that has failed.
+    fn generation_now(&self) -> u64 {
+        self.files.get(self.synced).map_or(self.generation, |(of, _)| *of)
     }
 }
 

@@ -6,7 +6,7 @@
 //! *A power loss* (the boot id has changed) leaves what was synced, and anything of the rest. Under `always` that is all
 //! that anybody has seen: again each log counts up to its last whole group. Under `everysec` the logs end at different
 //! moments, and go back to the last common round that is whole in all of them, which is one moment of all shards: its
-//! line was written while no transaction was under way. A shard that has written nothing yet when a round ended has no
+//! line was written while no transaction was under way. A log that was begun behind a round has no
 //! line of it, and keeps nothing; what was synced one by one behind the round (the policy has changed) stays. A record of
 //! the whole keyspace is a moment of its own, if the logs still are as far as they were when it was made.
 //!
@@ -201,19 +201,17 @@ type Place = (usize, u64);
 
 /// Takes the logs back to the last round that all of them have.
 fn cut_to_round(logs: &[&[usize]], scans: &[Scan], keep: &mut [u64]) -> Option<u64> {
-    // A round ends in all logs under one lock, hence in one generation.
-    let mut rounds: Vec<(u64, u64)> = Vec::new();
+    let mut rounds: Vec<u64> = Vec::new();
     for &file in logs.iter().copied().flatten() {
-        let Some(header) = scans[file].header() else { continue };
         let kept = scans[file].rounds.iter().filter(|round| round.end <= keep[file]);
-        rounds.extend(kept.map(|round| (round.number, header.generation)));
+        rounds.extend(kept.map(|round| round.number));
     }
     rounds.sort_unstable();
     rounds.dedup();
-    let places_of = |&round: &(u64, u64)| -> Option<Vec<Option<Place>>> {
-        logs.iter().map(|log| place_of_round(log, round, scans, keep)).collect()
+    let places_of = |number: u64| -> Option<Vec<Option<Place>>> {
+        logs.iter().map(|log| place_of_round(log, number, scans, keep)).collect()
     };
-    let common = rounds.iter().rev().find_map(|round| Some((round.0, places_of(round)?)));
+    let common = rounds.iter().rev().find_map(|&number| Some((number, places_of(number)?)));
     let (number, places) = match common {
         Some((number, places)) => (Some(number), places),
         None => (None, vec![None; logs.len()]),
@@ -232,26 +230,17 @@ fn cut_to_round(logs: &[&[usize]], scans: &[Scan], keep: &mut [u64]) -> Option<u
     number
 }
 
-/// How far a log goes at the end of a round of this number and generation; `None` if it has lost that.
-fn place_of_round(log: &[usize], round: (u64, u64), scans: &[Scan], keep: &[u64]) -> Option<Option<Place>> {
-    let (number, generation) = round;
-    let mut before = None;
+/// How far a log goes at the end of a round; `None` if it has lost that. (Each log ends each round with a line, though one
+/// may be in the next generation by then and another not: a rewrite's cut shares its lock with the round.)
+fn place_of_round(log: &[usize], number: u64, scans: &[Scan], keep: &[u64]) -> Option<Option<Place>> {
     for &file in log {
-        let header = scans[file].header()?;
         if let Some(round) = scans[file].rounds.iter().find(|round| round.number == number && round.end <= keep[file]) {
             return Some(Some((file, round.end)));
         }
-        if header.round >= number {
-            // It was begun behind the round.
-            break;
-        }
-        if header.generation >= generation || scans[file].fault.is_some() || keep[file] < scans[file].intact {
-            return None;
-        }
-        before = Some((file, keep[file]));
     }
-    // It had written nothing in this generation when the round ended.
-    Some(before)
+    // What there is of it may have been begun behind the round.
+    let begun = log.first().and_then(|&file| scans[file].header()).map_or(number, |header| header.round);
+    (begun >= number).then_some(None)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! synced here; the thread does it. A round begins when the one before is over: how long that took is what INFO shows.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{Aof, Sweep, text_of};
@@ -16,8 +16,8 @@ pub struct Rounds {
     state: Mutex<State>,
     /// A round is complete in all logs, or has been synced.
     changed: Condvar,
-    /// A round could not be synced; until a rewrite has saved all that is in memory.
-    failed: AtomicBool,
+    /// The newest generation of which something could not be synced, until a base contains it; 0 if there is none.
+    failed: AtomicU64,
     /// When the last round began.
     begun_ns: AtomicU64,
     /// When the round that is being made began, on the monotonic clock; 0 if there is none.
@@ -53,12 +53,13 @@ impl Rounds {
     }
 
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Relaxed)
+        self.failed.load(Relaxed) != 0
     }
 
-    /// What could not be synced is in a base by now.
-    pub fn forget_failure(&self) {
-        self.failed.store(false, Relaxed);
+    /// A base contains all that was written before this generation.
+    pub fn forget_failure(&self, generation: u64) {
+        let contained = |failed: u64| (failed < generation).then_some(0);
+        let _ = self.failed.fetch_update(Relaxed, Relaxed, contained);
     }
 
     /// The number of a new round, if it is time for one.
@@ -159,8 +160,8 @@ pub struct Syncing {
 }
 
 impl Aof {
-    /// A power loss would take more than it may. (After a round that failed, writes are refused until there is a base of
-    /// what is in memory.)
+    /// A power loss would take more than it may. (After a sync that failed, writes are refused until there is a base of
+    /// what is in memory, and what they answer waits for that.)
     #[inline]
     pub fn lags(&self, now_ns: u64) -> bool {
         let covered_ns = self.rounds.covered_ns.load(Relaxed);
@@ -200,10 +201,9 @@ impl Aof {
     }
 
     fn end_sync(&self, syncing: &Syncing, synced: io::Result<()>) {
-        let had_failed = self.rounds.failed.fetch_or(synced.is_err(), Relaxed);
         match synced {
             // A sync that failed is not made good by one that succeeds: the kernel has forgotten what it could not write.
-            Ok(()) if had_failed => {}
+            Ok(()) if self.rounds.has_failed() => {}
             Ok(()) => {
                 self.end_sweep(&syncing.sweep);
                 for tail in &syncing.tails {
@@ -212,11 +212,15 @@ impl Aof {
                 // Its line stands behind all that was logged before it began.
                 self.rounds.tell_idle(self.rounds.begun_ns.load(Relaxed));
             }
-            Err(error) if !had_failed => {
-                self.tell_reason(&error);
-                tracing::warn!("Fail to fsync the AOF file: {}", text_of(&error));
-            }
-            Err(_) => {}
+            Err(error) => self.tell_sync_failure(syncing.sweep.generation_now(), &error),
+        }
+    }
+
+    /// What was written before, and was not on disk, may be lost: up to this generation.
+    pub(super) fn tell_sync_failure(&self, generation: u64, error: &io::Error) {
+        if self.rounds.failed.fetch_max(generation, Relaxed) == 0 {
+            self.tell_reason(error);
+            tracing::warn!("Fail to fsync the AOF file: {}", text_of(error));
         }
     }
 }

@@ -393,6 +393,21 @@ fn a_log_that_ended_well_goes_back_with_one_that_did_not() {
 }
 
 #[test]
+fn a_round_counts_if_all_logs_have_its_line_though_only_one_is_in_the_next_generation() {
+    let ends_round = |mut bytes: Vec<u8>| {
+        let standing = Standing { position: 0, durable: 0, policy: Policy::EverySecond, round: Some(1) };
+        let mut group = Vec::new();
+        write::end_group(&mut group, standing);
+        bytes.extend_from_slice(&group);
+        bytes
+    };
+    let round = |files: &[Vec<u8>]| decide(&scanned(files), Crash::Power).expect("nothing is damaged").round;
+    let (switched, behind) = (ends_round(segment(2, 0, &[])), segment(1, 1, &[]));
+    assert_eq!(round(&[behind.clone(), switched.clone()]), None, "its line was lost");
+    assert_eq!(round(&[ends_round(behind), switched]), Some(1));
+}
+
+#[test]
 fn what_redis_wrote_may_end_early_only_in_the_last_file() {
     let mut first = Vec::new();
     write::command(&mut first, &[b"SET", b"k", b"1"]);
