@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::{Server, command, eventually, free_port};
+use common::{Server, call, command, eventually, free_port};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -48,21 +48,6 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn call(redis: &mut redis::Connection, line: &str) -> Result<String, String> {
-    let mut words = line.split(' ');
-    let mut command = redis::cmd(words.next().expect("a name"));
-    for word in words {
-        command.arg(word);
-    }
-    let reply: Result<redis::Value, _> = command.query(redis);
-    match reply {
-        Ok(redis::Value::Nil) => Ok("nil".to_owned()),
-        Ok(redis::Value::Okay) => Ok("OK".to_owned()),
-        Ok(value) => Ok(redis::from_redis_value::<String>(value).expect("a text")),
-        Err(error) => Err(format!("{} {}", error.code().unwrap_or(""), error.detail().unwrap_or(""))),
     }
 }
 

@@ -171,6 +171,22 @@ impl Drop for Server {
     }
 }
 
+/// What a command, its words parted by blanks, is answered: a text, or the error.
+pub fn call(redis: &mut redis::Connection, line: &str) -> Result<String, String> {
+    let mut words = line.split(' ');
+    let mut command = redis::cmd(words.next().expect("a name"));
+    for word in words {
+        command.arg(word);
+    }
+    let reply: Result<redis::Value, _> = command.query(redis);
+    match reply {
+        Ok(redis::Value::Nil) => Ok("nil".to_owned()),
+        Ok(redis::Value::Okay) => Ok("OK".to_owned()),
+        Ok(value) => Ok(redis::from_redis_value::<String>(value).expect("a text")),
+        Err(error) => Err(format!("{} {}", error.code().unwrap_or(""), error.detail().unwrap_or(""))),
+    }
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

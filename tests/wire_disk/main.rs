@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::{Server, command, eventually, free_port};
+use common::{Server, call, command, eventually, free_port};
 use faults::{Call, Faults};
 
 const MISCONF_OF_SAVES: &str = "MISCONF Redis is configured to save RDB snapshots";
@@ -88,21 +88,6 @@ impl Drop for Broken {
 
 /// Nobody waits longer for a reply, but who wants to know when it comes: some come when the disk is well again.
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
-
-fn call(redis: &mut redis::Connection, line: &str) -> Result<String, String> {
-    let mut words = line.split(' ');
-    let mut command = redis::cmd(words.next().expect("a name"));
-    for word in words {
-        command.arg(word);
-    }
-    let reply: Result<redis::Value, _> = command.query(redis);
-    match reply {
-        Ok(redis::Value::Nil) => Ok("nil".to_owned()),
-        Ok(redis::Value::Okay) => Ok("OK".to_owned()),
-        Ok(value) => Ok(redis::from_redis_value::<String>(value).expect("a text")),
-        Err(error) => Err(format!("{} {}", error.code().unwrap_or(""), error.detail().unwrap_or(""))),
-    }
-}
 
 #[test]
 fn a_save_fails_with_its_disk_and_succeeds_with_it() {
