@@ -46,7 +46,8 @@ use crate::admin::ctx::{Everywhere, Server};
 use crate::base::clock::Now;
 use crate::base::ids::{ConnKey, JobKey, ShardId};
 use crate::base::limits::{
-    BACKGROUND_SLICE_NS, BACKGROUND_STEP_KEYS, PAUSED_INPUT_BYTES_MAX, UNAUTHENTICATED_OUTPUT_BYTES_MAX,
+    BACKGROUND_SHARE_DIVISOR, BACKGROUND_SLICE_NS, BACKGROUND_SLICE_NS_MIN, BACKGROUND_STEP_KEYS,
+    PAUSED_INPUT_BYTES_MAX, UNAUTHENTICATED_OUTPUT_BYTES_MAX,
 };
 use crate::base::metrics::Rates;
 use crate::command::KeyRow;
@@ -110,6 +111,8 @@ pub struct Core {
     pub stop_requested: bool,
     /// Keys may be due, or tables wait to be freed.
     background: bool,
+    /// How long this turn has served clients.
+    served_ns: u64,
     /// Keys have to go that could not go in the last turn.
     evicting: bool,
     asking: Asking,
@@ -201,6 +204,7 @@ impl Core {
             wave: 0,
             stop_requested: false,
             background: false,
+            served_ns: 0,
             evicting: false,
             asking: Asking::default(),
             waits_for_file: false,
@@ -391,6 +395,10 @@ impl Core {
         }
         let start = self.shard.ticks();
         let is_busy = self.shard.is_busy();
+        let slice_ns = match self.served_ns {
+            0 => BACKGROUND_SLICE_NS,
+            served_ns => (served_ns / BACKGROUND_SHARE_DIVISOR).clamp(BACKGROUND_SLICE_NS_MIN, BACKGROUND_SLICE_NS),
+        };
         loop {
             let ctx = &mut self.shard.ctx;
             // To a script that pauses, nothing expires.
@@ -400,7 +408,7 @@ impl Core {
             self.background = expiring || freeing || saving;
             self.send_events();
             let elapsed = self.shard.ticks() - start;
-            if !self.background || elapsed >= BACKGROUND_SLICE_NS {
+            if !self.background || elapsed >= slice_ns {
                 self.shard.after_commands();
                 self.send_served();
                 self.send_events();

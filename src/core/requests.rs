@@ -134,6 +134,12 @@ pub(super) type Words<'t> = SmallVec<[&'t [u8]; 8]>;
 impl Core {
     /// Parses, routes and runs what arrived, and what waited.
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
+        let began = self.shard.ticks();
+        self.serve(inputs, mesh);
+        self.served_ns = if inputs.is_empty() { 0 } else { self.shard.ticks() - began };
+    }
+
+    fn serve<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
         if !self.stopped {
             self.make_room();
         }

@@ -19,7 +19,7 @@ use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::config::Config;
 use crate::config::parse::REDIS_VERSION;
-use crate::sys::memory;
+use crate::sys::{memory, process};
 
 /// After a save that failed the next one by the `save` rules waits so long, as in Redis.
 const RETRY_S: i64 = 5;
@@ -53,7 +53,11 @@ pub struct Persistence {
 pub type Spawn = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
 fn spawn_thread(work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-    std::thread::Builder::new().name("save".to_owned()).spawn(work).map(drop)
+    let behind_shards = || {
+        process::yield_to_others();
+        work();
+    };
+    std::thread::Builder::new().name("save".to_owned()).spawn(behind_shards).map(drop)
 }
 
 /// How the server is to end.

@@ -54,6 +54,13 @@ pub fn disable_huge_pages() -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }).map(drop)
 }
 
+/// Threads that want the calling one's processor get most of it from now on. What the system does not allow is not done.
+pub fn yield_to_others() {
+    const NICENESS: libc::c_int = 10;
+    // SAFETY: no memory is involved. On Linux, process 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+}
+
 /// Stops this process until somebody lets it go on: how upstart is told that a service is ready.
 pub fn stop() {
     // SAFETY: no memory is involved.
