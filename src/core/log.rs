@@ -124,8 +124,8 @@ impl Core {
         let group = ctx.journal.log.as_mut().expect("there is one with the log");
         if !group.is_ready() {
             // A cut may have written what could not be written before.
-            let (now_ns, is_due) = (ctx.now.mono_ns, ctx.now.mono_ns.saturating_sub(self.log_tried_ns) >= LOG_RETRY_NS);
-            if is_due && log.mend() {
+            let now_ns = ctx.now.mono_ns;
+            if now_ns.saturating_sub(self.log_tried_ns) >= LOG_RETRY_NS && log.mend() {
                 self.log_tried_ns = now_ns;
             }
             if !self.held.is_empty() && !self.server.aof.rounds.has_failed() {

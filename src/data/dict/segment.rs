@@ -277,38 +277,35 @@ impl Segment {
         mut visit: impl FnMut(EntryRef<'a>),
     ) -> usize {
         let mut visited = 0;
-        let mut index = home;
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[index];
-            for place in bucket.occupied() {
-                let fingerprint = bucket.fingerprint(place);
-                if range.contains(&fingerprint.bits()) && fingerprint.home(self.buckets.len()) == home {
-                    visit(bucket.entry(place));
-                    visited += 1;
-                }
-            }
-            if !bucket.was_passed() {
-                break;
-            }
-            index = self.next(index);
-        }
+        self.walk_home(home, range, |bucket, place| {
+            visit(bucket.entry(place));
+            visited += 1;
+        });
         visited
     }
 
     /// The same, and they may be changed, but for their key and their place in memory.
     pub(super) fn visit_home_mut(&mut self, home: usize, range: Range<u16>, mut visit: impl FnMut(&mut Entry)) {
+        self.walk_home(home, range, |bucket, place| {
+            let pointer = bucket.pointer(place);
+            // SAFETY: the pointer came from Entry::into_raw; the table is borrowed mutably, so nobody else looks at the
+            // entry, and it is not dropped here.
+            let mut entry = ManuallyDrop::new(unsafe { Entry::from_raw(pointer) });
+            visit(&mut entry);
+            assert!(ManuallyDrop::into_inner(entry).into_raw() == pointer, "the entry has moved");
+        });
+    }
+
+    /// The occupied places of entries that are at home in bucket `home`, with fingerprints in `range`.
+    #[inline]
+    fn walk_home<'a>(&'a self, home: usize, range: Range<u16>, mut visit: impl FnMut(&'a Bucket, usize)) {
         let mut index = home;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[index];
             for place in bucket.occupied() {
                 let fingerprint = bucket.fingerprint(place);
                 if range.contains(&fingerprint.bits()) && fingerprint.home(self.buckets.len()) == home {
-                    let pointer = bucket.pointer(place);
-                    // SAFETY: the pointer came from Entry::into_raw; the table is borrowed mutably, so nobody else looks at
-                    // the entry, and it is not dropped here.
-                    let mut entry = ManuallyDrop::new(unsafe { Entry::from_raw(pointer) });
-                    visit(&mut entry);
-                    assert!(ManuallyDrop::into_inner(entry).into_raw() == pointer, "the entry has moved");
+                    visit(bucket, place);
                 }
             }
             if !bucket.was_passed() {
