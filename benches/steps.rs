@@ -21,6 +21,7 @@ use peristyle::command::ctx::ShardCtx;
 use peristyle::config::Config;
 use peristyle::core::{Core, Input};
 use peristyle::engine::msg::Envelope;
+use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::runtime::mesh::{self, ShardMesh};
 use peristyle::session::Peer;
@@ -94,7 +95,7 @@ fn start(shards: usize, connections: usize) -> Vec<Shard> {
     let server = Arc::new(Server::new("0".repeat(40), 0, shards, config.clone()));
     let begin = |mesh: ShardMesh| {
         let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
-        let ctx = ShardCtx::new(keyspace, config.clone(), 1, mesh.id(), shards);
+        let ctx = ShardCtx::new(keyspace, config.clone(), 1, mesh.id(), SlotMap::contiguous(shards));
         let mut core = Core::new(mesh.id(), ctx, server.clone(), clock::ticks_ns);
         let conns = (mesh.id()..connections).step_by(shards);
         let conns =

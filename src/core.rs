@@ -58,8 +58,8 @@ use crate::engine::gather::Round;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch};
 use crate::engine::pubsub::publication::Encoded;
-use crate::engine::route::SlotMap;
 use crate::engine::shard::{Shard, Waiting};
+use crate::keyspace::slots::SlotMap;
 use crate::persist::aof::log::Log;
 use crate::session::{Close, Pause, Peer, Session, Sessions};
 
@@ -175,13 +175,14 @@ impl Core {
         ctx.commands = Registry::find_for_script;
         ctx.scripts.store = server.scripts.clone();
         let mut shard = Shard::new(ctx, registry.names().len(), ticks);
+        let slots = shard.ctx.slots.clone();
         shard.memory.share(server.evictions.clone(), id);
         shard.ctx.journal.is_shared = server.shards > 1;
         Core {
             id,
             shard,
             sessions: Sessions::default(),
-            slots: SlotMap::contiguous(server.shards),
+            slots,
             registry,
             dbsize: registry.key_row("dbsize").0,
             jobs: Slab::new(),

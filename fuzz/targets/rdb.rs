@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use peristyle::codec::rdb::Form;
 use peristyle::command::ctx::ShardCtx;
 use peristyle::config::Config;
-use peristyle::engine::route::SlotMap;
+use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::persist::load::{Duplicates, Loader};
 use peristyle::persist::rdb::write::{Chunk, Header, Sum, Usage};
@@ -18,7 +18,7 @@ fn shard() -> ShardCtx {
     let keyspace = Keyspace::new(DATABASES, HashSeeds([1, 2, 3, 4]), 0);
     // No mutation hits a checksum.
     let config = Config { rdbchecksum: false, ..Config::default() };
-    ShardCtx::new(keyspace, Arc::new(config), 1, 0, 1)
+    ShardCtx::new(keyspace, Arc::new(config), 1, 0, SlotMap::contiguous(1))
 }
 
 fn load(file: &[u8]) -> Option<ShardCtx> {

@@ -27,6 +27,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::access;
 use crate::keyspace::expire::{self, ActiveExpire};
 use crate::keyspace::lazyfree::LazyFree;
+use crate::keyspace::slots::SlotMap;
 use crate::script::shard::Scripts;
 
 /// An access to a hash removes up to so many of its fields that are due; more than that wait for the active cycle.
@@ -80,9 +81,10 @@ pub struct ShardCtx {
     pub active_expire: ActiveExpire,
     pub lazyfree: LazyFree,
     pub config: Arc<Config>,
-    /// Which shard this is, of how many: SCAN's cursor names its shard.
+    /// Which shard this is: SCAN's cursor names its shard.
     pub shard: ShardId,
-    pub shards: usize,
+    /// Where keys are.
+    pub slots: SlotMap,
     /// The database of the command that runs.
     pub db: usize,
     /// The command's client asked not to count its reads as uses (CLIENT NO-TOUCH).
@@ -123,7 +125,7 @@ pub struct ShardCtx {
 }
 
 impl ShardCtx {
-    pub fn new(keyspace: Keyspace, config: Arc<Config>, seed: u64, shard: ShardId, shards: usize) -> ShardCtx {
+    pub fn new(keyspace: Keyspace, config: Arc<Config>, seed: u64, shard: ShardId, slots: SlotMap) -> ShardCtx {
         let mut events = Events::default();
         events.configure(&config);
         ShardCtx {
@@ -137,7 +139,7 @@ impl ShardCtx {
             lazyfree: LazyFree::default(),
             config,
             shard,
-            shards,
+            slots,
             db: 0,
             no_touch: false,
             expiry_paused: false,
@@ -206,7 +208,8 @@ impl ShardCtx {
     /// A context with an empty keyspace, for a job that runs a command on copies.
     pub fn scratch(&mut self) -> ShardCtx {
         let keyspace = self.keyspace.empty_twin(self.now_ms());
-        let mut scratch = ShardCtx::new(keyspace, self.config.clone(), self.rng.next_u64(), self.shard, self.shards);
+        let (config, slots) = (self.config.clone(), self.slots.clone());
+        let mut scratch = ShardCtx::new(keyspace, config, self.rng.next_u64(), self.shard, slots);
         scratch.now = self.now;
         (scratch.packed_threshold, scratch.skips_checksums) = (self.packed_threshold, self.skips_checksums);
         scratch.commands = self.commands;

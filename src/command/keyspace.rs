@@ -277,7 +277,7 @@ fn scan(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             assert!(ctx.peek(&key).is_none(), "it has expired");
         }
         let shard = if next == 0 { ctx.shard + 1 } else { ctx.shard };
-        next = if shard == ctx.shards { 0 } else { (shard as u64) << TABLE_CURSOR_BITS | next };
+        next = if shard == ctx.slots.shards() { 0 } else { (shard as u64) << TABLE_CURSOR_BITS | next };
     }
     reply_page(reply, next, &found);
     Ok(())

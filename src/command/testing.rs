@@ -14,6 +14,7 @@ use super::error::Error;
 use crate::base::clock::Now;
 use crate::base::quoting;
 use crate::config::Config;
+use crate::keyspace::slots::SlotMap;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::resp::reply::{Protocol, Reply};
 
@@ -88,7 +89,7 @@ impl TestShard {
         let keyspace = Keyspace::new(DATABASES, HashSeeds([1, 2, 3, 4]), START_MS);
         // Whatever the default: scripts read better with one word for a key that is gone.
         let config = Config { lazyfree_lazy_expire: false, ..Config::default() };
-        let mut ctx = ShardCtx::new(keyspace, Arc::new(config), SEED, 0, 1);
+        let mut ctx = ShardCtx::new(keyspace, Arc::new(config), SEED, 0, SlotMap::contiguous(1));
         ctx.now = Now { unix_ms: START_MS, mono_ns: 0 };
         TestShard { ctx, families }
     }

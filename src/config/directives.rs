@@ -127,6 +127,7 @@ directives! {
     shards: u32 = 0, "shards", Fixed, integer(0, SHARDS_MAX), Honoured;
     pipeline_order: PipelineOrder = PipelineOrder::Causal, "pipeline-order", Mutable, TYPE, Honoured;
     snapshot_buffer_max: MemoryShare = MemoryShare::Percent(5), "snapshot-buffer-max", Mutable, BYTES_OR_PERCENT, Honoured;
+    colocate_prefixes: Vec<Vec<u8>> = vec![b"bull".to_vec()], "colocate-prefixes", Immutable, WORDS, Honoured;
     shard_ports: bool = false, "shard-ports", Fixed, TYPE, Refused(Cluster);
 
     // Listening and connections.
@@ -589,6 +590,7 @@ mod tests {
             ("unixsocketperm", "0"),
             ("maxmemory-clients", "0"),
             ("snapshot-buffer-max", "5%"),
+            ("colocate-prefixes", "bull"),
             ("shutdown-on-sigint", "default"),
             ("notify-keyspace-events", ""),
             ("slaveof", ""),

@@ -557,6 +557,27 @@ impl Setting for Vec<Bind> {
     }
 }
 
+/// Prefixes of keys: words that need no quotes, and hold nothing that decides where a key is.
+impl Setting for Vec<Vec<u8>> {
+    fn assign(&mut self, _rule: &Rule, words: &[Vec<u8>]) -> Result<(), Reason> {
+        let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"'{}".contains(byte);
+        let prefixes = without_single_empty(words);
+        if !prefixes.iter().all(|prefix| !prefix.is_empty() && prefix.iter().all(is_plain)) {
+            return Err("argument must be prefixes of keys, without quotes or braces".to_owned());
+        }
+        *self = prefixes.to_vec();
+        Ok(())
+    }
+
+    fn print(&self, _rule: &Rule) -> Vec<u8> {
+        self.join(&b' ')
+    }
+
+    fn in_file(&self, rule: &Rule) -> Vec<Vec<u8>> {
+        vec![if self.is_empty() { b"\"\"".to_vec() } else { self.print(rule) }]
+    }
+}
+
 /// All addresses of both families; a machine without IPv6 is no error.
 pub fn default_binds() -> Vec<Bind> {
     vec![Bind { address: "*".to_owned(), optional: false }, Bind { address: "::*".to_owned(), optional: true }]

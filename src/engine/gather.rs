@@ -22,7 +22,6 @@ use std::collections::{BTreeMap, HashSet};
 use super::block::{Blocked, Waiter};
 use super::lock::{LockSet, locked_keys, whole_mode};
 use super::msg::{DbKey, Step, StepOutcome};
-use super::route::SlotMap;
 use crate::base::ids::ShardId;
 use crate::base::limits::FETCH_KEYS_MAX;
 use crate::command::KeyRow;
@@ -35,6 +34,7 @@ use crate::command::keys::{self, keys_of, without_keys};
 use crate::command::spec::{Merge, Shape, WRITE};
 use crate::command::wait::Wait;
 use crate::data::entry::Entry;
+use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::skip;
 

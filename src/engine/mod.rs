@@ -1,4 +1,4 @@
-//! Level 5: the shard machine: routing, running commands on keys, and what shards say to each other.
+//! Level 5: the shard machine: running commands on keys, and what shards say to each other.
 
 pub mod block;
 pub mod busy;
@@ -13,7 +13,6 @@ pub mod msg;
 pub mod multi;
 pub mod pause;
 pub mod pubsub;
-pub mod route;
 pub mod script;
 pub mod shard;
 pub mod table;

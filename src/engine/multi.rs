@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gather::{Job, Next, Part, Round};
 use super::lock::{LockSet, Mode};
 use super::msg::{ExecCommand, Step, StepOutcome};
-use super::route::SlotMap;
 use super::script::job::ScriptJob;
 use super::watch::Watcher;
 use crate::base::ids::ShardId;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
 use crate::command::spec::Group;
+use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
 
 /// One queued command, as the registry understands it.

@@ -21,9 +21,9 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use self::publication::{Notices, Publication};
-use super::route::SlotMap;
 use crate::base::glob;
 use crate::base::ids::{ConnKey, ShardId};
+use crate::keyspace::slots::SlotMap;
 
 /// A channel or a pattern.
 pub type Name = Arc<[u8]>;

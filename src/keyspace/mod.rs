@@ -5,6 +5,7 @@ pub mod due;
 pub mod evict;
 pub mod expire;
 pub mod lazyfree;
+pub mod slots;
 pub mod snapshot;
 
 use crate::data::dict::Dict;

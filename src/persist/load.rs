@@ -16,9 +16,9 @@ use crate::command::ctx::ShardCtx;
 use crate::config::value::RdbVersionCheck;
 use crate::data::dump::{self, NoValue, Restored};
 use crate::data::entry::{Entry, Value};
-use crate::engine::route::SlotMap;
 use crate::engine::script::function;
 use crate::keyspace::access;
+use crate::keyspace::slots::SlotMap;
 
 /// Empty collections that are told of one by one; more are only counted.
 const EMPTY_KEYS_TOLD: u64 = 10;

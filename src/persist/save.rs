@@ -461,8 +461,8 @@ mod tests {
     use super::super::aof::disk::Directory;
     use super::*;
     use crate::command::testing::TestShard;
-    use crate::engine::route::SlotMap;
     use crate::engine::table::FAMILIES;
+    use crate::keyspace::slots::SlotMap;
     use crate::persist::load::{Duplicates, Loader};
 
     const SHARDS: usize = 2;

@@ -12,6 +12,7 @@ use crate::base::clock::Now;
 use crate::codec::rdb::Form;
 use crate::config::Config;
 use crate::config::parse::REDIS_VERSION;
+use crate::keyspace::slots::prefix_sum;
 use crate::persist::aof::Run;
 use crate::persist::aof::disk::{Directory, Disk};
 use crate::persist::aof::manifest::{Manifest, manifest_name};
@@ -42,6 +43,10 @@ fn boot_id() -> String {
     process::boot_id().unwrap_or_else(|| "-".to_owned())
 }
 
+fn run_of(start: u64, config: &Config) -> Run {
+    Run { start, boot: boot_id(), prefixes: prefix_sum(&config.colocate_prefixes) }
+}
+
 /// Takes the directory over as it was found.
 pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<(), String> {
     let path = directory(config)?;
@@ -51,7 +56,7 @@ pub fn open(server: &Server, config: &Config, found: Option<&Plan>) -> Result<()
     // However the clock was set meanwhile, this start is newer.
     let start = (clock::unix_us() as u64).max(found.map_or(0, |plan| plan.start + 1));
     let disk = Arc::new(Directory::new(path.clone()));
-    let run = Run { start, boot: boot_id() };
+    let run = run_of(start, config);
     let opened = aof.open(disk, path, &config.appendfilename, manifest, generation, run);
     opened.map_err(|error| failed("open", &error))?;
     if aof.is_empty() {
@@ -79,7 +84,7 @@ pub fn open_again(server: &Server, config: &Config) -> Result<(), String> {
     let manifest = bytes.map(|bytes| Manifest::parse(&bytes).map_err(|error| error.reason.to_owned()));
     let manifest = manifest.transpose()?.unwrap_or_default();
     let start = clock::unix_us() as u64;
-    let run = Run { start, boot: boot_id() };
+    let run = run_of(start, config);
     // No generation is older than this one: none that has a number by counting comes that far.
     server.aof.open(disk, path, &config.appendfilename, manifest, start, run).map_err(failed)
 }

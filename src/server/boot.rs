@@ -24,6 +24,7 @@ use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::core::Core;
 use crate::engine::memory::limit_of;
+use crate::keyspace::slots::SlotMap;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::net::ring::probe;
 use crate::persist::aof::load::Deal;
@@ -159,6 +160,7 @@ fn serve(
         append_only::open(&server, &config, plan.as_deref())?;
     }
     append_only::start_rounds(&server)?;
+    let slots = SlotMap::contiguous(shards).colocating(&config.colocate_prefixes);
     let deal = Deal::new(shards);
     let hash_seeds = HashSeeds([seeds.next_u64(), seeds.next_u64(), seeds.next_u64(), seeds.next_u64()]);
     let meshes = mesh::connect(shards, MAILBOX_MESSAGES, clock::mono_ns);
@@ -168,7 +170,7 @@ fn serve(
     for (mesh, cpu) in meshes.into_iter().zip(affinity::place(shards)) {
         let (id, seed) = (mesh.id(), seeds.next_u64());
         let keyspace = Keyspace::new(config.databases as usize, hash_seeds, clock::unix_us() / 1000);
-        let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, shards);
+        let ctx = ShardCtx::new(keyspace, config.clone(), seed, id, slots.clone());
         let mut core = Core::new(id, ctx, server.clone(), clock::ticks_ns);
         if dump.is_some() {
             core.set_now(now());

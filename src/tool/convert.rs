@@ -23,7 +23,7 @@ use crate::data::collection::Env;
 use crate::data::dump::{self, NoValue, Restored};
 use crate::data::entry::{Entry, EntryRef, Value};
 use crate::dispatch::registry::Registry;
-use crate::engine::route::SlotMap;
+use crate::keyspace::slots::SlotMap;
 use crate::keyspace::{HashSeeds, Keyspace};
 use crate::persist::aof::load::{AofLoader, Deal, Slice};
 use crate::persist::aof::manifest::{Manifest, manifest_name, temp_manifest_name};
@@ -191,7 +191,7 @@ fn read_log(from: &Path, target: &mut Target) -> Result<(), Failed> {
     let config = Config { databases: DATABASES_OF_LOGS as u32, ..Config::default() };
     let now = Now { unix_ms: clock::unix_us() / 1000, mono_ns: clock::mono_ns() };
     let keyspace = Keyspace::new(DATABASES_OF_LOGS, HashSeeds([0; 4]), now.unix_ms);
-    let mut ctx = ShardCtx::new(keyspace, Arc::new(config), 0, SHARD, 1);
+    let mut ctx = ShardCtx::new(keyspace, Arc::new(config), 0, SHARD, SlotMap::contiguous(1));
     (ctx.now, ctx.commands) = (now, Registry::find_for_script);
     let mut loader = AofLoader::new(plan, &Deal::new(1), SlotMap::contiguous(1), &mut ctx);
     while loader.slice(&mut ctx, LOG_STEP_BYTES).map_err(|error| of_log(error.to_string()))? != Slice::Done {

@@ -18,7 +18,7 @@ use peristyle::command::ctx::{self, ShardCtx};
 use peristyle::config::Config;
 use peristyle::config::value::{AppendFsync, PipelineOrder};
 use peristyle::core::Core;
-use peristyle::engine::route::SlotMap;
+use peristyle::keyspace::slots::{SlotMap, prefix_sum};
 use peristyle::persist::aof::Run;
 use peristyle::persist::aof::load::Deal;
 use peristyle::persist::aof::manifest::Manifest;
@@ -213,7 +213,7 @@ impl Started {
             load(&server, &mut cores, found.clone())?;
             merged = Some(store_of_stream(&found, &config, rng)?);
         }
-        let run = Some((manifest, generation, Run { start, boot: place.boot }));
+        let run = Some((manifest, generation, Run { start, boot: place.boot, prefixes: prefix_sum(&[]) }));
         let store = store_of(&mut cores)?;
         if let Some(merged) = merged.filter(|merged| *merged != store) {
             let shown = |store: &Store| String::from_utf8_lossy(&store.whole()).into_owned();

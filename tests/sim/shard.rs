@@ -16,6 +16,7 @@ use peristyle::config::value::PipelineOrder;
 use peristyle::core::{Core, Input};
 use peristyle::engine::mesh::Mesh;
 use peristyle::engine::msg::{Envelope, Message};
+use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::runtime::mesh::{self, Pace, ShardMesh};
 use peristyle::session::{Close, Peer};
@@ -153,7 +154,7 @@ pub fn cores(plan: &Plan, rng: &mut Rng) -> Vec<Core> {
 pub fn cores_of(server: &Arc<Server>, config: &Arc<Config>, rng: &mut Rng) -> Vec<Core> {
     let core = |id: ShardId| {
         let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
-        let ctx = ShardCtx::new(keyspace, config.clone(), rng.next_u64(), id, server.shards);
+        let ctx = ShardCtx::new(keyspace, config.clone(), rng.next_u64(), id, SlotMap::contiguous(server.shards));
         Core::new(id, ctx, server.clone(), now_ns)
     };
     (0..server.shards).map(core).collect()

@@ -2,7 +2,7 @@
 //! few keys, and record histories for [`crate::history`].
 
 use peristyle::base::rng::Rng;
-use peristyle::engine::route::SlotMap;
+use peristyle::keyspace::slots::SlotMap;
 
 use crate::store::{Call, Word, is_blocking_pop};
 

@@ -6,7 +6,7 @@
 //! and then groups:
 //!
 //! ```text
-//! #peristyle generation=<n> shard=<n|-> shards=<n> start=<hex> boot=<boot id> round=<n> position=<n>\r\n
+//! #peristyle generation=<n> shard=<n|-> shards=<n> prefixes=<hex> start=<hex> boot=<boot id> round=<n> position=<n>\r\n
 //!
 //! #TS:<unix s>\r\n                             aof-timestamp-enabled, where the second has changed
 //! *3\r\n$3\r\nSET\r\n ...                      commands, the first of a segment being a SELECT
@@ -69,6 +69,8 @@ pub struct Header {
     /// `None`: records of the whole keyspace.
     pub shard: Option<ShardId>,
     pub shards: usize,
+    /// `SlotMap::prefix_sum`: by it and the number of shards keys were dealt out.
+    pub prefixes: u64,
     /// Which start of the server: Unix time in microseconds.
     pub start: u64,
     /// The kernel's boot id; `-` where it is not known.
@@ -128,13 +130,16 @@ pub struct GroupEnd {
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { generation, shard, shards, start, boot, round, position } = self;
+        let Header { generation, shard, shards, prefixes, start, boot, round, position } = self;
         write!(f, "{HEADER}generation={generation} shard=")?;
         match shard {
             Some(shard) => write!(f, "{shard}")?,
             None => f.write_str("-")?,
         }
-        write!(f, " shards={shards} start={start:x} boot={boot} round={round} position={position}\r\n")
+        write!(
+            f,
+            " shards={shards} prefixes={prefixes:x} start={start:x} boot={boot} round={round} position={position}\r\n"
+        )
     }
 }
 

@@ -354,8 +354,16 @@ fn transaction(text: &str) -> Option<TransactionId> {
 }
 
 fn header(text: &str) -> Option<Header> {
-    let mut header =
-        Header { generation: 0, shard: None, shards: 0, start: 0, boot: String::new(), round: 0, position: 0 };
+    let mut header = Header {
+        generation: 0,
+        shard: None,
+        shards: 0,
+        prefixes: 0,
+        start: 0,
+        boot: String::new(),
+        round: 0,
+        position: 0,
+    };
     let mut known = 0;
     for pair in text.split(' ') {
         let (name, value) = pair.split_once('=')?;
@@ -365,6 +373,7 @@ fn header(text: &str) -> Option<Header> {
             "shard" if value == "-" => {}
             "shard" => header.shard = Some(value.parse().ok()?),
             "shards" => header.shards = value.parse().ok()?,
+            "prefixes" => header.prefixes = u64::from_str_radix(value, 16).ok()?,
             "start" => header.start = u64::from_str_radix(value, 16).ok()?,
             "boot" => header.boot = value.to_owned(),
             "round" => header.round = value.parse().ok()?,
@@ -373,7 +382,7 @@ fn header(text: &str) -> Option<Header> {
             _ => known -= 1,
         }
     }
-    (known == 7 && header.shards > 0).then_some(header)
+    (known == 8 && header.shards > 0).then_some(header)
 }
 
 #[cfg(test)]
@@ -458,7 +467,7 @@ mod tests {
         fn lines_are_read_as_they_were_written(numbers: [u64; 6], shard: Option<u8>, round: Option<u64>, policy in 0..3) {
             let [generation, start, length, crc, position, durable] = numbers;
             let shard = shard.map(usize::from);
-            let header = Header { generation, shard, shards: 4, start, boot: "a-b".to_owned(), round: position, position: length };
+            let header = Header { generation, shard, shards: 4, prefixes: crc, start, boot: "a-b".to_owned(), round: position, position: length };
             prop_assert_eq!(line(header.to_string().as_bytes()), Some(Line::Header(header)));
             let policy = [Policy::Always, Policy::EverySecond, Policy::No][policy as usize];
             let end = GroupEnd { length, crc, position, durable, policy, round };

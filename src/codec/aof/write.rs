@@ -111,15 +111,16 @@ mod tests {
     #[test]
     fn the_lines_of_a_segment() {
         let (boot, id) = ("b".to_owned(), TransactionId { start: 255, coordinator: 3, counter: 9 });
-        let header = Header { generation: 2, shard: Some(1), shards: 4, start: 255, boot, round: 6, position: 7 };
+        let header =
+            Header { generation: 2, shard: Some(1), shards: 4, prefixes: 10, start: 255, boot, round: 6, position: 7 };
         assert_eq!(
             header.to_string(),
-            "#peristyle generation=2 shard=1 shards=4 start=ff boot=b round=6 position=7\r\n"
+            "#peristyle generation=2 shard=1 shards=4 prefixes=a start=ff boot=b round=6 position=7\r\n"
         );
         let whole = Header { shard: None, ..header };
         assert_eq!(
             whole.to_string(),
-            "#peristyle generation=2 shard=- shards=4 start=ff boot=b round=6 position=7\r\n"
+            "#peristyle generation=2 shard=- shards=4 prefixes=a start=ff boot=b round=6 position=7\r\n"
         );
         let mut bytes = Vec::new();
         part(&mut bytes, id, 2);

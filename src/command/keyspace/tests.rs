@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{ROWS, cursor_shard, parse_cursor};
 use crate::command::testing::{Families, TestShard, check_effects, stories};
 use crate::command::{generic, string};
+use crate::keyspace::slots::SlotMap;
 use crate::resp::skip;
 
 const FAMILIES: Families = &[ROWS, generic::ROWS, string::ROWS];
@@ -133,7 +134,7 @@ impl Shards {
     fn new(count: usize) -> Shards {
         let shard = |at| {
             let mut shard = TestShard::new(FAMILIES);
-            (shard.ctx.shard, shard.ctx.shards) = (at, count);
+            (shard.ctx.shard, shard.ctx.slots) = (at, SlotMap::contiguous(count));
             shard
         };
         Shards((0..count).map(shard).collect())

@@ -21,7 +21,7 @@ use crate::command::timing::Timing;
 use crate::engine::gather::{Job, Next, Part, Round};
 use crate::engine::lock::{LockSet, Mode};
 use crate::engine::msg::{ExecCommand, Step, StepOutcome};
-use crate::engine::route::SlotMap;
+use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::coroutine::{self, Asks, Coroutine};
 use crate::script::vm::End;

@@ -283,7 +283,7 @@ struct Suspended {
 }
 
 fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let is_confined = ctx.shards > 1;
+    let is_confined = ctx.slots.shards() > 1;
     let taken = take(ctx, args, false, is_confined)?;
     let watched = Watched::new(ctx, taken.started(ctx));
     let mut script = taken.script;

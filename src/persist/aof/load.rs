@@ -1,6 +1,6 @@
 //! Loads the append-only directory into one shard: a stepper, like the loader of RDB files, which it uses for the base.
 //!
-//! Every shard reads for itself what may hold keys of its own: of segments written by as many shards only its own one,
+//! Every shard reads for itself what may hold keys of its own: of segments written by as many shards, with the same `colocate-prefixes`, only its own one,
 //! of others all of them, of whose commands it runs those that name its keys. As shards share no keys, none waits for
 //! another: each goes through the files in the manifest's order at its own pace.
 //!
@@ -27,8 +27,8 @@ use crate::command::error::Error;
 use crate::command::keys::keys_of;
 use crate::command::spec::{Group, Spec};
 use crate::data::entry::Entry;
-use crate::engine::route::SlotMap;
 use crate::engine::script;
+use crate::keyspace::slots::SlotMap;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 use crate::persist::rdb::MAGIC;
 use crate::resp::reply::{Protocol, Reply};
@@ -150,7 +150,7 @@ impl AofLoader {
             (0, _) => Stage::Own,
             (_, 0) => {
                 let mut whole = ctx.scratch();
-                (whole.shard, whole.shards) = (0, 1);
+                (whole.shard, whole.slots) = (0, SlotMap::contiguous(1));
                 whole.scripts.store = ctx.scripts.store.clone();
                 Stage::Whole(Box::new(whole), deal.senders())
             }
@@ -304,7 +304,7 @@ impl AofLoader {
                 );
             }
             let file = File::open(&source.path).map_err(failed)?;
-            let slots = if ctx.shards == 1 { SlotMap::contiguous(1) } else { self.slots.clone() };
+            let slots = if ctx.slots.shards() == 1 { SlotMap::contiguous(1) } else { self.slots.clone() };
             let loader = Loader::new(file, ctx.shard, slots, Duplicates::Refused, ctx);
             Input::Rdb(Box::new(loader.map_err(|error| AofError::Base(source.name.clone(), error))?))
         } else {
@@ -340,8 +340,10 @@ enum Keys {
 
 fn keys_in(source: &Source, ctx: &ShardCtx) -> Keys {
     match source.kind {
-        _ if ctx.shards == 1 => Keys::All,
-        SourceKind::Segment { shard: Some(shard), shards } if shards == ctx.shards => {
+        _ if ctx.slots.shards() == 1 => Keys::All,
+        SourceKind::Segment { shard: Some(shard), shards, prefixes }
+            if (shards, prefixes) == (ctx.slots.shards(), ctx.slots.prefix_sum()) =>
+        {
             if shard == ctx.shard {
                 Keys::All
             } else {

@@ -278,7 +278,7 @@ mod tests {
     fn opened(disk: &MemoryDisk, shards: usize) -> Aof {
         let aof = Aof::new(shards);
         let path = "/nonexistent".into();
-        let run = Run { start: 10, boot: "b".to_owned() };
+        let run = Run { start: 10, boot: "b".to_owned(), prefixes: 0 };
         aof.open(Arc::new(disk.clone()), path, "a", Manifest::default(), 0, run).expect("memory");
         aof
     }

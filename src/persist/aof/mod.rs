@@ -76,6 +76,8 @@ pub struct Run {
     pub start: u64,
     /// The kernel's boot id.
     pub boot: String,
+    /// `SlotMap::prefix_sum`.
+    pub prefixes: u64,
 }
 
 /// The files and what the manifest says of them.
@@ -321,9 +323,9 @@ impl Aof {
         record: &[u8],
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let run = self.run.get().expect("set when it was opened");
-        let (start, boot, shards) = (run.start, run.boot.clone(), self.shards);
+        let (start, boot, shards, prefixes) = (run.start, run.boot.clone(), self.shards, run.prefixes);
         let position = shard.map_or(0, |shard| self.positions[shard].load(Relaxed));
-        let header = Header { generation, shard, shards, start, boot, round, position }.to_string();
+        let header = Header { generation, shard, shards, prefixes, start, boot, round, position }.to_string();
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
             let name = manifest.new_increment(&files.append_file);

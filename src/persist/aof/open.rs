@@ -47,7 +47,7 @@ pub enum SourceKind {
     /// Commands of any keys, behind an RDB preamble perhaps.
     Foreign,
     /// What a shard of so many has written, or a record of the whole keyspace.
-    Segment { shard: Option<ShardId>, shards: usize },
+    Segment { shard: Option<ShardId>, shards: usize, prefixes: u64 },
 }
 
 /// All there is to load, in this order.
@@ -138,7 +138,8 @@ pub fn open(place: &Place) -> Result<Option<Plan>, String> {
         if let Kind::Segment(header) = &scan.kind
             && !scan.is_appended
         {
-            sources[index].kind = SourceKind::Segment { shard: header.shard, shards: header.shards };
+            sources[index].kind =
+                SourceKind::Segment { shard: header.shard, shards: header.shards, prefixes: header.prefixes };
         }
     }
     let headers = || scans.iter().filter_map(Scan::header);

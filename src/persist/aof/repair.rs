@@ -193,8 +193,16 @@ mod tests {
 
     /// A segment whose second group has a part that was never decided, and whose third is torn.
     fn torn_segment() -> Vec<u8> {
-        let header =
-            Header { generation: 1, shard: Some(0), shards: 2, start: 9, boot: "b".to_owned(), round: 0, position: 0 };
+        let header = Header {
+            generation: 1,
+            shard: Some(0),
+            shards: 2,
+            prefixes: 0,
+            start: 9,
+            boot: "b".to_owned(),
+            round: 0,
+            position: 0,
+        };
         let mut bytes = header.to_string().into_bytes();
         let mut position = 0;
         for n in 0..3 {

@@ -10,8 +10,8 @@ use crate::base::rng::Rng;
 use crate::codec::rdb::Form;
 use crate::command::testing::{START_MS, TestShard};
 use crate::data::digest::{self, Digest};
-use crate::engine::route::SlotMap;
 use crate::engine::table::FAMILIES;
+use crate::keyspace::slots::SlotMap;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
 
 const FORMS: [Form; 2] = [Form::File { compresses: false }, Form::File { compresses: true }];

@@ -49,7 +49,7 @@ fn load(plan: &Arc<Plan>, shards: usize) -> Result<Vec<TestShard>, String> {
     let mut all: Vec<(TestShard, AofLoader)> = (0..shards)
         .map(|id| {
             let mut shard = TestShard::new(FAMILIES);
-            (shard.ctx.shard, shard.ctx.shards) = (id, shards);
+            (shard.ctx.shard, shard.ctx.slots) = (id, SlotMap::contiguous(shards));
             shard.ctx.commands = find;
             let loader = AofLoader::new(plan.clone(), &deal, SlotMap::contiguous(shards), &mut shard.ctx);
             (shard, loader)
@@ -77,7 +77,7 @@ fn find(words: &[&[u8]]) -> Found {
 fn contents(shards: Vec<TestShard>) -> Vec<String> {
     let mut all = Vec::new();
     for mut shard in shards {
-        let slots = SlotMap::contiguous(shard.ctx.shards);
+        let slots = shard.ctx.slots.clone();
         for db in 0..shard.ctx.keyspace.databases() {
             let keys: Vec<Vec<u8>> = shard.ctx.keyspace.db(db).iter().map(|entry| entry.key().to_vec()).collect();
             shard.ctx.db = db;
@@ -101,7 +101,8 @@ fn commands(lines: &str) -> Vec<u8> {
 }
 
 fn segment(generation: u64, shard: Option<ShardId>, shards: usize, groups: &[&[u8]]) -> Vec<u8> {
-    let header = Header { generation, shard, shards, start: 1, boot: "b".to_owned(), round: 0, position: 0 };
+    let header =
+        Header { generation, shard, shards, prefixes: 0, start: 1, boot: "b".to_owned(), round: 0, position: 0 };
     let (mut bytes, mut position) = (header.to_string().into_bytes(), 0);
     // Generations of a shard follow each other: here each has one group of the same length.
     for group in groups {

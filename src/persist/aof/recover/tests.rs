@@ -72,6 +72,7 @@ impl World {
             generation: self.generation,
             shard,
             shards: self.shards,
+            prefixes: 0,
             start: START,
             boot: "b".to_owned(),
             round: self.rounds,
@@ -304,7 +305,7 @@ proptest! {
 
 fn header(generation: u64, shard: ShardId, position: u64) -> String {
     let (shard, boot) = (Some(shard), "b".to_owned());
-    Header { generation, shard, shards: 2, start: START, boot, round: 0, position }.to_string()
+    Header { generation, shard, shards: 2, prefixes: 0, start: START, boot, round: 0, position }.to_string()
 }
 
 fn segment(generation: u64, shard: ShardId, groups: &[&str]) -> Vec<u8> {
