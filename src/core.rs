@@ -20,6 +20,7 @@ mod clients;
 mod evict;
 mod hops;
 mod jobs;
+mod lease;
 mod log;
 mod observe;
 mod persistence;
@@ -39,6 +40,7 @@ use self::blocking::Blocking;
 use self::evict::Asking;
 use self::hops::Hops;
 use self::jobs::Running;
+use self::lease::Lent;
 use self::log::Ack;
 use self::observe::Observing;
 use self::requests::Batch;
@@ -144,6 +146,8 @@ pub struct Core {
     delayed: Vec<Vec<(ShardId, Message)>>,
     /// Where the step began that a script pauses in.
     paused_part: Option<PartBegin>,
+    /// The lease of another shard's for which this one is locked.
+    lent: Option<Lent>,
     /// Clients that wait for the disk.
     acks: Vec<Ack>,
     rates: Rates,
@@ -222,6 +226,7 @@ impl Core {
             unlogged: Vec::new(),
             delayed: Vec::new(),
             paused_part: None,
+            lent: None,
             acks: Vec::new(),
             rates: Rates::default(),
             over_soft_limit: Vec::new(),
@@ -343,6 +348,7 @@ impl Core {
         self.hops.trim();
         let shard = &self.shard;
         self.rates.sample(shard.ctx.now.mono_ns, shard.commands.total, &self.sessions.traffic, &shard.turns);
+        self.tick_lease();
         self.background = true;
         self.shard.look_for_cold_keys();
         self.tick_persistence();
@@ -378,7 +384,7 @@ impl Core {
             || self.loader.is_some() && !self.waits_for_file
             || !self.chores.is_empty()
             || !self.paused_scripts.is_empty()
-            || self.shard.is_busy()
+            || self.shard.is_busy() && !self.shard.lease.is_calling()
     }
 
     /// There is work that will go on without an event, though not at once.
@@ -427,9 +433,11 @@ impl Core {
 
     /// Nothing is on its way to other shards or back, and no client waits for a reply.
     pub fn is_at_rest(&self) -> bool {
-        self.jobs.is_empty()
+        // A lease that nobody uses is as good as none.
+        self.jobs.len() == usize::from(self.shard.lease.is_kept())
+            && self.shard.lease.is_at_rest()
             && self.hops.is_empty()
-            && self.shard.locks.is_empty()
+            && (self.shard.locks.is_empty() || self.lent.is_some() && self.shard.locks.waiting() == 0)
             && self.blocking.is_empty()
             && self.shard.blocked.is_empty()
             && self.shard.watching.is_empty()
@@ -482,6 +490,10 @@ impl Core {
             Message::Tracking(post) => self.tracking_message(from, *post),
             Message::Notes(conn, notes) => notes.into_iter().for_each(|note| self.note(conn, note)),
             Message::Shown(lines) => self.receive_shown(&lines),
+            Message::Recall { job, waits } => self.shard.lease.recall(job, waits, self.shard.ctx.now.mono_ns),
+            Message::ScriptCalls { job, conn, words, protocol } => {
+                self.called_by_script(from, job, conn, words, protocol)
+            }
             Message::MakeRoom(number) => self.asked_for_room(from, number),
             Message::RoomMade(number) => self.room_made(number),
             Message::Adopt(_) => unreachable!("sockets are the driver's"),
@@ -494,6 +506,9 @@ impl Core {
         loop {
             if self.shard.ctx.scripts.asked.is_some() {
                 self.go_on_with_script();
+                continue;
+            }
+            if self.serve_lease() {
                 continue;
             }
             if !self.shard.is_busy()

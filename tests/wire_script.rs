@@ -105,10 +105,14 @@ redis.register_function{function_name='peek', callback=function(keys) return red
     });
 }
 
-fn transactions_locked(client: &mut Connection) -> u64 {
+fn counter(client: &mut Connection, name: &str) -> u64 {
     let info: String = cmd("INFO").arg("stats").query(client).unwrap();
-    let line = info.lines().find_map(|line| line.strip_prefix("transactions_locked:")).expect("a counter");
-    line.parse().unwrap()
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a counter");
+    value.parse().unwrap()
+}
+
+fn transactions_locked(client: &mut Connection) -> u64 {
+    counter(client, "transactions_locked")
 }
 
 #[test]
@@ -133,12 +137,48 @@ redis.register_function('add_to_any', function(keys, args) return redis.call('IN
         let any = format!("n:{n}");
         assert_eq!(cmd("FCALL").arg("add_to_any").arg(1).arg("declared").arg(&any).query(&mut client), Ok(n + 1));
     }
-    assert_eq!(transactions_locked(&mut client), before + 20);
+    assert_eq!(counter(&mut client, "scripts_leased"), 20);
+    assert!(transactions_locked(&mut client) > before);
     for n in 1..=10 {
         let (a, b) = (format!("n:{n}"), format!("n:{}", 21 - n));
         let () = cmd("FCALL").arg("swap").arg(2).arg(&a).arg(&b).query(&mut client).unwrap();
         assert_eq!(client.mget(&[&a, &b]), Ok(vec![22 - n, n + 1]));
     }
+}
+
+/// What a script makes of its arguments is mostly where its declared keys are; sometimes it is not.
+#[test]
+fn scripts_on_keys_of_one_shard_follow_each_other_without_new_locks() {
+    let server = Server::start(4);
+    let mut client = server.redis();
+    let body = "local id = redis.call('INCR', ARGV[1] .. 'id')
+        redis.call('HSET', ARGV[1] .. id, 'parent', ARGV[2]) redis.call('LPUSH', KEYS[1], id)
+        if ARGV[2] ~= '' then redis.call('RPUSH', ARGV[2], ARGV[1] .. id) redis.call('INCR', ARGV[1] .. 'children') end
+        return redis.call('LLEN', KEYS[1])";
+    let add = |client: &mut Connection, parent: &str| -> u64 {
+        eval(client, body, &["bull:work:wait"], &["bull:work:", parent]).unwrap()
+    };
+    for n in 0..10 {
+        let mut pipeline = redis::pipe();
+        for _ in 0..10 {
+            pipeline.cmd("EVAL").arg(body).arg(1).arg("bull:work:wait").arg("bull:work:").arg("");
+        }
+        assert_eq!(pipeline.query(&mut client), Ok((10 * n + 1..=10 * n + 10).collect::<Vec<u64>>()));
+    }
+    let leases = counter(&mut client, "script_leases");
+    assert!(leases <= 10, "on a slow machine one for each pipeline: {leases}");
+    let mut waiting = server.redis();
+    let waiter =
+        thread::spawn(move || cmd("BLPOP").arg("bull:other:children").arg(0).query::<Vec<String>>(&mut waiting));
+    for n in 1..=20 {
+        assert_eq!(add(&mut client, &format!("parent:{n}")), 100 + n);
+        assert_eq!(client.lrange(format!("parent:{n}"), 0, -1), Ok(vec![format!("bull:work:{}", 100 + n)]));
+    }
+    assert_eq!(client.get("bull:work:children"), Ok(20));
+    add(&mut client, "bull:other:children");
+    let served = waiter.join().expect("no panic").unwrap();
+    assert_eq!(served, ["bull:other:children", "bull:work:121"]);
+    assert_eq!(counter(&mut client, "scripts_leased"), 121);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::command::error::Result;
 use crate::command::spec::*;
 use crate::config::Config;
 use crate::config::value::percentile_text;
+use crate::engine::lease::LeaseStats;
 use crate::engine::lock::LockStats;
 use crate::engine::memory::limit_of;
 use crate::engine::pause::{ClientPause, Paused};
@@ -344,6 +345,9 @@ const STATS: &[Field] = &[
     ("transactions_single_hop", |t| t.sum(|shard| shard.locks.single_hop)),
     ("transactions_locked", |t| t.sum(|shard| shard.locks.locked)),
     ("transactions_waited", |t| t.sum(|shard| shard.locks.waited)),
+    // How often a shard took all locks for scripts that may touch any key, and how many ran so.
+    ("script_leases", |t| t.sum(|shard| shard.leases.leases)),
+    ("scripts_leased", |t| t.sum(|shard| shard.leases.scripts)),
     ("acl_access_denied_auth", |t| t.errors("WRONGPASS")),
     ("acl_access_denied_cmd", |_| "0".into()),
     ("acl_access_denied_key", |_| "0".into()),
@@ -394,6 +398,7 @@ pub struct Figures {
     lazyfreed: u64,
     lazyfree_pending: u64,
     locks: LockStats,
+    leases: LeaseStats,
     holds_keys: bool,
     watched_keys: u64,
     blocking_keys: u64,
@@ -574,6 +579,7 @@ pub fn figures(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
         lazyfreed: shard.ctx.lazyfree.freed,
         lazyfree_pending: shard.ctx.lazyfree.pending() as u64,
         locks: shard.locks.stats,
+        leases: shard.lease.stats,
         holds_keys: shard.locks.is_holding(),
         watched_keys: shard.watching.watched_keys() as u64,
         blocking_keys: shard.blocked.keys() as u64,

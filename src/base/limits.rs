@@ -108,3 +108,6 @@ pub const PROTOCOL_DUMP_BYTES: usize = 128;
 
 /// Output of a client that is not authenticated, beyond the buffer that a connection begins with: such a client is closed.
 pub const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 1024;
+
+/// A shard whose lease another one needed keeps none for so long: what else there is to do is not held up again and again.
+pub const LEASE_REST_NS: u64 = 10_000_000;

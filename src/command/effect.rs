@@ -10,6 +10,8 @@ use crate::codec::aof::TransactionId;
 /// Collects effects of one shard, or only counts them while nobody consumes them.
 #[derive(Debug, Default)]
 pub struct Journal {
+    /// The changes before the script that runs, or ran last.
+    script_dirty: u64,
     /// Changes since the last save: INFO's `rdb_changes_since_last_save`.
     pub dirty: u64,
     /// Somebody takes effects, or the names of changed keys.
@@ -102,6 +104,7 @@ impl Journal {
     }
 
     pub fn begin_script(&mut self) {
+        self.script_dirty = self.dirty;
         if let Some(group) = &mut self.log {
             group.begin_script();
         }
@@ -111,6 +114,21 @@ impl Journal {
     pub fn hold(&mut self, pauses: bool) {
         if let Some(group) = &mut self.log {
             if pauses { group.hold() } else { group.release() }
+        }
+    }
+
+    /// A script that paused has ended, or comes to where another segment begins: what it has done since it began is a part
+    /// of this transaction. Whether there is any.
+    pub fn release_part(&mut self, id: TransactionId) -> bool {
+        let has_changed = self.dirty != std::mem::replace(&mut self.script_dirty, self.dirty);
+        self.log.as_mut().is_some_and(|group| group.release_part(id, has_changed))
+    }
+
+    /// A script that pauses, and of which a part has been released, goes on.
+    pub fn go_on_holding(&mut self) {
+        if self.log.as_ref().is_some_and(|group| !group.is_holding()) {
+            self.begin_script();
+            self.hold(true);
         }
     }
 

@@ -108,6 +108,7 @@ impl Group {
     pub fn begin_script(&mut self) {
         if !self.in_step && self.held_from.is_none() {
             (self.unit_at, self.unit_db) = (self.bytes.len(), self.db);
+            self.commands = 0;
         }
     }
 
@@ -116,9 +117,32 @@ impl Group {
         self.held_from.get_or_insert(self.unit_at);
     }
 
+    /// A script pauses.
+    pub fn is_holding(&self) -> bool {
+        self.held_from.is_some()
+    }
+
     /// The script that paused has ended.
     pub fn release(&mut self) {
         self.held_from = None;
+    }
+
+    /// What the script has done that paused is a part of this transaction. Whether there is any; what only time has changed
+    /// is none.
+    pub fn release_part(&mut self, id: TransactionId, has_changed: bool) -> bool {
+        let Some(at) = self.held_from.take() else { return false };
+        if self.commands == 0 || !has_changed {
+            return false;
+        }
+        let mut begin = Vec::new();
+        write::part(&mut begin, id, self.commands + usize::from(self.unit_db.is_some()));
+        // It stands by itself, and so does what follows, as it may be skipped.
+        if let Some(db) = self.unit_db {
+            write::select(&mut begin, db);
+        }
+        self.bytes.splice(at..at, begin);
+        self.db = None;
+        true
     }
 
     /// Takes away what is not to be written yet, until `put_back`.
@@ -170,6 +194,29 @@ mod tests {
         group.push(0, &[b"C"]);
         let expected = "*2 $6 SELECT $1 0 *1 $1 A #part 1-2-3 2 *2 $6 SELECT $1 0 *1 $1 B *2 $6 SELECT $1 0 *1 $1 C ";
         assert_eq!(text(&group), expected);
+    }
+
+    #[test]
+    fn what_a_paused_script_has_done_may_be_a_part() {
+        for (db, select) in [(0, "*2 $6 SELECT $1 0 *1 $1 B"), (1, "*2 $6 SELECT $1 0 *2 $6 SELECT $1 1 *1 $1 B")] {
+            let mut group = Group::default();
+            group.push(0, &[b"A"]);
+            group.begin_script();
+            group.push(db, &[b"B"]);
+            group.hold();
+            assert!(group.release_part(ID, true) && !group.release_part(ID, true));
+            group.push(db, &[b"C"]);
+            let count = select.matches('*').count();
+            let expected =
+                format!("*2 $6 SELECT $1 0 *1 $1 A #part 1-2-3 {count} {select} *2 $6 SELECT $1 {db} *1 $1 C ");
+            assert_eq!(text(&group), expected);
+        }
+        let mut group = Group::default();
+        group.begin_script();
+        group.push(0, &[b"DEL", b"k"]);
+        group.hold();
+        assert!(!group.release_part(ID, false), "it had expired");
+        assert!(group.is_ready());
     }
 
     #[test]

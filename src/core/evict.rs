@@ -84,6 +84,8 @@ impl Core {
     pub(super) fn asked_for_room(&mut self, from: ShardId, number: u32) {
         // Nothing is told any more behind the last save.
         if !self.stopped {
+            // No key goes while the shard is locked.
+            self.recall_lease(false);
             self.asking.askers.push((from, number));
         }
     }

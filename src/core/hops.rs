@@ -265,6 +265,7 @@ fn item_of(session: &Session, row: &'static KeyRow, id: CommandId, hop: HopKey) 
         no_touch: session.no_touch,
         tracks: session.tracks(),
         deferred: false,
+        is_linked: true,
         hop: Some(hop),
         is_queued: false,
         followers: 0,

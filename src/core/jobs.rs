@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::lease;
 use super::log::Logging;
 use super::pubsub::receivers_reply;
 use super::{Core, Fate};
@@ -25,6 +26,7 @@ use crate::engine::lock::{LockSet, Mode, TxId};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
+use crate::engine::script::calling::Calling;
 use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::keyspace::slots::SlotMap;
@@ -41,7 +43,7 @@ pub(super) struct Running {
     /// When it began, by the shard's clock, and its words as they were queued.
     inner_call: (u64, Vec<Vec<u8>>),
     /// The protocol in which a script is answered by a command without keys that it calls.
-    called_in: Option<Protocol>,
+    pub(super) called_in: Option<Protocol>,
     /// The shards that hold locks for it.
     held: Vec<ShardId>,
     pub(super) conn: ConnKey,
@@ -85,6 +87,10 @@ pub(super) enum Work {
     Watch(Box<Watch>),
     Script(Box<ScriptJob>),
     Admin(Everywhere),
+    /// The lease's locks, and the command with keys that the script which has it calls elsewhere.
+    Lease(Option<Calling>),
+    /// A command without keys that a script calls, which has this lease of another shard's.
+    Called(ShardId, JobKey),
 }
 
 /// How a job begins.
@@ -102,6 +108,8 @@ impl Work {
             Work::Watch(watch) => watch.open(),
             Work::Admin(_) => whole_shards(slots),
             Work::Script(script) => script.open(slots),
+            Work::Lease(_) => lease::open(slots),
+            Work::Called(..) => Vec::new(),
         }
     }
 
@@ -109,7 +117,7 @@ impl Work {
     pub(super) fn ends_with_opening(&self) -> bool {
         match self {
             Work::Keys(job) => job.ends_with_opening(),
-            Work::Admin(_) | Work::Script(_) => false,
+            Work::Admin(_) | Work::Script(_) | Work::Lease(_) | Work::Called(..) => false,
             Work::Exec(exec) => exec.is_at_once(),
             Work::Watch(_) => true,
         }
@@ -155,7 +163,9 @@ impl Core {
         };
         match lock {
             // The script that is in the middle of its work must not see what the step does.
-            Lock::Held if self.shard.is_busy() && !matches!(step, Step::Admin(_)) => {
+            Lock::Held
+                if self.shard.is_busy() && !matches!(step, Step::Admin(_)) && !self.is_called_by_script(from, job) =>
+            {
                 self.shard.hold_back(from, request(step));
             }
             Lock::Held => self.run_request(from, request(step)),
@@ -184,6 +194,9 @@ impl Core {
             tracks,
             transaction: number,
         };
+        if matches!(step, Step::Lease) {
+            self.lend(TxId { shard: from, job });
+        }
         let part = self.begin_part(number);
         match self.run_step(step) {
             Some(outcome) => self.end_request(from, request, outcome, part),
@@ -237,6 +250,7 @@ impl Core {
 
     /// Ends a job's hold on this shard; what waited behind it goes on, before anything else does.
     pub(super) fn release(&mut self, transaction: TxId) {
+        self.lease_ended(transaction);
         let mut ready = Vec::new();
         self.shard.locks.release(transaction, &mut ready);
         self.granted.extend(ready);
@@ -571,6 +585,9 @@ impl Core {
         if has_run && matches!(job.work, Work::Admin(_)) || job.inner.is_some() {
             return self.merge_parts(key, outcomes);
         }
+        if matches!(job.work, Work::Lease(_)) {
+            return self.lease_round_done(key, outcomes);
+        }
         if let [StepOutcome::Published(receivers)] = outcomes[..] {
             let next = self.keyless_done(key, receivers_reply(receivers).to_vec());
             return self.go_on(key, next);
@@ -587,11 +604,12 @@ impl Core {
                 ExecNext::Job(Next::Last { round, reply: None })
             }
             Work::Script(script) => ExecNext::Job(script.advance(outcomes, &self.slots, self.dbsize, ctx)),
+            Work::Lease(_) | Work::Called(..) => unreachable!("they have no rounds of this kind"),
         };
         self.go_on(key, next);
     }
 
-    fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
+    pub(super) fn go_on(&mut self, key: JobKey, mut next: ExecNext) {
         // Of what its script has called.
         self.take_notes(self.jobs[key.index as usize].conn);
         let next = loop {
@@ -638,6 +656,10 @@ impl Core {
 
     /// All has happened: the locks end.
     fn conclude(&mut self, key: JobKey, reply: &[u8]) {
+        if let Work::Called(shard, lease) = self.jobs[key.index as usize].work {
+            self.jobs.remove(key.index as usize);
+            return self.answer_script(shard, lease, reply.to_vec());
+        }
         self.decide(key);
         self.release_all(key);
         self.finish_job(key, reply);
@@ -645,7 +667,7 @@ impl Core {
 
     /// A command without keys inside an EXEC or a script: its reply, if it has one already. (Nobody needs that of a client that is
     /// gone.)
-    fn run_keyless(&mut self, key: JobKey, words: &[Vec<u8>]) -> Option<Vec<u8>> {
+    pub(super) fn run_keyless(&mut self, key: JobKey, words: &[Vec<u8>]) -> Option<Vec<u8>> {
         let conn = self.jobs[key.index as usize].conn;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let command = self.registry.find(words[0]).expect("it was found when it was queued");
@@ -700,7 +722,10 @@ impl Core {
         match &mut job.work {
             Work::Exec(exec) => exec.keyless_done(reply, &self.slots, self.dbsize, protocol, ctx),
             Work::Script(script) => ExecNext::Job(script.keyless_done(reply, &self.slots, self.dbsize, ctx)),
-            Work::Keys(_) | Work::Watch(_) | Work::Admin(_) => unreachable!("only an EXEC or a script runs them"),
+            Work::Called(..) => ExecNext::Job(Next::Reply(reply)),
+            Work::Keys(_) | Work::Watch(_) | Work::Admin(_) | Work::Lease(_) => {
+                unreachable!("only an EXEC or a script runs them")
+            }
         }
     }
 
@@ -760,8 +785,8 @@ impl Core {
         self.send_round(key, round, false);
     }
 
-    /// Starts what no client asked for.
-    pub(super) fn start_own_job<M: Mesh>(&mut self, everywhere: Everywhere, mesh: &mut M) {
+    /// A job that no client asked for, or whose client waits for another one.
+    pub(super) fn own_job(&mut self, conn: ConnKey, work: Work) -> JobKey {
         self.next_job = self.next_job.wrapping_add(1);
         let generation = self.next_job;
         let command = self.registry.find(b"bgsave").expect("it is in the table");
@@ -772,19 +797,24 @@ impl Core {
             inner: None,
             inner_call: (0, Vec::new()),
             called_in: None,
-            conn: ConnKey::NOBODY,
+            conn,
             tracks: false,
             protocol: Protocol::Resp2,
             spec: command.spec,
             id: command.id,
             started: self.shard.ticks(),
             discard: true,
-            work: Work::Admin(everywhere),
+            work,
             outcomes: Vec::new(),
             missing: 0,
             logging: Logging::default(),
         };
-        let key = JobKey { index: self.jobs.insert(running) as u32, generation };
+        JobKey { index: self.jobs.insert(running) as u32, generation }
+    }
+
+    /// Starts what no client asked for.
+    pub(super) fn start_own_job<M: Mesh>(&mut self, everywhere: Everywhere, mesh: &mut M) {
+        let key = self.own_job(ConnKey::NOBODY, Work::Admin(everywhere));
         match &self.jobs[key.index as usize].work {
             Work::Admin(everywhere) if self.server.shards == 1 => {
                 let round = everywhere_round(1, ConnKey::NOBODY, everywhere);
@@ -812,7 +842,7 @@ impl Core {
                 Work::Keys(job) => job.words(),
                 Work::Script(script) => script.words(),
                 Work::Admin(everywhere) => &everywhere.words,
-                Work::Exec(_) | Work::Watch(_) => &[],
+                Work::Exec(_) | Work::Watch(_) | Work::Lease(_) | Work::Called(..) => &[],
             };
             let mut words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             if words.is_empty() {
@@ -833,6 +863,7 @@ impl Core {
             // Its client went away meanwhile: the shards may have heard of that first.
             Work::Watch(watch) if self.sessions.get(job.conn).is_none() => watch.shards(),
             Work::Watch(_) | Work::Keys(_) | Work::Script(_) | Work::Admin(_) => BTreeSet::new(),
+            Work::Lease(_) | Work::Called(..) => unreachable!("they answer no client"),
         };
         for shard in unwatched {
             self.tell(shard, Message::Unwatch(job.conn));

@@ -267,14 +267,15 @@ impl Core {
         let writes = match &job.work {
             Work::Keys(_) => job.spec.flags.has(WRITE),
             Work::Exec(_) | Work::Script(_) => true,
-            Work::Watch(_) | Work::Admin(_) => false,
+            // The lease's commands get a number with the first.
+            Work::Watch(_) | Work::Admin(_) | Work::Lease(_) | Work::Called(..) => false,
         };
         if writes && !job.work.ends_with_opening() {
             job.logging.transaction = log.next_transaction().counter;
         }
     }
 
-    fn transaction_id(&self, coordinator: ShardId, counter: u64) -> TransactionId {
+    pub(super) fn transaction_id(&self, coordinator: ShardId, counter: u64) -> TransactionId {
         TransactionId { start: self.server.aof.start(), coordinator, counter }
     }
 
@@ -365,7 +366,7 @@ impl Core {
 }
 
 /// Whether a step is a shard's part of a command that changes the whole keyspace.
-fn is_whole(step: &Step) -> bool {
+pub(super) fn is_whole(step: &Step) -> bool {
     matches!(step, Step::Run { row, .. } if matches!(row.spec.shape, Shape::EveryShard(_)) && row.spec.flags.has(WRITE))
 }
 

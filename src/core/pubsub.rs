@@ -41,6 +41,7 @@ impl Core {
     ) -> Fate {
         let (channel, message) = (words[1], words[2]);
         let stays_here = self.publishes_here(kind, channel);
+        let home = self.slots.shard_of(channel);
         let session = self.sessions.at(conn);
         if !stays_here && !self.room {
             return Fate::NotYet(Pause::Mailbox);
@@ -51,11 +52,11 @@ impl Core {
         let discard = session.start_command(id);
         let is_listening = session.is_subscribed();
         // Its own message comes behind the reply.
-        let sequence = (!stays_here || is_listening).then(|| session.pipeline.push_waiting(discard));
+        let sequence = (!stays_here || is_listening).then(|| session.pipeline.push_waiting(discard, home));
         let fate = match sequence {
             Some(sequence) if !stays_here => {
                 self.publish_afar(Publisher::Client { conn, sequence }, kind, channel, message);
-                Fate::Published(self.slots.shard_of(channel))
+                Fate::Published(home)
             }
             Some(sequence) => {
                 let receivers = self.publish_here(kind, channel, message);

@@ -17,7 +17,7 @@ use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::keys::keys_of;
 use crate::command::keyspace;
-use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, Shape, Spec, WRITE};
+use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, READONLY, Shape, Spec, WRITE};
 use crate::config::value::PipelineOrder;
 use crate::dispatch::registry::{Command, KeyPlan, Run};
 use crate::engine::mesh::Mesh;
@@ -68,6 +68,7 @@ impl Own<'_> {
             no_touch: self.no_touch,
             tracks: self.tracks,
             deferred: false,
+            is_linked: false,
             hop: None,
             is_queued: false,
             followers: 0,
@@ -471,7 +472,7 @@ impl Core {
             self.flush(batch, mesh);
             return self.start_blocking(conn, row, id, &words, home, mesh);
         }
-        let shard = self.place_of(command, spec, words);
+        let shard = self.place_of(command, spec, words).or_else(|| self.anchor_of(conn, spec, &batch.words[first..]));
         match shard {
             Some(shard) if shard == self.id => {
                 let session = self.sessions.at(conn);
@@ -485,7 +486,10 @@ impl Core {
                 // A script may pause, and be answered later.
                 let is_script = spec.group == Group::Scripting;
                 let in_order = may_wait || is_script || !session.pipeline.is_empty();
-                let sequence = in_order.then(|| session.pipeline.push_waiting(discard));
+                if in_order && self.shard.lease.is_kept() && !session.pipeline.is_all_at(self.id) {
+                    self.shard.lease.link();
+                }
+                let sequence = in_order.then(|| session.pipeline.push_waiting(discard, self.id));
                 batch.own.push(Own {
                     conn,
                     row,
@@ -602,6 +606,21 @@ impl Core {
         shards.all(|shard| shard == first).then_some(first)
     }
 
+    /// The shard of the keys that a script declares, if it is one: there it runs, though it may touch others, under the
+    /// shard's lease (`engine::lease`).
+    #[cold]
+    fn anchor_of(&mut self, conn: ConnKey, spec: &Spec, words: &[&[u8]]) -> Option<ShardId> {
+        let runs_script = spec.group == Group::Scripting && !spec.keys.is_empty() && !spec.flags.has(READONLY);
+        // What it reads on other shards, these track for clients of its own.
+        if !runs_script || self.sessions.at(conn).tracks() {
+            return None;
+        }
+        let keys = keys_of(spec, words);
+        let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));
+        let first = shards.next()?;
+        shards.all(|shard| shard == first).then_some(first)
+    }
+
     /// A command on keys of another shard joins the batch for it.
     pub(super) fn depart(
         &mut self,
@@ -620,9 +639,10 @@ impl Core {
             return Fate::NotYet(Pause::Barrier);
         }
         let discard = session.start_command(id);
+        let is_linked = !session.pipeline.is_all_at(shard);
         let item = RunItem {
             session: conn,
-            sequence: session.pipeline.push_waiting(discard),
+            sequence: session.pipeline.push_waiting(discard, shard),
             row,
             id,
             db: session.db as u16,
@@ -631,6 +651,7 @@ impl Core {
             no_touch: session.no_touch,
             tracks: session.tracks(),
             deferred: false,
+            is_linked,
             hop: None,
             is_queued: false,
             followers: 0,
@@ -691,6 +712,10 @@ impl Core {
                     }
                 }
                 Some(sequence) => {
+                    if !self.shard.admits_script(own.row, words) {
+                        self.shard.defer_for_lease(self.id, own.item(sequence), words, own.shared);
+                        continue;
+                    }
                     self.scratch.clear();
                     self.shard.execute(own.row, own.id, own.db, &args, own.protocol, &mut self.scratch);
                     if self.shard.has_suspended() {
@@ -740,7 +765,11 @@ impl Core {
         }
         match own.sequence {
             Some(sequence) => self.shard.defer(self.id, own.item(sequence), words, own.shared),
-            // It came in the turn in which the script has paused; otherwise every reply has a place of its own.
+            // It came in the turn in which a script has paused; otherwise every reply has a place of its own.
+            None if !self.server.scripts.busy.is_on() => {
+                let sequence = self.sessions.at(own.conn).pipeline.push_waiting(own.discard, self.id);
+                self.shard.defer(self.id, own.item(sequence), words, own.shared);
+            }
             None => {
                 let error = busy_error(&self.server.scripts.busy);
                 self.shard.commands.rejected(Some(own.id), error.code());

@@ -29,7 +29,13 @@ impl Core {
 
     /// The same of the script that this shard runs in one go.
     pub(super) fn go_on_with_script(&mut self) {
+        if self.shard.lease.is_calling() {
+            return;
+        }
         if let Some(asked) = self.shard.ctx.scripts.asked.take() {
+            if self.server.shards > 1 {
+                return self.call_for_script(asked);
+            }
             self.shard.ctx.scripts.answer = self.run_for_script(asked);
         }
         let Some((ended, held_back)) = self.shard.go_on() else { return };
@@ -38,7 +44,7 @@ impl Core {
         self.granted.extend(ready);
         match ended {
             Ended::Command(from, batch) => {
-                self.shard.ctx.journal.hold(false);
+                self.log_leased();
                 self.shard.after_commands();
                 self.tell(from, Message::Ran(batch));
                 self.send_aftermath();
@@ -62,12 +68,12 @@ impl Core {
     /// A command without keys that a script of the only shard calls: its reply. (Where there are several, such a script is
     /// a job.)
     fn run_for_script(&mut self, asked: AskedCommand) -> Vec<u8> {
-        let AskedCommand { words, protocol } = asked;
+        let AskedCommand { words, protocol, .. } = asked;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let command = self.registry.find(words[0]).expect("the script has found it");
         let Run::Admin(run) = command.run else { unreachable!("it has no keys") };
         let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
-        let conn = self.shard.client_of_script();
+        let (_, conn) = self.shard.client_of_script();
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_none() {

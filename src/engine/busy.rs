@@ -1,4 +1,5 @@
-//! A script that runs for longer than `busy-reply-threshold` on a shard of its own keys.
+//! A script that runs for longer than `busy-reply-threshold` on a shard of its own keys, or waits there for what it calls
+//! elsewhere.
 //!
 //! It pauses at every look at the time, and goes on in the shard's next turn, so that clients are told that the server is
 //! busy, and can have the script ended. In between nothing happens to the shard's data: its locks are seized, so that
@@ -58,12 +59,13 @@ impl Shard {
         self.busy.is_some()
     }
 
-    /// The client whose script pauses. Of another shard, it is none of this one's.
-    pub fn client_of_script(&self) -> ConnKey {
+    /// The client whose script pauses, and its shard.
+    pub fn client_of_script(&self) -> (ShardId, ConnKey) {
+        let nobody = (self.ctx.shard, ConnKey::NOBODY);
         match self.busy.as_deref().map(|busy| &busy.of) {
-            Some(Of::Command(_, batch)) => batch.items[0].session,
-            Some(Of::Exec(exec)) => exec.request.as_ref().map_or(ConnKey::NOBODY, |(_, request)| request.conn),
-            None => ConnKey::NOBODY,
+            Some(Of::Command(from, batch)) => (*from, batch.items[0].session),
+            Some(Of::Exec(exec)) => exec.request.as_ref().map_or(nobody, |(from, request)| (*from, request.conn)),
+            None => nobody,
         }
     }
 

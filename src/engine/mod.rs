@@ -6,6 +6,7 @@ pub mod evict;
 pub mod gather;
 pub mod hold;
 pub mod hop;
+pub mod lease;
 pub mod lock;
 pub mod memory;
 pub mod mesh;

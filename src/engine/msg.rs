@@ -65,6 +65,18 @@ pub enum Message {
     /// `RoomMade`.
     MakeRoom(u32),
     RoomMade(u32),
+    /// The lease of this job of yours is needed back; `waits`: something waits for it here.
+    Recall {
+        job: JobKey,
+        waits: bool,
+    },
+    /// A script of a client of yours, which runs here under the lease of this job, calls a command without keys.
+    ScriptCalls {
+        job: JobKey,
+        conn: ConnKey,
+        words: Vec<Vec<u8>>,
+        protocol: Protocol,
+    },
     /// A new connection for you: you have fewer.
     Adopt(Box<Adopted>),
 }
@@ -104,6 +116,8 @@ pub struct RunItem {
     pub tracks: bool,
     /// It waits for a lock: its reply comes later, in a batch of its own.
     pub deferred: bool,
+    /// Commands that its connection sent before it may not have run yet on other shards.
+    pub is_linked: bool,
     /// The transaction that it is a part of, in place of a sequence. The part of a command counts at the coordinator.
     pub hop: Option<HopKey>,
     /// A command of an EXEC.
@@ -202,6 +216,8 @@ pub struct StepReply {
 pub enum Step {
     /// Only locks are taken, or given back.
     Nothing,
+    /// The same, of a lease (`engine::lease`): if others need them, it has to be told.
+    Lease,
     /// Run a key command on keys of the shard (or on all of its keys).
     /// If it finds nothing and would wait, this client does.
     Run {

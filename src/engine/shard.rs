@@ -11,11 +11,13 @@ use bytes::Bytes;
 use super::block::{BlockTable, Blocked, Waiter};
 use super::busy::Busy;
 use super::evict::Room;
+use super::lease::Lease;
 use super::lock::{LockSet, LockTable, TxId};
 use super::memory::MemoryLimit;
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::pause::ClientPause;
 use super::pubsub::PubSub;
+use super::script;
 use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
@@ -77,6 +79,8 @@ pub struct Shard {
     pub(super) shared_excess_ns: u64,
     /// A script that runs too long.
     pub(super) busy: Option<Box<Busy>>,
+    /// Of scripts that may touch any key.
+    pub lease: Lease,
 }
 
 impl Shard {
@@ -105,6 +109,7 @@ impl Shard {
             pool: Pool::default(),
             shared_excess_ns: 0,
             busy: None,
+            lease: Lease::default(),
         };
         shard.ctx.scripts.observe(ticks, commands);
         shard.configure(config);
@@ -287,7 +292,10 @@ impl Shard {
     /// Runs the commands of another shard's connections; their replies are left in the batch. What has to wait for a lock
     /// is marked there, and comes back in a batch of its own.
     pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
-        self.run_items(from, batch, self.is_guarded());
+        if self.lease.is_kept() && batch.items.iter().any(|item| item.is_linked || item.hop.is_some()) {
+            self.lease.link();
+        }
+        self.run_items(from, batch, self.is_guarded(), false);
     }
 
     /// What these commands need is free. Their words come first among `words`.
@@ -316,11 +324,53 @@ impl Shard {
 
     /// Runs what was deferred.
     pub fn run_granted(&mut self, from: ShardId, batch: &mut RunBatch) {
-        self.run_items(from, batch, false);
+        self.run_items(from, batch, false, false);
+    }
+
+    /// Runs a script that has waited for the lease.
+    pub fn run_leased(&mut self, from: ShardId, batch: &mut RunBatch) {
+        self.run_items(from, batch, false, true);
+    }
+
+    /// Whether a command may run now as far as the lease is concerned: most need none. A script that does, and may, is to
+    /// run next.
+    #[inline]
+    pub fn admits_script(&mut self, row: &KeyRow, words: &[&[u8]]) -> bool {
+        row.spec.group != Group::Scripting || self.may_lease_to(row, words)
+    }
+
+    #[cold]
+    fn may_lease_to(&mut self, row: &KeyRow, words: &[&[u8]]) -> bool {
+        let runs_script = !row.spec.keys.is_empty() && !row.spec.flags.has(READONLY);
+        if self.ctx.slots.shards() == 1 || !runs_script {
+            return true;
+        }
+        if script::may_touch_others(&mut self.ctx, &row.spec, words) != Some(true) {
+            return true;
+        }
+        let may_run = self.lease.is_usable() && self.locks.is_empty();
+        if may_run {
+            self.lend_lease();
+        }
+        may_run
+    }
+
+    /// The script that runs next has the lease.
+    fn lend_lease(&mut self) {
+        self.ctx.scripts.is_leased = true;
+        self.lease.used();
+    }
+
+    /// Queues a script that needs the lease.
+    pub fn defer_for_lease(&mut self, from: ShardId, item: RunItem, words: &[&[u8]], shared: &[(usize, Bytes)]) {
+        let mut batch = Box::<RunBatch>::default();
+        batch.push(item, words, shared);
+        self.lease.wait((from, batch));
     }
 
     /// `guarded`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
-    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool) {
+    /// `leased`: it is a script that has the lease.
+    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool, leased: bool) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, notes } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
@@ -351,7 +401,15 @@ impl Shard {
             // Where its part of a transaction ends; most commands are none.
             let end = index + 1 + items[index].followers as usize;
             let mut waiting = None;
-            if guarded && !self.locks.is_empty() && !self.admits_items(&items[index..end], &words[first..]) {
+            let of_first = &words[first..][..items[index].arguments as usize];
+            let has_lease = leased || self.admits_script(items[index].row, of_first);
+            if leased {
+                self.lend_lease();
+            } else if has_lease
+                && guarded
+                && !self.locks.is_empty()
+                && !self.admits_items(&items[index..end], &words[first..])
+            {
                 waiting = Some((LockSet::default(), Box::<RunBatch>::default()));
             }
             for index in index..end {
@@ -368,6 +426,13 @@ impl Shard {
                     })
                     .collect();
                 let words = &words[range];
+                if !has_lease {
+                    // A script is no part of a transaction in one hop.
+                    self.defer_for_lease(from, item.clone(), words, &own);
+                    item.deferred = true;
+                    reply_ends.push(replies.len());
+                    continue;
+                }
                 if let Some((set, later)) = &mut waiting {
                     set.merge(&LockSet::of_command(&item.row.spec, words));
                     later.push(item.clone(), words, &own);
@@ -463,7 +528,7 @@ impl Shard {
     pub fn run_step(&mut self, step: Step) -> Option<StepOutcome> {
         self.ctx.only_reads = false;
         Some(match step {
-            Step::Nothing => StepOutcome::Done,
+            Step::Nothing | Step::Lease => StepOutcome::Done,
             Step::Run { row, db, words, protocol, waiter, script } => {
                 let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 let mut reply = Vec::new();

@@ -8,6 +8,7 @@ use super::host::Host;
 use super::library::{FunctionVm, Library};
 use super::store::{Libraries, Store};
 use super::vm::{Digest, EvalVm, ScriptId};
+use crate::base::clock::Now;
 use crate::base::metrics::CommandStats;
 use crate::resp::reply::Protocol;
 
@@ -29,10 +30,12 @@ pub struct Scripts {
     spare_functions: Vec<Box<FunctionVm>>,
     /// For scripts that run.
     pub stacks: Stacks,
-    /// A script pauses until this command, which is not one of the shard's, has been run for it.
+    /// A script pauses until this command, which is not the shard's alone, has been run for it.
     pub asked: Option<AskedCommand>,
     /// The reply to that.
     pub answer: Vec<u8>,
+    /// The script that begins next may touch what it likes: the shard has the lease (`engine::lease`).
+    pub is_leased: bool,
     /// What is known of scripts, by text or name: see [`Scripts::touches_others`].
     touches_others: HashMap<Box<[u8]>, bool, ahash::RandomState>,
     /// The flush that `eval` has followed.
@@ -53,9 +56,12 @@ pub struct Scripts {
     reads: Vec<Vec<u8>>,
 }
 
-/// A command that a script calls and the shard does not know.
+/// A command that a script calls, and that is not the shard's alone.
 pub struct AskedCommand {
     pub words: Vec<Vec<u8>>,
+    pub db: usize,
+    /// When the script began.
+    pub now: Now,
     pub protocol: Protocol,
 }
 
@@ -102,6 +108,7 @@ impl Default for Scripts {
             stacks: Stacks::default(),
             asked: None,
             answer: Vec::new(),
+            is_leased: false,
             touches_others: HashMap::default(),
             flushes: 0,
             library_version: 0,

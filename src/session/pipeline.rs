@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::ids::Sequence;
+use crate::base::ids::{Sequence, ShardId};
 use crate::base::limits::{PIPELINE_REMOTE_BYTES_MAX, PIPELINE_REMOTE_MAX, REPLY_BYTES_ASSUMED};
 
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Pipeline {
     waiting: usize,
     /// A transaction in one hop is among those that wait.
     has_hop: bool,
+    /// The shard that runs all those in the queue, if it is one.
+    place: Option<ShardId>,
     /// How large a reply from elsewhere may be: the largest of late, fading with each smaller one.
     reply_bytes: usize,
 }
@@ -28,7 +30,14 @@ enum Slot {
 
 impl Default for Pipeline {
     fn default() -> Pipeline {
-        Pipeline { slots: VecDeque::new(), head: 0, waiting: 0, has_hop: false, reply_bytes: REPLY_BYTES_ASSUMED }
+        Pipeline {
+            slots: VecDeque::new(),
+            head: 0,
+            waiting: 0,
+            has_hop: false,
+            place: None,
+            reply_bytes: REPLY_BYTES_ASSUMED,
+        }
     }
 }
 
@@ -51,8 +60,19 @@ impl Pipeline {
         self.waiting >= PIPELINE_REMOTE_MAX || self.waiting * self.reply_bytes >= PIPELINE_REMOTE_BYTES_MAX
     }
 
-    /// A command that is answered elsewhere takes its place. `discard`: its reply is not wanted (CLIENT REPLY).
-    pub fn push_waiting(&mut self, discard: bool) -> Sequence {
+    /// All commands that may not have run yet are this shard's.
+    #[inline]
+    pub fn is_all_at(&self, shard: ShardId) -> bool {
+        self.is_empty() || self.place == Some(shard)
+    }
+
+    /// A command that this shard answers takes its place. `discard`: its reply is not wanted (CLIENT REPLY).
+    pub fn push_waiting(&mut self, discard: bool, shard: ShardId) -> Sequence {
+        self.place = self.is_all_at(shard).then_some(shard);
+        self.push(discard)
+    }
+
+    fn push(&mut self, discard: bool) -> Sequence {
         self.slots.push_back(Slot::Waiting { discard });
         self.waiting += 1;
         self.head.wrapping_add(self.slots.len() as u32 - 1)
@@ -61,7 +81,8 @@ impl Pipeline {
     /// The same for a transaction in one hop.
     pub fn push_hop(&mut self, discard: bool) -> Sequence {
         self.has_hop = true;
-        self.push_waiting(discard)
+        self.place = None;
+        self.push(discard)
     }
 
     /// A transaction in one hop may not have run yet on the connection's own shard.
@@ -118,6 +139,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn it_knows_whether_one_shard_runs_all_that_waits() {
+        let (mut pipeline, mut output) = (Pipeline::default(), Vec::new());
+        assert!(pipeline.is_all_at(1) && pipeline.is_all_at(2));
+        let first = pipeline.push_waiting(false, 1);
+        assert!(pipeline.is_all_at(1) && !pipeline.is_all_at(2));
+        let second = pipeline.push_waiting(false, 2);
+        assert!(!pipeline.is_all_at(1) && !pipeline.is_all_at(2));
+        pipeline.complete(second, b"", &mut output);
+        let third = pipeline.push_waiting(false, 1);
+        assert!(!pipeline.is_all_at(1), "the second may be at the head still");
+        pipeline.complete(first, b"", &mut output);
+        pipeline.complete(third, b"", &mut output);
+        assert!(pipeline.is_all_at(2));
+        let hop = pipeline.push_hop(false);
+        assert!(!pipeline.is_all_at(1) && !pipeline.is_all_at(2));
+        pipeline.complete(hop, b"", &mut output);
+        assert!(pipeline.is_all_at(1));
+    }
+
     proptest! {
         /// Commands are answered here or elsewhere, and elsewhere in any order; the output keeps the commands' order.
         #[test]
@@ -129,7 +170,7 @@ mod tests {
             let (mut output, mut waiting) = (Vec::new(), Vec::new());
             for (command, &elsewhere) in elsewhere.iter().enumerate() {
                 if elsewhere {
-                    waiting.push((pipeline.push_waiting(false), command as u8));
+                    waiting.push((pipeline.push_waiting(false, 0), command as u8));
                 } else if pipeline.is_empty() {
                     output.push(command as u8);
                 } else {
@@ -148,8 +189,8 @@ mod tests {
     #[test]
     fn an_unwanted_reply_is_dropped_in_its_place() {
         let (mut pipeline, mut output) = (Pipeline::default(), Vec::new());
-        let unwanted = pipeline.push_waiting(true);
-        let wanted = pipeline.push_waiting(false);
+        let unwanted = pipeline.push_waiting(true, 0);
+        let wanted = pipeline.push_waiting(false, 0);
         pipeline.complete(wanted, b"b", &mut output);
         pipeline.complete(unwanted, b"a", &mut output);
         assert_eq!(output, b"b");

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::job::{Answers, Asked, Call};
+use super::calling::{Call, place_of};
+use super::job::{Answers, Asked};
 use crate::base::clock::Now;
 use crate::base::ids::CommandId;
 use crate::base::metrics::CommandStats;
@@ -161,40 +162,41 @@ impl Drop for Watched {
     }
 }
 
+/// What a script may touch.
+pub enum Reach {
+    /// Anything: all is on this shard.
+    Shard,
+    /// These keys.
+    Declared(Vec<Vec<u8>>),
+    /// Anything: other shards are locked for this one (`engine::lease`), and asked.
+    Leased,
+}
+
 /// A shard, lent to a script, slice by slice once that takes long.
 pub struct ShardHost<'a, 'b> {
     lent: &'a mut Lent<'b, ShardCtx>,
     watched: Watched,
-    /// The keys that it may touch; `None`: any.
-    declared: Option<Vec<Vec<u8>>>,
+    reach: Reach,
     /// The script's database: SELECT in a script is its own affair.
     db: usize,
 }
 
 impl<'a, 'b> ShardHost<'a, 'b> {
-    pub fn new(
-        lent: &'a mut Lent<'b, ShardCtx>,
-        watched: Watched,
-        declared: Option<Vec<Vec<u8>>>,
-    ) -> ShardHost<'a, 'b> {
+    pub fn new(lent: &'a mut Lent<'b, ShardCtx>, watched: Watched, reach: Reach) -> ShardHost<'a, 'b> {
         let db = lent.get().db;
-        ShardHost { lent, watched, declared, db }
+        ShardHost { lent, watched, reach, db }
     }
 
-    /// Pauses while the core runs a command. It counts it.
-    fn ask_core(&mut self, spec: &Spec, words: &[&[u8]], reply: &mut Reply) -> Result {
-        if self.declared.is_some() {
-            // Such a script runs where its client is: `engine::script::job`.
-            tracing::error!("A script calls a command that it was not seen to call: {}", spec.name);
-            return Err(NOT_FROM_SCRIPT);
-        }
+    /// Pauses while the core runs a command, here or elsewhere. It counts it.
+    fn ask_core(&mut self, words: &[&[u8]], reply: &mut Reply) {
         let words = words.iter().map(|word| word.to_vec()).collect();
-        self.lent.get().scripts.asked = Some(AskedCommand { words, protocol: reply.protocol() });
+        let (db, ctx) = (self.db, self.lent.get());
+        let now = ctx.now;
+        ctx.scripts.asked = Some(AskedCommand { words, db, now, protocol: reply.protocol() });
         self.lent.pause();
         let scripts = &mut self.lent.get().scripts;
         scripts.calls += 1;
         reply.raw(&std::mem::take(&mut scripts.answer));
-        Ok(())
     }
 
     /// Runs what the words call, unless the script must not.
@@ -213,11 +215,19 @@ impl<'a, 'b> ShardHost<'a, 'b> {
             count_id(ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
             return Err(error);
         }
-        if let Some(declared) = &self.declared
-            && !declares(declared, spec, words)
-        {
-            tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
-            return Err(UNDECLARED);
+        match &self.reach {
+            Reach::Shard => {}
+            Reach::Declared(declared) if declares(declared, spec, words) => {}
+            Reach::Declared(_) => {
+                tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
+                return Err(UNDECLARED);
+            }
+            Reach::Leased if row.is_none() || place_of(spec, words, &ctx.slots, ctx.shard) == Some(ctx.shard) => {}
+            Reach::Leased => {
+                self.watched.wrote |= spec.flags.has(WRITE);
+                self.ask_core(words, reply);
+                return Ok(());
+            }
         }
         self.watched.wrote |= spec.flags.has(WRITE);
         ctx.scripts.note_call(self.db, words);
@@ -233,7 +243,14 @@ impl<'a, 'b> ShardHost<'a, 'b> {
             }
             None => match run_without_keys(spec, &args, ctx.now, ctx.keyspace.databases(), &mut self.db, reply) {
                 Some(result) => result,
-                None => return self.ask_core(spec, words, reply),
+                None if matches!(self.reach, Reach::Declared(_)) => {
+                    tracing::error!("A script calls a command that it was not seen to call: {}", spec.name);
+                    return Err(NOT_FROM_SCRIPT);
+                }
+                None => {
+                    self.ask_core(words, reply);
+                    return Ok(());
+                }
             },
         };
         // What found nothing does not wait for it.

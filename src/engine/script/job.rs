@@ -6,35 +6,24 @@
 //! inside an EXEC, and the script goes on with the reply. So every call finds what all calls before it left, and nobody
 //! else comes between.
 
+use super::calling::{Call, Calling, Progress};
 use super::host::{Script, SpreadHost};
 use super::{NO_STACK, declared_keys, keys_and_arguments, note_busy, take};
 use crate::base::clock::Now;
-use crate::base::ids::{CommandId, ShardId};
+use crate::base::ids::CommandId;
 use crate::command::KeyRow;
 use crate::command::args::Args;
 use crate::command::ctx::ShardCtx;
 use crate::command::error::Error;
-use crate::command::keys::keys_of;
-use crate::command::keyspace::cursor_shard;
-use crate::command::spec::{READONLY, Shape, Spec};
+use crate::command::spec::READONLY;
 use crate::command::timing::Timing;
-use crate::engine::gather::{Job, Next, Part, Round};
+use crate::engine::gather::{Job, Next, Part};
 use crate::engine::lock::{LockSet, Mode};
 use crate::engine::msg::{ExecCommand, Step, StepOutcome};
 use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
 use crate::script::coroutine::{self, Asks, Coroutine};
 use crate::script::vm::End;
-
-/// A command that a script calls.
-pub struct Call {
-    pub row: &'static KeyRow,
-    pub spec: &'static Spec,
-    pub id: CommandId,
-    pub db: usize,
-    pub words: Vec<Vec<u8>>,
-    pub protocol: Protocol,
-}
 
 /// Why a script has stopped.
 pub enum Asked {
@@ -73,27 +62,15 @@ pub struct ScriptJob {
     now: Now,
     /// Its reply is the error of a command that it called.
     is_error_counted: bool,
-    inner: Inner,
+    waits: Waits,
 }
 
-/// The call that the script waits for.
-enum Inner {
-    None,
-    /// On one shard.
-    Plain(Counted),
-    /// Over several.
-    Spread(Box<Job>, Counted),
-    /// It has its reply; what it left is being stored.
-    Storing(Vec<u8>, Counted),
-    /// There is none: the script pauses.
-    Paused,
-}
-
-/// What a call counts as, and when it began.
-#[derive(Clone, Copy)]
-struct Counted {
-    id: CommandId,
-    from_ns: u64,
+/// What the script waits for.
+enum Waits {
+    ForLocks,
+    For(Calling),
+    /// For its next turn.
+    ToGoOn,
 }
 
 impl ScriptJob {
@@ -107,7 +84,7 @@ impl ScriptJob {
             running: None,
             now: Now::default(),
             is_error_counted: false,
-            inner: Inner::None,
+            waits: Waits::ForLocks,
         }
     }
 
@@ -143,36 +120,15 @@ impl ScriptJob {
         dbsize: &'static KeyRow,
         ctx: &mut ShardCtx,
     ) -> Next {
-        match std::mem::replace(&mut self.inner, Inner::None) {
-            Inner::None => self.start(slots, dbsize, ctx),
-            Inner::Plain(counted) => {
-                let reply = outcomes.into_iter().find_map(|outcome| match outcome {
-                    // A script waits for nothing.
-                    StepOutcome::Reply(reply) | StepOutcome::Waits { reply, .. } => Some(reply),
-                    _ => None,
-                });
-                self.answer(reply.expect("a command is answered with a reply"), counted, slots, dbsize, ctx)
-            }
-            Inner::Spread(mut job, counted) => {
-                let next = job.advance(outcomes, slots, || ctx.scratch());
-                match next {
-                    Next::Round(round) | Next::Last { round, reply: None } => {
-                        self.inner = Inner::Spread(job, counted);
-                        Next::Round(round)
-                    }
-                    Next::Last { round, reply: Some(reply) } => {
-                        self.inner = Inner::Storing(reply, counted);
-                        Next::Round(round)
-                    }
-                    Next::Reply(reply) => self.answer(reply, counted, slots, dbsize, ctx),
-                    Next::Wait { .. } | Next::Keyless { .. } | Next::Pause => {
-                        unreachable!("nobody waits inside a script")
-                    }
-                }
-            }
-            Inner::Storing(reply, counted) => self.answer(reply, counted, slots, dbsize, ctx),
-            Inner::Paused => self.go_on(Vec::new(), slots, dbsize, ctx),
-        }
+        let answer = match &mut self.waits {
+            Waits::ForLocks => return self.start(slots, dbsize, ctx),
+            Waits::ToGoOn => Vec::new(),
+            Waits::For(calling) => match calling.advance(outcomes, slots, ctx) {
+                Progress::Round(round) => return Next::Round(round),
+                Progress::Replied(reply) => reply,
+            },
+        };
+        self.go_on(answer, slots, dbsize, ctx)
     }
 
     /// The locks are there.
@@ -222,34 +178,18 @@ impl ScriptJob {
         self.go_on(reply, slots, dbsize, ctx)
     }
 
-    /// The script's call has its reply.
-    fn answer(
-        &mut self,
-        reply: Vec<u8>,
-        counted: Counted,
-        slots: &SlotMap,
-        dbsize: &'static KeyRow,
-        ctx: &mut ShardCtx,
-    ) -> Next {
-        let elapsed = ctx.scripts.ticks() - counted.from_ns;
-        let code = reply.strip_prefix(b"-").map(crate::command::error::code_of);
-        super::host::count_id(ctx, |stats| {
-            stats.ran(counted.id, elapsed);
-            if let Some(code) = code {
-                stats.failed(counted.id, code);
-            }
-        });
-        self.go_on(reply, slots, dbsize, ctx)
-    }
-
     /// Lets the script run up to its next call, or its end.
     fn go_on(&mut self, answer: Vec<u8>, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Next {
         let running = self.running.as_mut().expect("a script is started once, and ends once");
         match running.resume(answer, &mut ctx.scripts.stacks) {
-            coroutine::Step::Asks(Asked::Call(call)) => Next::Round(self.call(call, slots, dbsize, ctx)),
+            coroutine::Step::Asks(Asked::Call(call)) => {
+                let (calling, round) = Calling::begin(call, self.now, slots, dbsize, ctx);
+                self.waits = Waits::For(calling);
+                Next::Round(round)
+            }
             coroutine::Step::Asks(Asked::Keyless { words, protocol }) => Next::Keyless { words, protocol },
             coroutine::Step::Asks(Asked::Pause) => {
-                self.inner = Inner::Paused;
+                self.waits = Waits::ToGoOn;
                 if ctx.scripts.store.busy.call().is_none() {
                     let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
                     note_busy(ctx, &words);
@@ -267,39 +207,4 @@ impl ScriptJob {
             }
         }
     }
-
-    fn call(&mut self, call: Call, slots: &SlotMap, dbsize: &'static KeyRow, ctx: &mut ShardCtx) -> Round {
-        let Call { row, spec, id, db, words, protocol } = call;
-        let counted = Counted { id, from_ns: ctx.scripts.ticks() };
-        let slices: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        ctx.scripts.note_call(db, &slices);
-        match place_of(spec, &slices, slots, ctx.shard) {
-            Some(shard) => {
-                self.inner = Inner::Plain(counted);
-                vec![(shard, Step::Run { row, db, words, protocol, waiter: None, script: Some(self.now) })]
-            }
-            None => {
-                let mut job = Box::new(Job::new(row, db, protocol, words));
-                let round = job.first_round(dbsize, slots);
-                self.inner = Inner::Spread(job, counted);
-                round
-            }
-        }
-    }
-}
-
-/// The shard that runs a command alone, if one does.
-fn place_of(spec: &Spec, words: &[&[u8]], slots: &SlotMap, own: ShardId) -> Option<ShardId> {
-    match spec.shape {
-        Shape::EveryShard(_) => return None,
-        Shape::ByCursor => return Some(cursor_shard(words[1]).filter(|&at| at < slots.shards()).unwrap_or(own)),
-        Shape::Here | Shape::OneShard | Shape::PerKey(_) | Shape::Gather | Shape::FirstOf => {}
-    }
-    if spec.reaches.is_some_and(|reaches| reaches(words)) {
-        return None;
-    }
-    let keys = keys_of(spec, words);
-    let mut shards = keys.iter().map(|key| slots.shard_of(words[key.index as usize]));
-    let Some(first) = shards.next() else { return Some(own) };
-    shards.all(|shard| shard == first).then_some(first)
 }

@@ -4,6 +4,7 @@
 //! through [`host::ShardHost`], which looks the command up and runs it on the same keyspace. Scripts that are known, and
 //! libraries, are the same on all shards (`script::store`); each shard compiles for itself.
 
+pub mod calling;
 pub mod function;
 pub mod host;
 pub mod job;
@@ -29,7 +30,7 @@ use crate::script::shard::{parse_digest, script_of_body, script_of_digest};
 use crate::script::store::{Busy, BusyCall};
 use crate::script::vm::{Called, End, ErrorInfo};
 pub use host::NOT_FROM_SCRIPT;
-use host::{Script, ShardHost, Started, Watched};
+use host::{Reach, Script, ShardHost, Started, Watched};
 
 const ANY: KeyFlags = RW.and(ACCESS).and(UPDATE);
 const READ: KeyFlags = RO.and(ACCESS);
@@ -283,17 +284,22 @@ struct Suspended {
 }
 
 fn run(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
-    let is_confined = ctx.slots.shards() > 1;
+    let is_leased = std::mem::take(&mut ctx.scripts.is_leased);
+    let is_confined = ctx.slots.shards() > 1 && !is_leased;
     let taken = take(ctx, args, false, is_confined)?;
     let watched = Watched::new(ctx, taken.started(ctx));
     let mut script = taken.script;
-    let declared = if is_confined { Some(declared_keys(args.words())) } else { None };
+    let reach = match is_confined {
+        true => Reach::Declared(declared_keys(args.words())),
+        false if is_leased => Reach::Leased,
+        false => Reach::Shard,
+    };
     let prepared = script.prepare(keys_and_arguments(args));
     ctx.scripts.begin_reads();
     let client_db = ctx.db;
     ctx.journal.begin_script();
     let slices = Lending::new(&mut ctx.scripts.stacks, move |lent: &mut Lent<'_, ShardCtx>| {
-        let mut host = ShardHost::new(lent, watched, declared);
+        let mut host = ShardHost::new(lent, watched, reach);
         let called = script.call(prepared, &mut host);
         (script, called)
     });
