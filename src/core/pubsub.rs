@@ -29,6 +29,15 @@ pub(super) fn not_while_subscribed(spec: &Spec) -> Error {
     ))
 }
 
+/// What PUBLISH and SPUBLISH do depends on no client: of a script or an EXEC, they do it though theirs has left.
+pub(super) fn published_kind(spec: &Spec) -> Option<Kind> {
+    match spec.name {
+        "publish" => Some(Kind::Channel),
+        "spublish" => Some(Kind::ShardChannel),
+        _ => None,
+    }
+}
+
 impl Core {
     /// PUBLISH and SPUBLISH: the channel is the first argument, the message the second.
     pub(super) fn publish_command(
