@@ -2,7 +2,8 @@
 //! have come back (`engine::hop` says why that takes no lock).
 //!
 //! They are no barriers: a pipeline of them leaves in one message a shard. Only a command of the coordinator's own shard
-//! waits for those before it in its connection, as it would run at once, and they in their turn.
+//! waits for those before it in its connection, as it would run at once, and they in their turn. Scripts on one shard are
+//! like them.
 
 use slab::Slab;
 

@@ -472,8 +472,12 @@ impl Core {
             return self.start_blocking(conn, row, id, &words, home, mesh);
         }
         let shard = self.place_of(command, spec, words);
+        // A script comes behind all that was sent before it: where that is under way, it leaves for its own shard in a message,
+        // whose stamp puts it in its place.
+        let is_script = spec.group == Group::Scripting;
+        let departs = is_script && self.sessions.at(conn).pipeline.has_departed();
         match shard {
-            Some(shard) if shard == self.id => {
+            Some(shard) if shard == self.id && !departs => {
                 let session = self.sessions.at(conn);
                 if session.pipeline.has_hop() {
                     batch.words.truncate(first);
@@ -483,7 +487,6 @@ impl Core {
                 let discard = session.start_command(id);
                 let may_wait = !self.shard.locks.is_empty();
                 // A script may pause, and be answered later.
-                let is_script = spec.group == Group::Scripting;
                 let in_order = may_wait || is_script || !session.pipeline.is_empty();
                 let sequence = in_order.then(|| session.pipeline.push_waiting(discard));
                 batch.own.push(Own {
@@ -602,7 +605,7 @@ impl Core {
         shards.all(|shard| shard == first).then_some(first)
     }
 
-    /// A command on keys of another shard joins the batch for it.
+    /// A command on keys of another shard joins the batch for it. What comes behind a script does not overtake it.
     pub(super) fn depart(
         &mut self,
         conn: ConnKey,
@@ -620,9 +623,13 @@ impl Core {
             return Fate::NotYet(Pause::Barrier);
         }
         let discard = session.start_command(id);
+        let sequence = match row.spec.group {
+            Group::Scripting => session.pipeline.push_hop(discard),
+            _ => session.pipeline.push_departing(discard),
+        };
         let item = RunItem {
             session: conn,
-            sequence: session.pipeline.push_waiting(discard),
+            sequence,
             row,
             id,
             db: session.db as u16,

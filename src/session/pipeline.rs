@@ -14,8 +14,10 @@ pub struct Pipeline {
     /// The sequence of `slots[0]`.
     head: Sequence,
     waiting: usize,
-    /// A transaction in one hop is among those that wait.
+    /// A transaction in one hop, or a script, is among those that wait.
     has_hop: bool,
+    /// Something that leaves in a message is.
+    has_departed: bool,
     /// How large a reply from elsewhere may be: the largest of late, fading with each smaller one.
     reply_bytes: usize,
 }
@@ -28,7 +30,14 @@ enum Slot {
 
 impl Default for Pipeline {
     fn default() -> Pipeline {
-        Pipeline { slots: VecDeque::new(), head: 0, waiting: 0, has_hop: false, reply_bytes: REPLY_BYTES_ASSUMED }
+        Pipeline {
+            slots: VecDeque::new(),
+            head: 0,
+            waiting: 0,
+            has_hop: false,
+            has_departed: false,
+            reply_bytes: REPLY_BYTES_ASSUMED,
+        }
     }
 }
 
@@ -58,16 +67,27 @@ impl Pipeline {
         self.head.wrapping_add(self.slots.len() as u32 - 1)
     }
 
-    /// The same for a transaction in one hop.
-    pub fn push_hop(&mut self, discard: bool) -> Sequence {
-        self.has_hop = true;
+    /// The same for one that leaves in a message.
+    pub fn push_departing(&mut self, discard: bool) -> Sequence {
+        self.has_departed = true;
         self.push_waiting(discard)
     }
 
-    /// A transaction in one hop may not have run yet on the connection's own shard.
+    /// The same for a transaction in one hop, or a script.
+    pub fn push_hop(&mut self, discard: bool) -> Sequence {
+        self.has_hop = true;
+        self.push_departing(discard)
+    }
+
+    /// What nothing of this connection may overtake may not have run yet, on whatever shard.
     #[inline]
     pub fn has_hop(&self) -> bool {
         self.has_hop
+    }
+
+    /// Something may not have run yet, on another shard or, as what leaves with it does, on the connection's own.
+    pub fn has_departed(&self) -> bool {
+        self.has_departed
     }
 
     /// Where a reply that is ready now goes while earlier ones are not. Only if not empty.
@@ -106,7 +126,7 @@ impl Pipeline {
         self.slots.pop_front();
         self.head = self.head.wrapping_add(1);
         if self.slots.is_empty() {
-            self.has_hop = false;
+            (self.has_hop, self.has_departed) = (false, false);
             // An idle connection holds no memory here.
             self.slots = VecDeque::new();
         }

@@ -301,6 +301,15 @@ fn few_scripts() {
     Shape::FewScripts.holds("few_scripts");
 }
 
+/// Not even a command of the client's own shard, which could run at once, nor another script.
+#[test]
+fn nothing_overtakes_a_script_in_its_pipeline() {
+    for seed in [439, 2194, 6601, 10780] {
+        let outcome = Shape::FewScripts.run(seed, None);
+        outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
 #[test]
 fn channels() {
     Shape::Channels.holds("channels");
