@@ -176,3 +176,22 @@ fn a_busy_server_can_be_shut_down() {
         assert!(server.wait(Duration::from_secs(10)).success());
     }
 }
+
+#[test]
+fn what_a_script_publishes_comes_though_its_client_has_left() {
+    with_shards(|server| {
+        let mut other = prepared(server);
+        let mut listener = server.client();
+        listener.check(words("SUBSCRIBE news"), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+        let body = "local from = os.clock() while os.clock() - from < 0.3 do end
+            redis.pcall('INFO') redis.call('PUBLISH', 'news', 'late')";
+        for keys in [&["0"][..], &["1", "k"], &["4", "a", "b", "c", "d"]] {
+            let mut client = server.client();
+            client.send(request(&[&["EVAL", body], keys].concat()));
+            await_busy(server, &mut other);
+            drop(client);
+            listener.expect("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nlate\r\n");
+            eventually("the script is over", || ask(&mut other, "PING") == "+PONG");
+        }
+    });
+}

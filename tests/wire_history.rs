@@ -15,6 +15,9 @@ mod history;
 #[path = "sim/model.rs"]
 mod model;
 #[allow(dead_code)]
+#[path = "sim/script.rs"]
+mod script;
+#[allow(dead_code)]
 #[path = "sim/store.rs"]
 mod store;
 #[allow(dead_code)]
@@ -56,7 +59,7 @@ fn whatever_clients_call_has_one_order() {
     let mut tangled = 0;
     let rounds = std::env::var("PERISTYLE_ROUNDS").map_or(400, |text| text.parse().expect("a number of rounds"));
     for round in 0..rounds {
-        let focus = [Focus::Everything, Focus::Watches, Focus::Moves, Focus::Waits][round % 4];
+        let focus = [Focus::Everything, Focus::Watches, Focus::Moves, Focus::Waits, Focus::Scripts][round % 5];
         match run(&server, focus, round as u64, Scripts::Whole) {
             Ok(()) => {}
             Err(text) if text.starts_with(history::TANGLED) => tangled += 1,
@@ -221,8 +224,8 @@ impl Client<'_> {
             .map(|_| {
                 loop {
                     let (words, _) = self.plain();
-                    // What waits is answered with another kind of nothing in a script than in an EXEC.
-                    if !words[0].starts_with(b"B") {
+                    // What waits is answered with another kind of nothing in a script than in an EXEC. No script calls another.
+                    if !words[0].starts_with(b"B") && !script::is_script(&words) {
                         break words;
                     }
                 }
@@ -234,7 +237,7 @@ impl Client<'_> {
         let reply = match self.scripts {
             Scripts::Whole => {
                 let declares = self.rng.below(2) == 0;
-                self.stream.write_all(&request(&script(&commands, declares))).expect("the server reads");
+                self.stream.write_all(&request(&script_of(&commands, declares))).expect("the server reads");
                 self.reply()
             }
             Scripts::Torn => {
@@ -296,7 +299,7 @@ fn in_short(mut words: Vec<Word>) -> Vec<Word> {
 }
 
 /// EVAL of a script that makes these calls and returns their replies.
-fn script(commands: &[Vec<Word>], declares: bool) -> Vec<Word> {
+fn script_of(commands: &[Vec<Word>], declares: bool) -> Vec<Word> {
     let is_key = |word: &Word| word.len() == 3 && b"tls".contains(&word[0]) && word[1..].iter().all(u8::is_ascii_digit);
     let mut keys: Vec<&Word> = Vec::new();
     let mut body = "local replies = {} ".to_string();

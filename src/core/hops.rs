@@ -2,7 +2,8 @@
 //! have come back (`engine::hop` says why that takes no lock).
 //!
 //! They are no barriers: a pipeline of them leaves in one message a shard. Only a command of the coordinator's own shard
-//! waits for those before it in its connection, as it would run at once, and they in their turn.
+//! waits for those before it in its connection, as it would run at once, and they in their turn. Scripts on one shard are
+//! like them.
 
 use slab::Slab;
 
@@ -174,7 +175,8 @@ impl Core {
         if !self.room {
             return Some(Fate::NotYet(Pause::Mailbox));
         }
-        self.sessions.at(conn).pipeline.is_full().then_some(Fate::NotYet(Pause::Barrier))
+        let pipeline = &self.sessions.at(conn).pipeline;
+        (pipeline.is_full() || pipeline.has_leased()).then_some(Fate::NotYet(Pause::Barrier))
     }
 
     fn depart_in_one_hop(
@@ -266,6 +268,7 @@ fn item_of(session: &Session, row: &'static KeyRow, id: CommandId, hop: HopKey) 
         tracks: session.tracks(),
         deferred: false,
         is_linked: true,
+        leased: false,
         hop: Some(hop),
         is_queued: false,
         followers: 0,

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::lease;
 use super::log::Logging;
-use super::pubsub::receivers_reply;
+use super::pubsub::{published_kind, receivers_reply};
+use super::scripts::CLIENT_HAS_LEFT;
 use super::{Core, Fate};
 use crate::admin::connection;
 use crate::admin::ctx::{self, Everywhere, Outcome, PartFn, Then};
@@ -665,17 +666,19 @@ impl Core {
         self.finish_job(key, reply);
     }
 
-    /// A command without keys inside an EXEC or a script: its reply, if it has one already. (Nobody needs that of a client that is
-    /// gone.)
+    /// A command without keys inside an EXEC or a script: its reply, if it has one already.
     pub(super) fn run_keyless(&mut self, key: JobKey, words: &[Vec<u8>]) -> Option<Vec<u8>> {
         let conn = self.jobs[key.index as usize].conn;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let command = self.registry.find(words[0]).expect("it was found when it was queued");
         let Run::Admin(run) = command.run else { unreachable!("it has no keys") };
-        let mut bytes = Vec::new();
         if self.sessions.get(conn).is_none() {
-            return Some(bytes);
+            return match published_kind(command.spec) {
+                Some(kind) => self.publish_in_job(key, kind, words[1], words[2]),
+                None => Some(CLIENT_HAS_LEFT.to_vec()),
+            };
         }
+        let mut bytes = Vec::new();
         let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
         let protocol = self.jobs[key.index as usize].protocol_called(&self.sessions);
         let mut reply = Reply::new(&mut bytes, protocol);
@@ -756,6 +759,8 @@ impl Core {
                 Then::Everywhere(everywhere) => return self.go_on_everywhere(key, everywhere),
                 Then::Shutdown => self.stop_requested = true,
             }
+        } else {
+            bytes.extend_from_slice(CLIENT_HAS_LEFT);
         }
         let job = &mut self.jobs[key.index as usize];
         match job.inner.take() {

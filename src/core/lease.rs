@@ -12,10 +12,9 @@ use crate::engine::lease::LeaseAction;
 use crate::engine::lock::{LockSet, Mode, TxId};
 use crate::engine::msg::{Lock, Message, Step, StepOutcome};
 use crate::engine::multi::ExecNext;
-use crate::engine::script::NOT_FROM_SCRIPT;
 use crate::engine::script::calling::{Call, Calling, Progress};
 use crate::keyspace::slots::SlotMap;
-use crate::resp::reply::{Protocol, Reply};
+use crate::resp::reply::Protocol;
 use crate::script::shard::AskedCommand;
 
 /// A lease of another shard's, for which this one is locked.
@@ -200,11 +199,7 @@ impl Core {
         }
     }
 
-    pub(super) fn answer_script(&mut self, shard: ShardId, lease: JobKey, mut reply: Vec<u8>) {
-        if reply.is_empty() {
-            // The client has left.
-            Reply::new(&mut reply, Protocol::Resp2).error(&NOT_FROM_SCRIPT.text());
-        }
+    pub(super) fn answer_script(&mut self, shard: ShardId, lease: JobKey, reply: Vec<u8>) {
         self.answer(shard, lease, 0, StepOutcome::Reply(reply), false);
     }
 }

@@ -29,6 +29,15 @@ pub(super) fn not_while_subscribed(spec: &Spec) -> Error {
     ))
 }
 
+/// What PUBLISH and SPUBLISH do depends on no client: of a script or an EXEC, they do it though theirs has left.
+pub(super) fn published_kind(spec: &Spec) -> Option<Kind> {
+    match spec.name {
+        "publish" => Some(Kind::Channel),
+        "spublish" => Some(Kind::ShardChannel),
+        _ => None,
+    }
+}
+
 impl Core {
     /// PUBLISH and SPUBLISH: the channel is the first argument, the message the second.
     pub(super) fn publish_command(
@@ -43,6 +52,9 @@ impl Core {
         let stays_here = self.publishes_here(kind, channel);
         let home = self.slots.shard_of(channel);
         let session = self.sessions.at(conn);
+        if session.pipeline.has_leased() {
+            return Fate::NotYet(Pause::Barrier);
+        }
         if !stays_here && !self.room {
             return Fate::NotYet(Pause::Mailbox);
         }

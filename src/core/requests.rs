@@ -50,6 +50,8 @@ pub(super) struct Own<'t> {
     tracks: bool,
     /// Its place among replies, where earlier commands of the connection are not answered yet, or it may have to wait itself.
     sequence: Option<Sequence>,
+    /// See `RunItem::leased`.
+    leased: bool,
     discard: bool,
     shared: &'t [(usize, Bytes)],
 }
@@ -69,6 +71,7 @@ impl Own<'_> {
             tracks: self.tracks,
             deferred: false,
             is_linked: false,
+            leased: self.leased,
             hop: None,
             is_queued: false,
             followers: 0,
@@ -472,9 +475,20 @@ impl Core {
             self.flush(batch, mesh);
             return self.start_blocking(conn, row, id, &words, home, mesh);
         }
-        let shard = self.place_of(command, spec, words).or_else(|| self.anchor_of(conn, spec, &batch.words[first..]));
+        let place = self.place_of(command, spec, words);
+        let anchor = if place.is_none() { self.anchor_of(conn, spec, &batch.words[first..]) } else { None };
+        let (shard, leased) = (place.or(anchor), anchor.is_some());
+        let pipeline = &self.sessions.at(conn).pipeline;
+        if pipeline.has_leased() && !anchor.is_some_and(|shard| pipeline.is_all_at(shard)) {
+            batch.words.truncate(first);
+            return Fate::NotYet(Pause::Barrier);
+        }
+        // A script comes behind all that was sent before it: where that is under way, it leaves for its own shard in a message,
+        // whose stamp puts it in its place.
+        let is_script = spec.group == Group::Scripting;
+        let departs = is_script && pipeline.has_departed();
         match shard {
-            Some(shard) if shard == self.id => {
+            Some(shard) if shard == self.id && !departs => {
                 let session = self.sessions.at(conn);
                 if session.pipeline.has_hop() {
                     batch.words.truncate(first);
@@ -484,12 +498,14 @@ impl Core {
                 let discard = session.start_command(id);
                 let may_wait = !self.shard.locks.is_empty();
                 // A script may pause, and be answered later.
-                let is_script = spec.group == Group::Scripting;
                 let in_order = may_wait || is_script || !session.pipeline.is_empty();
                 if in_order && self.shard.lease.is_kept() && !session.pipeline.is_all_at(self.id) {
                     self.shard.lease.link();
                 }
-                let sequence = in_order.then(|| session.pipeline.push_waiting(discard, self.id));
+                let sequence = match leased {
+                    true => Some(session.pipeline.push_script(discard, self.id, leased, false)),
+                    false => in_order.then(|| session.pipeline.push_waiting(discard, self.id)),
+                };
                 batch.own.push(Own {
                     conn,
                     row,
@@ -502,6 +518,7 @@ impl Core {
                     no_touch: session.no_touch,
                     tracks: session.tracks(),
                     sequence,
+                    leased,
                     discard,
                     shared,
                 });
@@ -514,7 +531,7 @@ impl Core {
                 Fate::Taken
             }
             Some(shard) => {
-                let fate = self.depart(conn, shard, row, id, &batch.words[first..], shared);
+                let fate = self.depart(conn, (shard, leased), row, id, &batch.words[first..], shared);
                 if !matches!(fate, Fate::NotYet(_)) {
                     batch.departing += 1;
                 }
@@ -621,11 +638,11 @@ impl Core {
         shards.all(|shard| shard == first).then_some(first)
     }
 
-    /// A command on keys of another shard joins the batch for it.
+    /// A command on keys of another shard joins the batch for it. What comes behind a script does not overtake it.
     pub(super) fn depart(
         &mut self,
         conn: ConnKey,
-        shard: ShardId,
+        (shard, leased): (ShardId, bool),
         row: &'static KeyRow,
         id: CommandId,
         words: &[&[u8]],
@@ -640,9 +657,13 @@ impl Core {
         }
         let discard = session.start_command(id);
         let is_linked = !session.pipeline.is_all_at(shard);
+        let sequence = match row.spec.group {
+            Group::Scripting => session.pipeline.push_script(discard, shard, leased, true),
+            _ => session.pipeline.push_departing(discard, shard),
+        };
         let item = RunItem {
             session: conn,
-            sequence: session.pipeline.push_waiting(discard, shard),
+            sequence,
             row,
             id,
             db: session.db as u16,
@@ -652,6 +673,7 @@ impl Core {
             tracks: session.tracks(),
             deferred: false,
             is_linked,
+            leased,
             hop: None,
             is_queued: false,
             followers: 0,
@@ -712,7 +734,7 @@ impl Core {
                     }
                 }
                 Some(sequence) => {
-                    if !self.shard.admits_script(own.row, words) {
+                    if own.leased && !self.shard.admits_leased() {
                         self.shard.defer_for_lease(self.id, own.item(sequence), words, own.shared);
                         continue;
                     }

@@ -1,7 +1,7 @@
 //! Scripts that pause: as they run for too long, or wait for a command that only the core can run.
 
 use super::Core;
-use super::pubsub::receivers_reply;
+use super::pubsub::{published_kind, receivers_reply};
 use crate::admin::ctx::{Everywhere, Outcome, Then};
 use crate::base::ids::ConnKey;
 use crate::command::args::Args;
@@ -13,6 +13,9 @@ use crate::engine::msg::Message;
 use crate::engine::script::NOT_FROM_SCRIPT;
 use crate::resp::reply::Reply;
 use crate::script::shard::AskedCommand;
+
+/// To a command that is about its client, of a script or an EXEC whose client has left meanwhile.
+pub(super) const CLIENT_HAS_LEFT: &[u8] = b"-ERR The client of this command has left\r\n";
 
 impl Core {
     /// Lets scripts that have run for too long go on, each up to its next pause. Once a turn.
@@ -74,13 +77,15 @@ impl Core {
         let Run::Admin(run) = command.run else { unreachable!("it has no keys") };
         let id = self.registry.called(command, &words).map_or(command.id, |(_, id)| id);
         let (_, conn) = self.shard.client_of_script();
-        let mut bytes = Vec::new();
-        let mut reply = Reply::new(&mut bytes, protocol);
         if self.sessions.get(conn).is_none() {
             // It has left while its script ran for too long.
-            reply.error(&NOT_FROM_SCRIPT.text());
-            return bytes;
+            return match published_kind(command.spec) {
+                Some(kind) => receivers_reply(self.publish_here(kind, words[1], words[2])).to_vec(),
+                None => CLIENT_HAS_LEFT.to_vec(),
+            };
         }
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, protocol);
         let mut ctx = self.admin(conn);
         ctx.deny_blocking = true;
         let outcome = run(&mut ctx, &Args::new(&words), &mut reply);

@@ -118,6 +118,8 @@ pub struct RunItem {
     pub deferred: bool,
     /// Commands that its connection sent before it may not have run yet on other shards.
     pub is_linked: bool,
+    /// It is a script that may touch any key: it needs the shard's lease.
+    pub leased: bool,
     /// The transaction that it is a part of, in place of a sequence. The part of a command counts at the coordinator.
     pub hop: Option<HopKey>,
     /// A command of an EXEC.

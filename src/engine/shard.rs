@@ -17,7 +17,6 @@ use super::memory::MemoryLimit;
 use super::msg::{DbKey, ExecCommand, Message, RunBatch, RunItem, SHARED, Step, StepOutcome, StepRequest};
 use super::pause::ClientPause;
 use super::pubsub::PubSub;
-use super::script;
 use super::tracking::{Tracker, TrackingTable};
 use super::watch::{WatchTable, Watched, Watcher};
 use crate::base::ids::{CommandId, ConnKey, ShardId};
@@ -332,22 +331,8 @@ impl Shard {
         self.run_items(from, batch, false, true);
     }
 
-    /// Whether a command may run now as far as the lease is concerned: most need none. A script that does, and may, is to
-    /// run next.
-    #[inline]
-    pub fn admits_script(&mut self, row: &KeyRow, words: &[&[u8]]) -> bool {
-        row.spec.group != Group::Scripting || self.may_lease_to(row, words)
-    }
-
-    #[cold]
-    fn may_lease_to(&mut self, row: &KeyRow, words: &[&[u8]]) -> bool {
-        let runs_script = !row.spec.keys.is_empty() && !row.spec.flags.has(READONLY);
-        if self.ctx.slots.shards() == 1 || !runs_script {
-            return true;
-        }
-        if script::may_touch_others(&mut self.ctx, &row.spec, words) != Some(true) {
-            return true;
-        }
+    /// Whether a script that needs the lease may run now. If so, it is to run next.
+    pub fn admits_leased(&mut self) -> bool {
         let may_run = self.lease.is_usable() && self.locks.is_empty();
         if may_run {
             self.lend_lease();
@@ -369,8 +354,8 @@ impl Shard {
     }
 
     /// `guarded`: locks are held, and commands that conflict wait for them on behalf of this shard; or clients wait for keys.
-    /// `leased`: it is a script that has the lease.
-    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool, leased: bool) {
+    /// `has_lease`: it is a script that has waited for it.
+    fn run_items(&mut self, from: ShardId, batch: &mut RunBatch, mut guarded: bool, has_lease: bool) {
         let RunBatch { items, bytes, lengths, shared, replies, reply_ends, notes } = batch;
         let mut words: Vec<&[u8]> = Vec::with_capacity(lengths.len());
         let (mut at, mut next_shared) = (0, 0);
@@ -401,11 +386,10 @@ impl Shard {
             // Where its part of a transaction ends; most commands are none.
             let end = index + 1 + items[index].followers as usize;
             let mut waiting = None;
-            let of_first = &words[first..][..items[index].arguments as usize];
-            let has_lease = leased || self.admits_script(items[index].row, of_first);
-            if leased {
+            let lacks_lease = items[index].leased && !has_lease && !self.admits_leased();
+            if has_lease {
                 self.lend_lease();
-            } else if has_lease
+            } else if !lacks_lease
                 && guarded
                 && !self.locks.is_empty()
                 && !self.admits_items(&items[index..end], &words[first..])
@@ -426,7 +410,7 @@ impl Shard {
                     })
                     .collect();
                 let words = &words[range];
-                if !has_lease {
+                if lacks_lease {
                     // A script is no part of a transaction in one hop.
                     self.defer_for_lease(from, item.clone(), words, &own);
                     item.deferred = true;

@@ -14,8 +14,12 @@ pub struct Pipeline {
     /// The sequence of `slots[0]`.
     head: Sequence,
     waiting: usize,
-    /// A transaction in one hop is among those that wait.
+    /// A transaction in one hop, or a script, is among those that wait.
     has_hop: bool,
+    /// Something that leaves in a message is.
+    has_departed: bool,
+    /// A script that needs the lease of the shard is.
+    has_leased: bool,
     /// The shard that runs all those in the queue, if it is one.
     place: Option<ShardId>,
     /// How large a reply from elsewhere may be: the largest of late, fading with each smaller one.
@@ -35,6 +39,8 @@ impl Default for Pipeline {
             head: 0,
             waiting: 0,
             has_hop: false,
+            has_departed: false,
+            has_leased: false,
             place: None,
             reply_bytes: REPLY_BYTES_ASSUMED,
         }
@@ -78,17 +84,42 @@ impl Pipeline {
         self.head.wrapping_add(self.slots.len() as u32 - 1)
     }
 
+    /// The same for one that leaves in a message.
+    pub fn push_departing(&mut self, discard: bool, shard: ShardId) -> Sequence {
+        self.has_departed = true;
+        self.push_waiting(discard, shard)
+    }
+
+    /// The same for a script: nothing of this connection may overtake it. `leased`: it may have to wait for the lease, and
+    /// until it is answered, only such scripts on the same shard may follow it.
+    pub fn push_script(&mut self, discard: bool, shard: ShardId, leased: bool, departs: bool) -> Sequence {
+        self.has_hop |= departs;
+        self.has_departed |= departs;
+        self.has_leased |= leased;
+        self.push_waiting(discard, shard)
+    }
+
     /// The same for a transaction in one hop.
     pub fn push_hop(&mut self, discard: bool) -> Sequence {
-        self.has_hop = true;
-        self.place = None;
+        (self.has_hop, self.has_departed, self.place) = (true, true, None);
         self.push(discard)
     }
 
-    /// A transaction in one hop may not have run yet on the connection's own shard.
+    /// A script that may have to wait for the lease has not been answered.
+    #[inline]
+    pub fn has_leased(&self) -> bool {
+        self.has_leased
+    }
+
+    /// What nothing of this connection may overtake may not have run yet, on whatever shard.
     #[inline]
     pub fn has_hop(&self) -> bool {
         self.has_hop
+    }
+
+    /// Something may not have run yet, on another shard or, as what leaves with it does, on the connection's own.
+    pub fn has_departed(&self) -> bool {
+        self.has_departed
     }
 
     /// Where a reply that is ready now goes while earlier ones are not. Only if not empty.
@@ -127,7 +158,7 @@ impl Pipeline {
         self.slots.pop_front();
         self.head = self.head.wrapping_add(1);
         if self.slots.is_empty() {
-            self.has_hop = false;
+            (self.has_hop, self.has_departed, self.has_leased) = (false, false, false);
             // An idle connection holds no memory here.
             self.slots = VecDeque::new();
         }

@@ -3,8 +3,9 @@
 //! An operation takes effect at one moment between its sending and its reply; those of one connection in their order.
 //! One without a reply, because its client went away, takes effect at any later moment, or never.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use crate::history::TANGLED;
 use crate::model::{self, Map};
 
 pub struct Operation {
@@ -19,7 +20,7 @@ pub struct Operation {
 const STATES_MAX: usize = 1_000_000;
 
 pub fn linearizable(operations: &[Operation]) -> Result<(), String> {
-    let mut by_key: HashMap<&[u8], Vec<&Operation>> = HashMap::new();
+    let mut by_key: BTreeMap<&[u8], Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
         by_key.entry(&operation.key).or_default().push(operation);
     }
@@ -46,7 +47,7 @@ pub fn linearizable(operations: &[Operation]) -> Result<(), String> {
 }
 
 fn is_linearizable(operations: &[&Operation]) -> Result<bool, String> {
-    let mut queues: HashMap<usize, Vec<&Operation>> = HashMap::new();
+    let mut queues: BTreeMap<usize, Vec<&Operation>> = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.answer.is_some() || writes(operation)) {
         queues.entry(operation.connection).or_default().push(operation);
     }
@@ -64,7 +65,7 @@ fn is_linearizable(operations: &[&Operation]) -> Result<bool, String> {
             continue;
         }
         if seen.len() > STATES_MAX {
-            return Err("a history is too tangled to be judged".to_string());
+            return Err(TANGLED.to_string());
         }
         let end = |queue: usize| next(queue).and_then(|operation| Some(operation.answer.as_ref()?.0));
         let first_end = (0..queues.len()).filter_map(end).min().unwrap_or(u64::MAX);

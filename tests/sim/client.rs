@@ -4,7 +4,7 @@
 //! uses keys of its own and knows each reply beforehand; clients of registers share keys, and record histories for
 //! [`crate::check`]; writers and readers look for effects without their causes (P3).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use peristyle::base::rng::Rng;
@@ -12,6 +12,7 @@ use peristyle::base::rng::Rng;
 use crate::check::{self, Operation};
 use crate::history;
 use crate::model::{self, Map};
+use crate::news::{self, Bulletin, Publication, Wish};
 use crate::store::{self, Call};
 use crate::transact::{self, Answer, Sent, Standing, Vocabulary};
 use crate::world::{Plan, WireId, World};
@@ -23,6 +24,11 @@ pub enum Kind {
     Writer,
     Reader,
     Transactor,
+    Publisher,
+    /// Subscribes to channels and patterns.
+    Listener,
+    /// Keeps what it reads, until it is told that it is old.
+    Keeper,
     /// Comes last and looks at what is left of private keys.
     Auditor,
 }
@@ -36,6 +42,9 @@ pub struct Clients {
     states_max: usize,
     reset_one_in: u64,
     may_refuse: bool,
+    /// Commands that transactors send at least.
+    commands_min: usize,
+    commands: usize,
     clients: Vec<Client>,
     /// Which client's connection a wire is.
     owners: HashMap<WireId, usize>,
@@ -44,6 +53,7 @@ pub struct Clients {
     /// What transactors have sent.
     history: Vec<Called>,
     items: Vec<Item>,
+    bulletin: Bulletin,
     next_token: u64,
 }
 
@@ -59,6 +69,8 @@ struct Client {
     skips: bool,
     /// Of a transactor's only connection.
     standing: Standing,
+    /// By key: what a keeper has been answered.
+    kept: BTreeMap<String, Vec<u8>>,
 }
 
 /// A connection of a client.
@@ -90,6 +102,13 @@ enum Expectation {
     Called(usize),
     /// Whether the item's flag is set.
     Flag(usize),
+    /// How many hear of the item.
+    Receivers(usize),
+    Confirmation(Wish),
+    /// The values of these keys.
+    Kept(Vec<String>),
+    /// The value that all who keep this key should have.
+    Truth(String),
     Any,
 }
 
@@ -121,6 +140,18 @@ fn words(text: &str) -> Vec<Vec<u8>> {
     text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
+/// An invalidation of these keys, or of all.
+fn is_invalidated(key: &str, push: &[Vec<u8>]) -> bool {
+    match push {
+        [_, keys] if keys == b"_\r\n" => true,
+        [_, keys] => {
+            let mut keys = peristyle::resp::skip::elements(keys).into_iter().flatten();
+            keys.any(|told| news::text_of(told) == Some(key.as_bytes()))
+        }
+        _ => unreachable!("a keeper is told of nothing else"),
+    }
+}
+
 fn encode(words: &[Vec<u8>], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
@@ -141,12 +172,15 @@ impl Clients {
             states_max: plan.states_max,
             reset_one_in: plan.reset_one_in,
             may_refuse: plan.may_refuse,
+            commands_min: plan.commands_min,
+            commands: 0,
             clients: Vec::new(),
             owners: HashMap::new(),
             operations: Vec::new(),
             vocabulary: Vocabulary::new(plan.shards, plan.focus, plan.first_token),
             history: Vec::new(),
             items: Vec::new(),
+            bulletin: Bulletin::default(),
             next_token: 0,
         };
         for &kind in &plan.clients {
@@ -168,6 +202,7 @@ impl Clients {
             resets: 0,
             skips: false,
             standing: Standing::default(),
+            kept: BTreeMap::new(),
         });
         // Only where any order of its commands is right does a client have several connections.
         let lines = if matches!(kind, Kind::Register | Kind::Reader) { 1 + self.rng.below(LINES_MAX) } else { 1 };
@@ -181,7 +216,25 @@ impl Clients {
         let shard = self.rng.below(self.shards as u64) as usize;
         let wire = self.world.connect(shard);
         self.owners.insert(wire, client);
-        Line { wire, waiting: VecDeque::new(), unread: Vec::new(), finished: false, sent_bytes: 0, read_bytes: 0 }
+        let mut bytes = Vec::new();
+        for command in self.greeting(client) {
+            encode(&words(command), &mut bytes);
+        }
+        self.world.write(wire, &bytes);
+        let waiting = self.greeting(client).iter().map(|_| Expectation::Any).collect();
+        let sent_bytes = bytes.len() as u64;
+        Line { wire, waiting, unread: Vec::new(), finished: false, sent_bytes, read_bytes: 0 }
+    }
+
+    /// What a connection begins with.
+    fn greeting(&self, client: usize) -> &'static [&'static str] {
+        match self.clients[client].kind {
+            Kind::Listener => &["HELLO 3"],
+            // Every other one is told of all that changes.
+            Kind::Keeper if client % 2 == 0 => &["HELLO 3", "CLIENT TRACKING ON BCAST"],
+            Kind::Keeper => &["HELLO 3", "CLIENT TRACKING ON"],
+            _ => &[],
+        }
     }
 
     /// A last client, that knows what all private keys must hold.
@@ -197,6 +250,12 @@ impl Clients {
                 encode(&command, &mut bytes);
             }
         }
+        if self.clients.iter().any(|client| client.kind == Kind::Keeper) {
+            for key in self.vocabulary.texts() {
+                waiting.push_back(Expectation::Truth(key.clone()));
+                encode(&words(&format!("GET {key}")), &mut bytes);
+            }
+        }
         let line = &mut self.clients[auditor].lines[0];
         line.waiting = waiting;
         self.world.write(line.wire, &bytes);
@@ -206,9 +265,13 @@ impl Clients {
         self.clients.len()
     }
 
-    pub fn can_act(&self, client: usize) -> bool {
+    /// `is_quiet`: nothing is on its way from one client to another.
+    pub fn can_act(&self, client: usize, is_quiet: bool) -> bool {
         let client = &self.clients[client];
-        if client.rounds == 0 {
+        if self.has_finished(client) {
+            if matches!(client.kind, Kind::Listener | Kind::Keeper) && !(is_quiet && self.have_nothing_to_tell()) {
+                return false;
+            }
             // Who waits for data, and sends no more, counts as gone.
             let may_finish =
                 |line: &Line| !line.finished && (client.kind != Kind::Transactor || line.waiting.is_empty());
@@ -224,6 +287,16 @@ impl Clients {
         }
         let waiting_max = if client.kind == Kind::Transactor { self.waiting_max } else { WAITING_MAX };
         client.lines.iter().map(|line| line.waiting.len()).sum::<usize>() < waiting_max
+    }
+
+    /// Nobody is there any more who could tell others of anything.
+    fn have_nothing_to_tell(&self) -> bool {
+        let tells = |client: &&Client| matches!(client.kind, Kind::Publisher | Kind::Transactor);
+        self.clients.iter().filter(tells).all(|client| client.lines.is_empty())
+    }
+
+    fn has_finished(&self, client: &Client) -> bool {
+        client.rounds == 0 && self.commands >= self.commands_min
     }
 
     pub fn are_done(&self) -> bool {
@@ -243,13 +316,14 @@ impl Clients {
 
     /// The client sends a pipeline, goes away, or has finished.
     pub fn act(&mut self, index: usize, step: u64) {
+        let has_finished = self.has_finished(&self.clients[index]);
         let client = &mut self.clients[index];
-        if client.rounds == 0 {
+        if has_finished {
             let line = client.lines.iter_mut().find(|line| !line.finished).expect("it can act");
             line.finished = true;
             return self.world.finish(line.wire);
         }
-        client.rounds -= 1;
+        client.rounds = client.rounds.saturating_sub(1);
         let at = self.rng.below(client.lines.len() as u64) as usize;
         let depth = 1 + self.rng.below(self.depth_max);
         let mut bytes = Vec::new();
@@ -259,6 +333,9 @@ impl Clients {
             Kind::Writer => self.send_item(index, depth, &mut bytes),
             Kind::Reader => self.poll_flags(index, at, depth, &mut bytes),
             Kind::Transactor => self.send_transactions(index, depth.min(TRANSACTOR_DEPTH_MAX), &mut bytes),
+            Kind::Publisher => self.publish(index, depth.min(TRANSACTOR_DEPTH_MAX), &mut bytes),
+            Kind::Listener => self.subscribe(index, &mut bytes),
+            Kind::Keeper => self.read_to_keep(index, depth.min(TRANSACTOR_DEPTH_MAX), &mut bytes),
             Kind::Auditor => unreachable!("it sends all at once"),
         }
         self.world.write(self.clients[index].lines[at].wire, &bytes);
@@ -276,12 +353,14 @@ impl Clients {
     /// The connection is cut; the client comes back with another one.
     fn reset(&mut self, index: usize, at: usize) {
         self.world.reset(self.clients[index].lines[at].wire);
+        self.bulletin.was_reset(self.clients[index].lines[at].wire);
         let line = self.open(index);
         let client = &mut self.clients[index];
         self.owners.remove(&client.lines[at].wire);
         client.lines[at] = line;
         client.resets += 1;
         client.standing = Standing::default();
+        client.kept.clear();
         if client.kind == Kind::Private {
             // Nobody knows how far the last pipeline came.
             client.prefix = format!("private{index}.{}", client.resets);
@@ -369,6 +448,7 @@ impl Clients {
         for _ in 0..self.rng.below(depth + 1) {
             let client = &mut self.clients[index];
             let Sent { words, answer } = self.vocabulary.next(&mut client.standing, &mut self.rng);
+            self.commands += 1;
             let before = bytes.len();
             encode(&words, bytes);
             let line = &mut client.lines[0];
@@ -428,17 +508,90 @@ impl Clients {
         }
     }
 
-    /// Somebody has seen the flag and tells all readers: data must be there for whoever asks from now on.
-    fn look_for_data(&mut self, item: usize) {
-        for reader in self.clients.iter_mut().filter(|client| client.kind == Kind::Reader) {
+    /// Somebody has seen what tells of data, and tells all: it must be there for whoever asks from now on.
+    fn look_for_data(&mut self, data: &[String; 2]) {
+        let looks = |client: &&mut Client| matches!(client.kind, Kind::Reader | Kind::Listener);
+        for reader in self.clients.iter_mut().filter(looks) {
             for line in reader.lines.iter_mut().filter(|line| !line.finished) {
                 let mut bytes = Vec::new();
-                for key in &self.items[item].data {
+                for key in data {
                     encode(&words(&format!("GET {key}")), &mut bytes);
                     line.waiting.push_back(Expectation::Exactly(b"$1\r\n1\r\n".to_vec()));
                 }
+                line.sent_bytes += bytes.len() as u64;
                 self.world.write(line.wire, &bytes);
             }
+        }
+    }
+
+    /// Data, then messages that tell of it: in one pipeline, one transaction, one script.
+    fn publish(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
+        for _ in 0..depth {
+            let (number, channel) = (self.bulletin.publications.len(), news::channel(&mut self.rng));
+            let mut name = || format!("data{:x}", self.rng.next_u64());
+            let data = [name(), name()];
+            let [a, b] = &data;
+            let writes = [format!("SET {a} 1"), format!("SET {b} 1")];
+            let publish = format!("PUBLISH {channel} {number}");
+            let begin = bytes.len();
+            let line = &mut self.clients[index].lines[0];
+            let mut send = |command: &[Vec<u8>], expectation: Expectation| {
+                encode(command, bytes);
+                line.waiting.push_back(expectation);
+            };
+            match self.rng.below(4) {
+                0 => {
+                    send(&words("MULTI"), Expectation::Exactly(b"+OK\r\n".to_vec()));
+                    for command in writes.iter().chain([&publish]) {
+                        send(&words(command), Expectation::Exactly(b"+QUEUED\r\n".to_vec()));
+                    }
+                    send(&words("EXEC"), Expectation::Receivers(number));
+                }
+                1 => {
+                    let script = b"redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 1)
+                        return redis.call('PUBLISH', ARGV[1], ARGV[2])";
+                    let mut call = vec![b"EVAL".to_vec(), script.to_vec()];
+                    call.extend(words(&format!("2 {a} {b} {channel} {number}")));
+                    send(&call, Expectation::Receivers(number));
+                }
+                _ => {
+                    for command in &writes {
+                        send(&words(command), Expectation::Exactly(b"+OK\r\n".to_vec()));
+                    }
+                    send(&words(&publish), Expectation::Receivers(number));
+                }
+            }
+            line.sent_bytes += (bytes.len() - begin) as u64;
+            let (wire, sent_bytes) = (line.wire, line.sent_bytes);
+            self.bulletin.publications.push(Publication { channel, data, wire, sent_bytes, answer: None });
+        }
+    }
+
+    fn subscribe(&mut self, index: usize, bytes: &mut Vec<u8>) {
+        let line = &mut self.clients[index].lines[0];
+        let wish = self.bulletin.wish(line.wire, &mut self.rng);
+        encode(&words(&wish.command()), bytes);
+        line.sent_bytes += bytes.len() as u64;
+        line.waiting.push_back(Expectation::Confirmation(wish));
+        self.bulletin.sent(line.wire, wish, line.sent_bytes);
+    }
+
+    fn read_to_keep(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
+        for _ in 0..depth {
+            let mut key = || self.vocabulary.any_text(&mut self.rng);
+            let keys = vec![key(), key()];
+            let (command, keys) = match self.rng.below(4) {
+                0 => (words(&format!("MGET {} {}", keys[0], keys[1])), keys),
+                1 => {
+                    let script = b"return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}".to_vec();
+                    let mut call = vec![b"EVAL".to_vec(), script];
+                    call.extend(words(&format!("2 {} {}", keys[0], keys[1])));
+                    (call, keys)
+                }
+                _ => (words(&format!("GET {}", keys[0])), keys[..1].to_vec()),
+            };
+            encode(&command, bytes);
+            self.clients[index].lines[0].waiting.push_back(Expectation::Kept(keys));
         }
     }
 
@@ -449,11 +602,28 @@ impl Clients {
         let kind = client.kind;
         let line = client.lines.iter_mut().find(|line| line.wire == wire).expect("its owner has it");
         line.unread.extend_from_slice(bytes);
-        let mut learned = Vec::new();
+        let (mut learned, mut truths) = (Vec::new(), Vec::new());
         while let Some(length) = model::reply_length(&line.unread) {
             let reply: Vec<u8> = line.unread.drain(..length).collect();
             line.read_bytes += length as u64;
             let text = String::from_utf8_lossy(&reply).into_owned();
+            let push = reply.starts_with(b">").then(|| news::push_parts(&reply));
+            if let (Some(parts), Kind::Keeper) = (&push, kind) {
+                client.kept.retain(|key, _| !is_invalidated(key, parts));
+                continue;
+            }
+            if let Some(parts) = &push {
+                let next = line.waiting.front();
+                let is_told = |expectation| match expectation {
+                    &Expectation::Confirmation(wish) => !wish.is_confirmed_by(parts),
+                    _ => true,
+                };
+                if next.is_none_or(is_told) {
+                    let number = self.bulletin.hears(wire, parts)?;
+                    learned.push(self.bulletin.publications[number].data.clone());
+                    continue;
+                }
+            }
             let Some(expectation) = line.waiting.pop_front() else {
                 return Err(format!("client {index} ({kind:?}) gets {text:?}, for which it did not ask"));
             };
@@ -474,9 +644,27 @@ impl Clients {
                 }
                 Expectation::Flag(item) => {
                     if reply != b"$-1\r\n" && !std::mem::replace(&mut self.items[item].known, true) {
-                        learned.push(item);
+                        learned.push(self.items[item].data.clone());
                     }
                 }
+                Expectation::Receivers(number) => {
+                    let last = reply.rsplit(|&byte| byte == b':').next().and_then(|last| last.strip_suffix(b"\r\n"));
+                    let receivers = last.and_then(|last| std::str::from_utf8(last).ok()?.parse().ok());
+                    let receivers = receivers.ok_or_else(|| format!("a publisher is answered {text:?}"))?;
+                    self.bulletin.publications[number].answer = Some((line.read_bytes, receivers));
+                }
+                Expectation::Confirmation(wish) if push.is_some() => {
+                    self.bulletin.confirmed(wire, wish, line.read_bytes)
+                }
+                Expectation::Confirmation(wish) => return Err(format!("instead of {wish:?} comes {text:?}")),
+                Expectation::Kept(keys) => {
+                    let elements = peristyle::resp::skip::elements(&reply);
+                    let mut elements = elements.into_iter().flatten();
+                    for key in keys {
+                        client.kept.insert(key, elements.next().unwrap_or(&reply).to_vec());
+                    }
+                }
+                Expectation::Truth(key) => truths.push((key, reply)),
                 Expectation::Recorded(operations) => {
                     let elements = reply.starts_with(b"*").then(|| peristyle::resp::skip::elements(&reply)).flatten();
                     let mut elements = elements.into_iter().flatten();
@@ -487,8 +675,21 @@ impl Clients {
                 }
             }
         }
-        learned.into_iter().for_each(|item| self.look_for_data(item));
-        Ok(())
+        learned.iter().for_each(|data| self.look_for_data(data));
+        truths.iter().try_for_each(|(key, value)| self.check_kept(key, value))
+    }
+
+    /// Whoever keeps this key keeps what it holds, now that nothing happens any more.
+    fn check_kept(&self, key: &str, value: &[u8]) -> Result<(), String> {
+        let value = if value == b"$-1\r\n" { b"_\r\n" } else { value };
+        match self.clients.iter().position(|client| client.kept.get(key).is_some_and(|kept| kept != value)) {
+            Some(client) => {
+                let [kept, value] =
+                    [&self.clients[client].kept[key], value].map(|text| text.escape_ascii().to_string());
+                Err(format!("client {client} keeps {kept} for {key}, which holds {value}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The server has ended a connection.
@@ -506,6 +707,7 @@ impl Clients {
 
     pub fn check_histories(&self) -> Result<(), String> {
         check::linearizable(&self.operations)?;
+        self.bulletin.check(&self.world)?;
         history::serializable(&self.transactions(), self.states_max)
     }
 

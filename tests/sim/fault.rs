@@ -56,6 +56,14 @@ pub enum Fault {
     UnblockLost,
     /// A shard serves a client without asking whether its wait is over.
     TicketForgotten,
+    /// A script that may touch any key holds none of the shards.
+    UndeclaredUnlocked,
+    /// The locks of a script end with the first command that it calls.
+    ScriptTorn,
+    /// What is published is overtaken by what comes a turn later.
+    MessageLate,
+    /// A shard is not told that what its clients keep is old.
+    InvalidationLost,
     /// `appendfsync always`: replies leave before the disk has what they tell of.
     RepliesBeforeSync,
     /// FLUSHALL stands in the segment of each shard, too.
@@ -80,6 +88,9 @@ impl Fault {
         }
         if let (Fault::TicketForgotten, Step::Block(blocked)) = (self, &mut request.step) {
             blocked.waiter.ticket = Arc::default();
+        }
+        if let (Fault::ScriptTorn, Step::Run { script: Some(_), .. }) = (self, &request.step) {
+            request.releases = true;
         }
         let is_check = matches!(request.step, Step::Check { .. });
         match (self, &mut request.lock) {
@@ -110,6 +121,9 @@ impl Fault {
             (Fault::PartsUndecided, _) => request.transaction = 0,
             (Fault::CutUnlocked, Lock::Acquire(set)) if set.whole == Some(Mode::Shared) => set.whole = None,
             (Fault::CheckForgotten, _) if is_check => request.step = Step::Nothing,
+            (Fault::UndeclaredUnlocked, Lock::Acquire(set)) if matches!(request.step, Step::Nothing) => {
+                set.whole = None
+            }
             (Fault::WholeUnlocked, Lock::Acquire(set)) if set.whole.is_some() => {
                 *set = LockSet { keys: std::mem::take(&mut set.keys), whole: None };
             }

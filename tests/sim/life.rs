@@ -81,6 +81,7 @@ impl LifePlan {
             strict: pick(0, 9) == 0,
             clients: vec![Kind::Transactor; pick(2, 4) as usize],
             rounds: pick(4, 16) as u32,
+            commands_min: 0,
             depth_max: pick(1, 3),
             waiting_max: 2,
             states_max: if fault.is_some() { 3000 } else { 200_000 },

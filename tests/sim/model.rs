@@ -90,13 +90,18 @@ pub fn bulk(value: Option<&Vec<u8>>) -> Vec<u8> {
     }
 }
 
+fn elements_end(bytes: &[u8], begin: usize, elements: i64) -> Option<usize> {
+    (0..elements.max(0)).try_fold(begin, |at, _| Some(at + reply_length(bytes.get(at..)?)?))
+}
+
 /// How long the first reply is, if all of it is there.
 pub fn reply_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
     let length = || std::str::from_utf8(&bytes[1..end - 2]).ok()?.parse::<i64>().ok();
     let total = match bytes[0] {
         b'$' => end + length().filter(|&length| length >= 0).map_or(0, |length| length as usize + 2),
-        b'*' => (0..length()?.max(0)).try_fold(end, |at, _| Some(at + reply_length(bytes.get(at..)?)?))?,
+        b'*' | b'>' => elements_end(bytes, end, length()?)?,
+        b'%' => elements_end(bytes, end, 2 * length()?)?,
         _ => end,
     };
     (bytes.len() >= total).then_some(total)

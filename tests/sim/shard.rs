@@ -250,7 +250,12 @@ impl Driver<'_> {
             (Fault::UnwatchLost, Message::Unwatch(_))
             | (Fault::WakeLost, Message::Wake(_))
             | (Fault::ServedLost, Message::Served { .. })
-            | (Fault::UnblockLost, Message::Unblock(_)) => return,
+            | (Fault::UnblockLost, Message::Unblock(_))
+            | (Fault::InvalidationLost, Message::Tracking(_)) => return,
+            (Fault::MessageLate, Message::PubSub(_)) => {
+                self.delayed.push((from, message));
+                return;
+            }
             (Fault::CommandsBesideLocks, Message::Run(_)) => {
                 let locks = std::mem::take(&mut self.core.shard.locks);
                 self.core.message(from, message, &mut self.mesh);

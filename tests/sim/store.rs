@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model;
+use crate::script;
 
 pub type Word = Vec<u8>;
 
@@ -131,7 +132,7 @@ impl Store {
         }
     }
 
-    fn text(&self, key: &[u8]) -> Option<&Vec<u8>> {
+    pub fn text(&self, key: &[u8]) -> Option<&Word> {
         match self.databases[0].get(key) {
             Some(Value::Text(text)) => Some(text),
             None => None,
@@ -173,7 +174,7 @@ impl Store {
         }
     }
 
-    fn pop(&mut self, key: &[u8], left: bool) -> Option<Word> {
+    pub fn pop(&mut self, key: &[u8], left: bool) -> Option<Word> {
         let list = self.list(key);
         let element = if left { list.pop_front() } else { list.pop_back() };
         self.tidy(key);
@@ -183,7 +184,7 @@ impl Store {
         element
     }
 
-    fn push(&mut self, key: &[u8], left: bool, element: Word) -> usize {
+    pub fn push(&mut self, key: &[u8], left: bool, element: Word) -> usize {
         let list = self.list(key);
         if left {
             list.push_front(element);
@@ -193,6 +194,12 @@ impl Store {
         let length = list.len();
         self.touch(key);
         length
+    }
+
+    /// What a script calls.
+    pub fn call(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let words: Vec<Word> = words.iter().map(|word| word.to_vec()).collect();
+        self.command(&words)
     }
 
     fn command(&mut self, words: &[Word]) -> Vec<u8> {
@@ -324,7 +331,7 @@ impl Store {
                 integer(members)
             }
             b"DBSIZE" => integer(self.databases[0].len()),
-            b"KEYS" => array(self.databases[0].keys().cloned()),
+            b"KEYS" => array(self.databases[0].keys().map(|key| bulk(Some(key)))),
             b"FLUSHDB" | b"FLUSHALL" => {
                 let Store { databases, watches } = self;
                 for watch in watches.values_mut() {
@@ -345,6 +352,7 @@ impl Store {
                 databases.swap(0, 1);
                 ok()
             }
+            b"EVAL" | b"EVAL_RO" => script::run(self, words),
             other => unreachable!("no client sends {}", String::from_utf8_lossy(other)),
         }
     }
@@ -380,24 +388,32 @@ fn is_read(words: &[Word], reply: &[u8]) -> bool {
         b"BLPOP" | b"BRPOP" => reply == b"*-1\r\n",
         b"LPOP" | b"RPOP" | b"LMOVE" | b"BLMOVE" => reply == b"$-1\r\n",
         b"RENAME" => reply.starts_with(b"-"),
+        b"EVAL" | b"EVAL_RO" => script::only_reads(words),
         _ => false,
     }
 }
 
-/// The reply with its elements in the model's order, where Redis promises none.
+/// The reply as the model gives it, where Redis promises no order, or says more.
 pub fn normal(call: &Call, reply: Vec<u8>) -> Vec<u8> {
     match call {
-        Call::Command(words) if words[0] == b"KEYS" => sorted(&reply),
         // Redis: one that has waited in vain gets another kind of nothing than one that must not wait.
         Call::Command(words) if words[0] == b"BLMOVE" && reply == b"*-1\r\n" => b"$-1\r\n".to_vec(),
-        Call::Exec(commands) if reply != b"*-1\r\n" && commands.iter().any(|words| words[0] == b"KEYS") => {
+        Call::Command(words) => normal_of(words, &reply),
+        Call::Exec(commands) if reply != b"*-1\r\n" => {
             let Some(elements) = peristyle::resp::skip::elements(&reply) else { return reply };
-            let parts = commands.iter().zip(elements);
-            let parts = parts.map(|(words, part)| if words[0] == b"KEYS" { sorted(part) } else { part.to_vec() });
-            [format!("*{}\r\n", commands.len()).into_bytes(), parts.collect::<Vec<_>>().concat()].concat()
+            array(commands.iter().zip(elements).map(|(words, reply)| normal_of(words, reply)))
         }
         _ => reply,
     }
+}
+
+fn normal_of(words: &[Word], reply: &[u8]) -> Vec<u8> {
+    if words[0] == b"KEYS" {
+        return sorted(reply);
+    }
+    // The line where a script failed is not the model's to know.
+    let place = if reply.starts_with(b"-") { memchr::memmem::find(reply, b" script: ") } else { None };
+    place.map_or(reply.to_vec(), |place| [&reply[..place], b"\r\n"].concat())
 }
 
 /// The texts that a reply shows.
@@ -443,15 +459,15 @@ fn ok() -> Vec<u8> {
     b"+OK\r\n".to_vec()
 }
 
-fn integer(value: usize) -> Vec<u8> {
+pub fn integer(value: usize) -> Vec<u8> {
     format!(":{value}\r\n").into_bytes()
 }
 
-fn bulk(value: Option<&Word>) -> Vec<u8> {
+pub fn bulk(value: Option<&Word>) -> Vec<u8> {
     model::bulk(value)
 }
 
-fn array(elements: impl Iterator<Item = Word>) -> Vec<u8> {
-    let elements: Vec<Vec<u8>> = elements.map(|element| bulk(Some(&element))).collect();
+pub fn array(elements: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let elements: Vec<Vec<u8>> = elements.into_iter().collect();
     [format!("*{}\r\n", elements.len()).into_bytes(), elements.concat()].concat()
 }

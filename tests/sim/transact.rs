@@ -1,9 +1,11 @@
 //! What clients of transactions send: commands whose keys lie on any shards, MULTI with EXEC or DISCARD, WATCH. They share
 //! few keys, and record histories for [`crate::history`].
 
+use peristyle::base::ids::ShardId;
 use peristyle::base::rng::Rng;
 use peristyle::keyspace::slots::SlotMap;
 
+use crate::script::{SCRIPTS, is_script};
 use crate::store::{Call, Word, is_blocking_pop};
 
 /// Where a connection stands.
@@ -38,6 +40,8 @@ pub enum Focus {
     Moves,
     /// Clients that wait for lists to have something.
     Waits,
+    /// Scripts of all kinds, many of them in a row on keys of one shard.
+    Scripts,
     /// What changes much, on several shards and everywhere; and the append-only file is written anew.
     Lasting,
 }
@@ -49,20 +53,35 @@ pub struct Vocabulary {
     lists: Vec<String>,
     sets: Vec<String>,
     next_token: u64,
+    streak: Streak,
+}
+
+/// What all clients together are at, by turns: mostly scripts, or mostly something else.
+#[derive(Default)]
+struct Streak {
+    of_scripts: bool,
+    /// Where most of the keys lie.
+    home: ShardId,
+    /// Commands until the next.
+    left: u64,
 }
 
 const KEYS_OF_A_KIND: usize = 3;
+const STREAK_MAX: u64 = 16;
 /// Kinds of commands, as often as they are wanted.
 const LASTING: [u64; 28] =
     [0, 4, 4, 4, 7, 7, 8, 13, 13, 13, 13, 18, 20, 22, 23, 25, 28, 28, 30, 31, 33, 33, 36, 36, 38, 40, 43, 54];
+/// The same beside scripts.
+const SCRIPTED: [u64; 24] = [0, 0, 4, 4, 7, 8, 8, 13, 13, 18, 20, 23, 28, 30, 31, 33, 33, 36, 40, 44, 50, 51, 52, 45];
 
 impl Vocabulary {
     pub fn new(shards: usize, focus: Focus, next_token: u64) -> Vocabulary {
         let slots = SlotMap::contiguous(shards);
         // Of each kind, the names lie on as many shards as there are.
+        let count = if focus == Focus::Scripts { 2 * shards } else { KEYS_OF_A_KIND };
         let names = |kind: char, first: usize| {
             let mut names: Vec<String> = Vec::new();
-            for place in 0..KEYS_OF_A_KIND {
+            for place in 0..count {
                 let shard = (first + place) % shards;
                 let mut candidates = (10..100).map(|number| format!("{kind}{number}"));
                 let name = candidates.find(|name| slots.shard_of(name.as_bytes()) == shard && !names.contains(name));
@@ -71,7 +90,7 @@ impl Vocabulary {
             names
         };
         let (texts, lists, sets) = (names('t', 0), names('l', 1), names('s', 2));
-        Vocabulary { focus, slots, texts, lists, sets, next_token }
+        Vocabulary { focus, slots, texts, lists, sets, next_token, streak: Streak::default() }
     }
 
     /// The next command of a connection.
@@ -89,7 +108,11 @@ impl Vocabulary {
                 _ => recorded(self.command(rng)),
             };
         }
-        let draw = rng.below(if self.focus == Focus::Watches { 8 } else { 20 });
+        let draw = rng.below(match self.focus {
+            Focus::Watches => 8,
+            Focus::Scripts if self.streak.of_scripts => 60,
+            _ => 20,
+        });
         match draw {
             0..3 => {
                 standing.queue = Some(Vec::new());
@@ -129,6 +152,14 @@ impl Vocabulary {
         Sent { words, answer: Answer::Exactly(b"+QUEUED\r\n") }
     }
 
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    pub fn any_text(&self, rng: &mut Rng) -> String {
+        one_of(&self.texts, rng).to_string()
+    }
+
     fn any_key(&self, rng: &mut Rng) -> &str {
         match rng.below(4) {
             0..2 => one_of(&self.texts, rng),
@@ -137,8 +168,47 @@ impl Vocabulary {
         }
     }
 
+    fn script(&mut self, rng: &mut Rng) -> Vec<Word> {
+        let script = &SCRIPTS[rng.below(SCRIPTS.len() as u64) as usize];
+        let at_home = rng.below(4) > 0;
+        let mut key = |kind: char| {
+            let names = match kind {
+                't' => &self.texts,
+                'l' => &self.lists,
+                _ => &self.sets,
+            };
+            loop {
+                let name = one_of(names, rng);
+                if !at_home || self.slots.shard_of(name.as_bytes()) == self.streak.home || rng.below(16) == 0 {
+                    return name.to_string();
+                }
+            }
+        };
+        let keys: Vec<String> = script.keys.chars().map(&mut key).collect();
+        let declared = match rng.below(8) {
+            0..3 => keys.len(),
+            3 => 1,
+            _ => 0,
+        };
+        script.call(&keys, declared, self.next_token, rng)
+    }
+
+    /// The next command is to be a script.
+    fn goes_on_with_scripts(&mut self, rng: &mut Rng) -> bool {
+        let streak = &mut self.streak;
+        if streak.left == 0 {
+            let home = rng.below(self.slots.shards() as u64) as usize;
+            *streak = Streak { of_scripts: !streak.of_scripts, home, left: 1 + rng.below(STREAK_MAX) };
+        }
+        streak.left -= 1;
+        rng.below(8) < if streak.of_scripts { 7 } else { 1 }
+    }
+
     fn command(&mut self, rng: &mut Rng) -> Vec<Word> {
         self.next_token += 1;
+        if self.focus == Focus::Scripts && self.goes_on_with_scripts(rng) {
+            return self.script(rng);
+        }
         let token = self.next_token;
         let (a, b, c) = (one_of(&self.texts, rng), one_of(&self.texts, rng), one_of(&self.texts, rng));
         let (from, to) = (one_of(&self.lists, rng), one_of(&self.lists, rng));
@@ -147,6 +217,7 @@ impl Vocabulary {
         let member = ["x", "y", "z"][rng.below(3) as usize];
         let kind = match self.focus {
             Focus::Everything => rng.below(48),
+            Focus::Scripts => SCRIPTED[rng.below(SCRIPTED.len() as u64) as usize],
             Focus::Lasting => LASTING[rng.below(LASTING.len() as u64) as usize],
             Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
             Focus::Waits => [28, 28, 30, 31, 33, 50, 50, 51, 51, 52, 53, 44, 25, 32][rng.below(14) as usize],
@@ -201,6 +272,7 @@ impl Vocabulary {
         let keys: Vec<Word> = words[1..].iter().filter(is_key).cloned().collect();
         let first = self.slots.shard_of(keys.first()?);
         let alone = words[0] != b"WATCH"
+            && !is_script(words)
             && timeout_ns(call).is_none()
             && keys.iter().all(|key| self.slots.shard_of(key) == first);
         alone.then_some(keys)
@@ -224,7 +296,7 @@ fn one_of<'n>(names: &'n [String], rng: &mut Rng) -> &'n str {
     &names[rng.below(names.len() as u64) as usize]
 }
 
-fn words(text: &str) -> Vec<Word> {
+pub fn words(text: &str) -> Vec<Word> {
     text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 

@@ -59,6 +59,8 @@ pub struct Plan {
     pub clients: Vec<Kind>,
     /// Pipelines of each client.
     pub rounds: u32,
+    /// Commands of all transactors together: they go on until there are so many.
+    pub commands_min: usize,
     /// Commands in a pipeline.
     pub depth_max: u64,
     /// Replies a transactor waits for, when it sends no more: what many do at once is hard to judge.
@@ -498,7 +500,9 @@ impl Run {
         if self.syncer.as_ref().is_some_and(Syncer::can_act) {
             others.push(Choice::Syncer);
         }
-        others.extend((0..self.clients.len()).filter(|&client| self.clients.can_act(client)).map(Choice::Client));
+        others.extend(
+            (0..self.clients.len()).filter(|&client| self.clients.can_act(client, is_quiet)).map(Choice::Client),
+        );
         if shards.is_empty() && others.is_empty() {
             // Only the frozen one, if any, can do something.
             shards.extend(self.frozen.take().map(|(shard, _)| shard).filter(|&shard| self.is_runnable(shard)));
