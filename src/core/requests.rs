@@ -54,7 +54,12 @@ pub(super) struct Own<'t> {
     shared: &'t [(usize, Bytes)],
 }
 
-impl Own<'_> {
+impl<'t> Own<'t> {
+    #[inline]
+    fn words<'b>(&self, batch: &'b Batch<'t>) -> &'b [&'t [u8]] {
+        &batch.words[self.first_word as usize..][..self.words as usize]
+    }
+
     /// The same, to be run later.
     fn item(&self, sequence: Sequence) -> RunItem {
         RunItem {
@@ -660,6 +665,9 @@ impl Core {
         for own in &batch.own {
             self.shard.prefetch_entry(own.db, own.hash);
         }
+        for own in batch.own.iter().filter(|own| own.row.spec.group.has_tables()) {
+            self.shard.prefetch_element(&own.row.spec, own.db, own.hash, own.words(batch));
+        }
         self.shard.memory.refresh();
         self.shard.start_clock();
         let mut locked = !self.shard.locks.is_empty();
@@ -671,8 +679,7 @@ impl Core {
             if locked && self.put_off(own, batch) {
                 continue;
             }
-            let first = own.first_word as usize;
-            let words = &batch.words[first..first + own.words as usize];
+            let words = own.words(batch);
             if let Some(key) = words.get(1) {
                 self.shard.ctx.remember_hash(key, own.hash);
             }
@@ -730,7 +737,7 @@ impl Core {
     /// script that runs too long, which it is told.
     #[cold]
     pub(super) fn put_off(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
-        let words = &batch.words[own.first_word as usize..][..own.words as usize];
+        let words = own.words(batch);
         self.shard.hold_for_command(&own.row.spec, words);
         if self.shard.locks.admits_command(&own.row.spec, words) {
             return false;
