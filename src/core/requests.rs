@@ -453,7 +453,7 @@ impl Core {
     ) -> Fate {
         let words = &batch.words[first..];
         let direct = self.sessions.at(conn).is_direct();
-        let found = self.registry.find(words[0]);
+        let found = self.registry.find_after(&mut self.recent, words[0]);
         let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
         let (command, row, (spec, id)) = match (found, called) {
             (Some(command @ Command { run: Run::Key(row), .. }), Some(called))
