@@ -462,10 +462,10 @@ impl Core {
                 (command, *row, called)
             }
             _ => {
-                let words: Words = batch.words.drain(first..).collect();
-                if let Some(fate) = self.transact(conn, found, &words, batch, mesh) {
+                if let Some(fate) = self.transact(conn, found, first, batch, mesh) {
                     return fate;
                 }
+                let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);
                 return self.dispatch_other(conn, found, &words, mesh);
             }
@@ -540,7 +540,7 @@ impl Core {
         &mut self,
         conn: ConnKey,
         found: Option<&'static Command>,
-        words: &[&[u8]],
+        first: usize,
         batch: &mut Batch<'_>,
         mesh: &mut M,
     ) -> Option<Fate> {
@@ -548,26 +548,37 @@ impl Core {
         let spec = command.spec;
         let session = self.sessions.at(conn);
         let is_plain = session.is_authenticated() && !session.is_restricted() && !self.restricted;
-        if !is_plain || self.shard.memory.is_set() || !spec.arity.allows(words.len()) {
+        if !is_plain || self.shard.memory.is_set() || !spec.arity.allows(batch.words.len() - first) {
             return None;
         }
+        let Some(queue) = self.sessions.at(conn).queue() else {
+            return if spec.name == "multi" { self.begin_transaction(conn, command, first, batch, mesh) } else { None };
+        };
+        let fate = match spec.name {
+            "exec" if !queue.failed => self.hop_exec(conn, spec, command.id, batch)?,
+            _ if is_run_in_multi(spec) || spec.flags.has(NO_MULTI) || !spec.subcommands.is_empty() => return None,
+            _ => self.queue(conn, spec, &batch.words[first..]),
+        };
+        batch.words.truncate(first);
+        Some(fate)
+    }
+
+    fn begin_transaction<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        command: &Command,
+        first: usize,
+        batch: &mut Batch<'_>,
+        mesh: &mut M,
+    ) -> Option<Fate> {
+        let Run::Admin(run) = command.run else { return None };
+        let words: Words = batch.words.drain(first..).collect();
         if batch.own.last().is_some_and(|own| own.conn == conn) {
             // Their replies come first.
             self.flush(batch, mesh);
         }
-        match self.sessions.at(conn).queue() {
-            None if spec.name == "multi" => match command.run {
-                Run::Admin(run) => {
-                    self.sessions.lend_transaction(conn);
-                    Some(self.run_admin(conn, run, spec, command.id, words, mesh))
-                }
-                Run::Key(_) => None,
-            },
-            Some(queue) if spec.name == "exec" && !queue.failed => self.hop_exec(conn, spec, command.id, batch),
-            Some(_) if is_run_in_multi(spec) || spec.flags.has(NO_MULTI) || !spec.subcommands.is_empty() => None,
-            Some(_) => Some(self.queue(conn, spec, words)),
-            None => None,
-        }
+        self.sessions.lend_transaction(conn);
+        Some(self.run_admin(conn, run, command.spec, command.id, &words, mesh))
     }
 
     /// The shard that runs a command, if it is one.
