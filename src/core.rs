@@ -55,7 +55,7 @@ use crate::base::metrics::Rates;
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
 use crate::command::effect::PartBegin;
-use crate::dispatch::registry::Registry;
+use crate::dispatch::registry::{Recent, Registry};
 use crate::engine::gather::Round;
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{Message, RunBatch};
@@ -78,6 +78,7 @@ pub struct Core {
     pub server: Arc<Server>,
     slots: SlotMap,
     registry: &'static Registry,
+    recent: Recent,
     dbsize: &'static KeyRow,
     jobs: Slab<Running>,
     hops: Hops,
@@ -188,6 +189,7 @@ impl Core {
             sessions: Sessions::default(),
             slots,
             registry,
+            recent: Recent::default(),
             dbsize: registry.key_row("dbsize").0,
             jobs: Slab::new(),
             hops: Hops::default(),

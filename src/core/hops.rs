@@ -6,6 +6,7 @@
 //! like them.
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::requests::Batch;
 use super::{Core, Fate};
@@ -134,16 +135,18 @@ impl Core {
             return None;
         }
         let queue = transaction.take_queue()?;
-        let mut places: smallvec::SmallVec<[(&'static KeyRow, CommandId, ShardId); 8]> = smallvec::SmallVec::new();
-        for words in queue.iter() {
-            let command = self.registry.find(words[0]).expect("it was found when it was queued");
-            let called = self.registry.called(command, &words);
+        let mut places: SmallVec<[(&'static KeyRow, CommandId, ShardId); 8]> = SmallVec::new();
+        let words: SmallVec<[&[u8]; 32]> = queue.words().collect();
+        for words in queue.commands(&words) {
+            let command =
+                self.registry.find_after(&mut self.recent, words[0]).expect("it was found when it was queued");
+            let called = self.registry.called(command, words);
             let (Run::Key(row), Some((called, id))) = (command.run, called) else { break };
             // It may pause, and what follows it has to wait.
             if called.group == Group::Scripting {
                 break;
             }
-            let Some(shard) = self.place_of(command, called, &words) else { break };
+            let Some(shard) = self.place_of(command, called, words) else { break };
             places.push((row, id, shard));
         }
         let goes = places.len() == queue.len() && !places.is_empty();
@@ -151,21 +154,23 @@ impl Core {
         let waits = if goes && !is_at_home { self.may_not_leave(conn) } else { None };
         let session = self.sessions.at(conn);
         if !goes || is_at_home || waits.is_some() {
+            drop(words);
             session.transaction.get_or_insert_default().put_queue(queue);
             return waits;
         }
         let mut hopping = self.hops.idle.pop().unwrap_or_default();
         hopping.hop.begin_exec();
         let key = HopKey(self.hops.running.vacant_key() as u32);
-        for (words, (row, id, shard)) in queue.iter().zip(places) {
+        for (words, (row, id, shard)) in queue.commands(&words).zip(places) {
             let part = departing(&mut self.departing, &mut self.idle_batches, shard);
             let head = part.items.iter().rposition(|item| item.hop != Some(key)).map_or(0, |other| other + 1);
             let is_first = head == part.items.len();
             let item = RunItem { is_queued: true, ..item_of(session, row, id, key) };
-            part.push(item, &words, &[]);
+            part.push(item, words, &[]);
             part.items[head].followers = (part.items.len() - 1 - head) as u32;
             hopping.hop.place(shard, is_first);
         }
+        drop(words);
         self.sessions.end_exec(conn, queue);
         Some(self.depart_in_one_hop(conn, spec, id, hopping, batch))
     }

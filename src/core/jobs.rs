@@ -32,7 +32,6 @@ use crate::engine::script::{self, job::ScriptJob};
 use crate::engine::shard::{OUT_OF_MEMORY, Waiting};
 use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
-use crate::session::transaction::Queue;
 use crate::session::{Pause, Sessions};
 
 /// A job at its coordinator: whose, what, and the outcomes of its round so far.
@@ -340,8 +339,10 @@ impl Core {
         }
         let mut db = session.db;
         let (queue, watched) = session.end_transaction();
-        let commands = queue.iter().flat_map(Queue::iter);
-        let commands = commands.map(|words| self.queued(words.iter().map(|word| word.to_vec()).collect(), &mut db));
+        let queue = queue.unwrap_or_default();
+        let words: Vec<&[u8]> = queue.words().collect();
+        let commands =
+            queue.commands(&words).map(|words| self.queued(words.iter().map(|word| word.to_vec()).collect(), &mut db));
         let commands = commands.collect();
         let watched = watched.into_iter().map(|(_, key)| (self.slots.shard_of(&key), key)).collect();
         self.shard.look_at_memory();

@@ -22,7 +22,6 @@ use crate::command::spec::{ADMIN, ALLOW_BUSY, Group, NO_AUTH, SKIP_MONITOR, Spec
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::Message;
 use crate::engine::script::{self, busy_error};
-use crate::session::transaction::Queue;
 use crate::session::{Pause, ReplyMode, Session};
 
 /// What a core keeps for those who look.
@@ -174,8 +173,9 @@ impl Core {
     /// What EXEC is going to run; nothing for other commands.
     fn transaction_of(&self, conn: ConnKey, spec: &Spec) -> Vec<Vec<Vec<u8>>> {
         let queue = self.sessions.get(conn).filter(|_| spec.name == "exec").and_then(Session::queue);
-        let commands = queue.filter(|queue| !queue.failed).into_iter().flat_map(Queue::iter);
-        commands.map(|words| words.iter().map(|word| word.to_vec()).collect()).collect()
+        let Some(queue) = queue.filter(|queue| !queue.failed) else { return Vec::new() };
+        let words: Vec<&[u8]> = queue.words().collect();
+        queue.commands(&words).map(|words| words.iter().map(|word| word.to_vec()).collect()).collect()
     }
 
     /// Shows a command of a client to all monitors.

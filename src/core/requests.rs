@@ -56,7 +56,12 @@ pub(super) struct Own<'t> {
     shared: &'t [(usize, Bytes)],
 }
 
-impl Own<'_> {
+impl<'t> Own<'t> {
+    #[inline]
+    fn words<'b>(&self, batch: &'b Batch<'t>) -> &'b [&'t [u8]] {
+        &batch.words[self.first_word as usize..][..self.words as usize]
+    }
+
     /// The same, to be run later.
     fn item(&self, sequence: Sequence) -> RunItem {
         RunItem {
@@ -452,7 +457,7 @@ impl Core {
     ) -> Fate {
         let words = &batch.words[first..];
         let direct = self.sessions.at(conn).is_direct();
-        let found = self.registry.find(words[0]);
+        let found = self.registry.find_after(&mut self.recent, words[0]);
         let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
         let (command, row, (spec, id)) = match (found, called) {
             (Some(command @ Command { run: Run::Key(row), .. }), Some(called))
@@ -461,10 +466,10 @@ impl Core {
                 (command, *row, called)
             }
             _ => {
-                let words: Words = batch.words.drain(first..).collect();
-                if let Some(fate) = self.transact(conn, found, &words, batch, mesh) {
+                if let Some(fate) = self.transact(conn, found, first, batch, mesh) {
                     return fate;
                 }
+                let words: Words = batch.words.drain(first..).collect();
                 self.flush(batch, mesh);
                 return self.dispatch_other(conn, found, &words, mesh);
             }
@@ -556,7 +561,7 @@ impl Core {
         &mut self,
         conn: ConnKey,
         found: Option<&'static Command>,
-        words: &[&[u8]],
+        first: usize,
         batch: &mut Batch<'_>,
         mesh: &mut M,
     ) -> Option<Fate> {
@@ -564,26 +569,37 @@ impl Core {
         let spec = command.spec;
         let session = self.sessions.at(conn);
         let is_plain = session.is_authenticated() && !session.is_restricted() && !self.restricted;
-        if !is_plain || self.shard.memory.is_set() || !spec.arity.allows(words.len()) {
+        if !is_plain || self.shard.memory.is_set() || !spec.arity.allows(batch.words.len() - first) {
             return None;
         }
+        let Some(queue) = self.sessions.at(conn).queue() else {
+            return if spec.name == "multi" { self.begin_transaction(conn, command, first, batch, mesh) } else { None };
+        };
+        let fate = match spec.name {
+            "exec" if !queue.failed => self.hop_exec(conn, spec, command.id, batch)?,
+            _ if is_run_in_multi(spec) || spec.flags.has(NO_MULTI) || !spec.subcommands.is_empty() => return None,
+            _ => self.queue(conn, spec, &batch.words[first..]),
+        };
+        batch.words.truncate(first);
+        Some(fate)
+    }
+
+    fn begin_transaction<M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        command: &Command,
+        first: usize,
+        batch: &mut Batch<'_>,
+        mesh: &mut M,
+    ) -> Option<Fate> {
+        let Run::Admin(run) = command.run else { return None };
+        let words: Words = batch.words.drain(first..).collect();
         if batch.own.last().is_some_and(|own| own.conn == conn) {
             // Their replies come first.
             self.flush(batch, mesh);
         }
-        match self.sessions.at(conn).queue() {
-            None if spec.name == "multi" => match command.run {
-                Run::Admin(run) => {
-                    self.sessions.lend_transaction(conn);
-                    Some(self.run_admin(conn, run, spec, command.id, words, mesh))
-                }
-                Run::Key(_) => None,
-            },
-            Some(queue) if spec.name == "exec" && !queue.failed => self.hop_exec(conn, spec, command.id, batch),
-            Some(_) if is_run_in_multi(spec) || spec.flags.has(NO_MULTI) || !spec.subcommands.is_empty() => None,
-            Some(_) => Some(self.queue(conn, spec, words)),
-            None => None,
-        }
+        self.sessions.lend_transaction(conn);
+        Some(self.run_admin(conn, run, command.spec, command.id, &words, mesh))
     }
 
     /// The shard that runs a command, if it is one.
@@ -703,6 +719,9 @@ impl Core {
         for own in &batch.own {
             self.shard.prefetch_entry(own.db, own.hash);
         }
+        for own in batch.own.iter().filter(|own| own.row.spec.group.has_tables()) {
+            self.shard.prefetch_element(&own.row.spec, own.db, own.hash, own.words(batch));
+        }
         self.shard.memory.refresh();
         self.shard.start_clock();
         let mut locked = !self.shard.locks.is_empty();
@@ -714,8 +733,7 @@ impl Core {
             if locked && self.put_off(own, batch) {
                 continue;
             }
-            let first = own.first_word as usize;
-            let words = &batch.words[first..first + own.words as usize];
+            let words = own.words(batch);
             if let Some(key) = words.get(1) {
                 self.shard.ctx.remember_hash(key, own.hash);
             }
@@ -777,7 +795,7 @@ impl Core {
     /// script that runs too long, which it is told.
     #[cold]
     pub(super) fn put_off(&mut self, own: &Own<'_>, batch: &Batch<'_>) -> bool {
-        let words = &batch.words[own.first_word as usize..][..own.words as usize];
+        let words = own.words(batch);
         self.shard.hold_for_command(&own.row.spec, words);
         if self.shard.locks.admits_command(&own.row.spec, words) {
             return false;

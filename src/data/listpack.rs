@@ -10,6 +10,10 @@
 //!
 //! A place in it is a byte offset (`At`), valid until the next change. Nothing here panics on a block that came from
 //! outside: it enters through [`Listpack::from_bytes`], which walks all of it once.
+//!
+//! What an allocation has beyond the block is room to grow at one end: behind the block, or before it once something was
+//! added or removed there, so that neither a push nor a pop moves the other elements. Where room goes from one end to
+//! the other, all of it does.
 
 use super::size_class::allocation_size;
 use crate::base::number::parse_i64;
@@ -69,10 +73,28 @@ impl<'a> Element<'a> {
     }
 }
 
-#[derive(Clone, PartialEq, Eq)]
 pub struct Listpack {
-    bytes: Vec<u8>,
+    /// The block, up to the end, and the room before it. Where there is none, the vector begins with the block's total,
+    /// which is its own length; else with how much room there is, which is less.
+    held: Vec<u8>,
 }
+
+/// Room before the block that is less than this cannot be noted.
+const ROOM_BEFORE_MIN: usize = 4;
+
+impl Clone for Listpack {
+    fn clone(&self) -> Listpack {
+        Listpack { held: self.bytes().to_vec() }
+    }
+}
+
+impl PartialEq for Listpack {
+    fn eq(&self, other: &Listpack) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Listpack {}
 
 impl Default for Listpack {
     fn default() -> Listpack {
@@ -82,9 +104,9 @@ impl Default for Listpack {
 
 impl Listpack {
     pub fn new() -> Listpack {
-        let mut bytes = Vec::with_capacity(allocation_size(HEADER_BYTES + 1));
-        bytes.extend_from_slice(&[HEADER_BYTES as u8 + 1, 0, 0, 0, 0, 0, END]);
-        Listpack { bytes }
+        let mut held = Vec::with_capacity(allocation_size(HEADER_BYTES + 1));
+        held.extend_from_slice(&[HEADER_BYTES as u8 + 1, 0, 0, 0, 0, 0, END]);
+        Listpack { held }
     }
 
     /// Takes a block over; `None` unless it is whole and well formed to the last byte. O(n).
@@ -110,18 +132,25 @@ impl Listpack {
         }
         let stated = u16::from_le_bytes([header[4], header[5]]);
         let right = stated == COUNT_UNKNOWN || usize::from(stated) == count;
-        right.then_some(Listpack { bytes })
+        right.then_some(Listpack { held: bytes })
     }
 
     /// Takes over a block that was a listpack's before: nothing is checked.
     pub(super) fn from_own_bytes(bytes: Vec<u8>) -> Listpack {
         debug_assert!(Listpack::from_bytes(bytes.clone()).is_some(), "a listpack's own bytes");
-        Listpack { bytes }
+        Listpack { held: bytes }
     }
 
     /// The block, as RDB files and DUMP payloads hold it.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.held[self.room_before()..]
+    }
+
+    #[inline]
+    fn room_before(&self) -> usize {
+        let noted = self.held.first_chunk().map_or(0, |&bytes| u32::from_le_bytes(bytes) as usize);
+        if noted == self.held.len() { 0 } else { noted }
     }
 
     /// Number of elements. O(1) below 65535, else O(n).
@@ -133,28 +162,29 @@ impl Listpack {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEADER_BYTES + 1
+        self.bytes().len() == HEADER_BYTES + 1
     }
 
     /// What the block takes of the allocator.
     pub fn usable_bytes(&self) -> usize {
-        allocation_size(self.bytes.capacity())
+        allocation_size(self.held.capacity())
     }
 
     pub fn first(&self) -> Option<At> {
-        self.here(HEADER_BYTES)
+        here(self.bytes(), HEADER_BYTES)
     }
 
     pub fn last(&self) -> Option<At> {
-        self.before(self.bytes.len() - 1)
+        let bytes = self.bytes();
+        before(bytes, bytes.len() - 1)
     }
 
     pub fn next(&self, at: At) -> Option<At> {
-        self.here(at.0 as usize + self.whole_size(at))
+        next(self.bytes(), at)
     }
 
     pub fn previous(&self, at: At) -> Option<At> {
-        self.before(at.0 as usize)
+        before(self.bytes(), at.0 as usize)
     }
 
     /// The element at an index, from the end if it is negative: -1 is the last. O(n), from the nearer end.
@@ -168,20 +198,21 @@ impl Listpack {
             _ if len != COUNT_UNKNOWN && -index > i64::from(len) / 2 => (true, i64::from(len) + index),
             _ => (false, -(index + 1)),
         };
+        let bytes = self.bytes();
         let mut at = if forward { self.first()? } else { self.last()? };
         for _ in 0..steps {
-            at = if forward { self.next(at)? } else { self.previous(at)? };
+            at = if forward { next(bytes, at)? } else { before(bytes, at.0 as usize)? };
         }
         Some(at)
     }
 
     pub fn get(&self, at: At) -> Element<'_> {
-        decode(&self.bytes[at.0 as usize..])
+        decode(&self.bytes()[at.0 as usize..])
     }
 
     /// All elements, first to last.
     pub fn iter(&self) -> Iter<'_> {
-        Iter { listpack: self, at: self.first() }
+        Iter { bytes: self.bytes(), at: self.first() }
     }
 
     /// All elements from `at` on, each with its place.
@@ -191,36 +222,37 @@ impl Listpack {
 
     /// The first element equal to `text` among every `stride`-th, beginning at `from`. O(n).
     pub fn find(&self, from: Option<At>, text: &[u8], stride: usize) -> Option<At> {
-        let wanted = Element::of(text);
+        let (wanted, bytes) = (Element::of(text), self.bytes());
         let mut at = from?;
         loop {
-            if self.get(at) == wanted {
+            if decode(&bytes[at.0 as usize..]) == wanted {
                 return Some(at);
             }
             for _ in 0..stride {
-                at = self.next(at)?;
+                at = next(bytes, at)?;
             }
         }
     }
 
     pub fn push(&mut self, text: &[u8]) {
-        self.splice(self.bytes.len() - 1, 0, 0, Some(Element::of(text)));
+        self.splice(self.bytes().len() - 1, 0, 0, Some(Element::of(text)));
     }
 
     pub fn push_integer(&mut self, n: i64) {
-        self.splice(self.bytes.len() - 1, 0, 0, Some(Element::Int(n)));
+        self.splice(self.bytes().len() - 1, 0, 0, Some(Element::Int(n)));
     }
 
     /// Pushes several elements in one step.
     pub fn push_all(&mut self, elements: &[Element<'_>]) {
         let added: usize = elements.iter().map(|&element| whole_size_of(element)).sum();
-        let mut place = self.bytes.len() - 1;
-        self.grow(self.bytes.len() + added);
+        let (count, length) = (self.stated_count(), self.bytes().len());
+        let room = self.lengthen(added);
+        let mut place = room + length - 1;
         for &element in elements {
-            place += write(element, &mut self.bytes[place..]);
+            place += write(element, &mut self.held[place..]);
         }
-        self.bytes[place] = END;
-        self.write_header(0, elements.len());
+        self.held[place] = END;
+        self.write_header(room, count, 0, elements.len());
     }
 
     pub fn push_front(&mut self, text: &[u8]) {
@@ -234,18 +266,18 @@ impl Listpack {
 
     /// Inserts behind `at`; where the new element is.
     pub fn insert_after(&mut self, at: At, text: &[u8]) -> At {
-        let place = at.0 as usize + self.whole_size(at);
+        let place = at.0 as usize + whole_size(self.bytes(), at);
         self.splice(place, 0, 0, Some(Element::of(text)));
         At(place as u32)
     }
 
     /// Replaces the element at `at`, where the new one is afterwards.
     pub fn replace(&mut self, at: At, text: &[u8]) {
-        self.splice(at.0 as usize, self.whole_size(at), 1, Some(Element::of(text)));
+        self.splice(at.0 as usize, whole_size(self.bytes(), at), 1, Some(Element::of(text)));
     }
 
     pub fn replace_integer(&mut self, at: At, n: i64) {
-        self.splice(at.0 as usize, self.whole_size(at), 1, Some(Element::Int(n)));
+        self.splice(at.0 as usize, whole_size(self.bytes(), at), 1, Some(Element::Int(n)));
     }
 
     /// Removes an element; where the next one is now.
@@ -255,13 +287,14 @@ impl Listpack {
 
     /// Removes up to `count` elements from `at` on; where the next one is now.
     pub fn remove_some(&mut self, at: At, count: usize) -> Option<At> {
+        let bytes = self.bytes();
         let (mut end, mut removed) = (at.0 as usize, 0);
-        while removed < count && self.bytes[end] != END {
-            end += self.whole_size(At(end as u32));
+        while removed < count && bytes[end] != END {
+            end += whole_size(bytes, At(end as u32));
             removed += 1;
         }
         self.splice(at.0 as usize, end - at.0 as usize, removed, None);
-        self.here(at.0 as usize)
+        here(self.bytes(), at.0 as usize)
     }
 
     /// The bytes that an element of this text adds.
@@ -271,84 +304,136 @@ impl Listpack {
 
     /// Gives back memory beyond what the block needs.
     pub fn shrink_to_fit(&mut self) {
-        let wanted = allocation_size(self.bytes.len());
-        if allocation_size(self.bytes.capacity()) > wanted {
-            self.bytes.shrink_to(wanted);
+        let wanted = allocation_size(self.bytes().len());
+        if allocation_size(self.held.capacity()) > wanted {
+            self.put_room_behind();
+            self.held.shrink_to(wanted);
         }
     }
 
     fn stated_count(&self) -> u16 {
-        u16::from_le_bytes([self.bytes[4], self.bytes[5]])
-    }
-
-    fn here(&self, place: usize) -> Option<At> {
-        (self.bytes[place] != END).then_some(At(place as u32))
-    }
-
-    fn before(&self, place: usize) -> Option<At> {
-        if place == HEADER_BYTES {
-            return None;
-        }
-        let (size, back) = read_back(&self.bytes[..place]);
-        Some(At((place - back - size) as u32))
-    }
-
-    /// Encoding, data and backward length.
-    fn whole_size(&self, at: At) -> usize {
-        let size = size_at(&self.bytes[at.0 as usize..]);
-        size + back_len(size)
+        let bytes = self.bytes();
+        u16::from_le_bytes([bytes[4], bytes[5]])
     }
 
     /// Puts `element`, or nothing, in the place of `removed_bytes` from `place` on, which are `removed` elements.
     fn splice(&mut self, place: usize, removed_bytes: usize, removed: usize, element: Option<Element<'_>>) {
         let whole = element.map_or(0, whole_size_of);
-        if whole == removed_bytes {
+        let (count, length) = (self.stated_count(), self.bytes().len());
+        let room = if whole == removed_bytes {
             // A counter that counts on, mostly: all else stays where it is.
-            if let Some(element) = element {
-                write(element, &mut self.bytes[place..]);
-            }
-            return self.write_header(removed, usize::from(element.is_some()));
-        }
-        let (old, new) = (self.bytes.len(), self.bytes.len() - removed_bytes + whole);
-        if new > old {
-            self.grow(new);
-        }
-        self.bytes.copy_within(place + removed_bytes..old, place + whole);
-        self.bytes.truncate(new);
+            self.room_before()
+        } else if place == HEADER_BYTES && whole > removed_bytes {
+            self.lengthen_before(whole - removed_bytes)
+        } else if place == HEADER_BYTES {
+            self.shorten_before(removed_bytes - whole)
+        } else if whole > removed_bytes {
+            let room = self.lengthen(whole - removed_bytes);
+            self.held.copy_within(room + place + removed_bytes..room + length, room + place + whole);
+            room
+        } else {
+            self.shorten(place, removed_bytes - whole)
+        };
         if let Some(element) = element {
-            write(element, &mut self.bytes[place..]);
+            write(element, &mut self.held[room + place..]);
         }
-        if new < old {
+        self.write_header(room, count, removed, usize::from(element.is_some()));
+        if whole < removed_bytes {
             self.shrink_to_fit();
         }
-        self.write_header(removed, usize::from(element.is_some()));
     }
 
-    /// Makes the block so many bytes long; what they are and the header is the caller's affair.
-    fn grow(&mut self, len: usize) {
-        assert!(len <= ELEMENT_BYTES_MAX, "the owner of a listpack bounds its size");
-        if len > self.bytes.capacity() {
-            // Exactly a size class: what RDB and memory figures see is what is used.
-            self.bytes.reserve_exact(allocation_size(len) - self.bytes.len());
+    // These four change the length of the block, and tell how much room is before it then. Its header is not right again
+    // before the caller writes it.
+
+    /// So much longer, at the end.
+    fn lengthen(&mut self, more: usize) -> usize {
+        if self.held.len() + more > self.held.capacity() {
+            self.put_room_behind();
+            self.reserve(more);
         }
-        self.bytes.resize(len, 0);
+        let room = self.room_before();
+        self.held.resize(self.held.len() + more, 0);
+        room
     }
 
-    /// The block's length as it is, and how many elements it has after so many were removed and added.
-    fn write_header(&mut self, removed: usize, added: usize) {
-        let len = self.bytes.len();
-        self.bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
-        let count = match self.stated_count() {
-            COUNT_UNKNOWN if len == HEADER_BYTES + 1 => 0,
+    /// So much longer, before the first element.
+    fn lengthen_before(&mut self, more: usize) -> usize {
+        let room = self.room_before();
+        let suffices = room == more || room >= more + ROOM_BEFORE_MIN;
+        (if suffices { room } else { self.put_room_before(more) }) - more
+    }
+
+    /// So much shorter, from `place` on.
+    fn shorten(&mut self, place: usize, less: usize) -> usize {
+        let room = self.room_before();
+        self.held.copy_within(room + place + less.., room + place);
+        self.held.truncate(self.held.len() - less);
+        room
+    }
+
+    /// So much shorter, from the first element on.
+    fn shorten_before(&mut self, less: usize) -> usize {
+        match self.room_before() + less {
+            0..ROOM_BEFORE_MIN => self.shorten(HEADER_BYTES, less),
+            room => room,
+        }
+    }
+
+    fn put_room_behind(&mut self) {
+        let room = self.room_before();
+        if room > 0 {
+            self.held.copy_within(room.., 0);
+            self.held.truncate(self.held.len() - room);
+        }
+    }
+
+    /// Puts all room before the block, at least `more`: how much it is. It is not noted yet.
+    #[cold]
+    fn put_room_before(&mut self, more: usize) -> usize {
+        let length = self.bytes().len();
+        if length + more > self.held.capacity() {
+            self.put_room_behind();
+            self.reserve(more);
+        }
+        let (from, room) = (self.room_before(), self.held.capacity() - length);
+        // Of what could not be noted, nothing may be left.
+        let room = if room - more < ROOM_BEFORE_MIN { more } else { room };
+        self.held.resize(self.held.len().max(room + length), 0);
+        self.held.copy_within(from..from + length, room);
+        self.held.truncate(room + length);
+        room
+    }
+
+    /// Allocates so much more, for a block without room before it.
+    fn reserve(&mut self, more: usize) {
+        let len = self.held.len() + more;
+        assert!(len <= ELEMENT_BYTES_MAX, "the owner of a listpack bounds its size");
+        // Exactly a size class: what RDB and memory figures see is what is used.
+        self.held.reserve_exact(allocation_size(len) - self.held.len());
+    }
+
+    /// Writes what stands before the elements of a block with so much room before it, that had so many elements before
+    /// some were removed and added.
+    #[inline]
+    fn write_header(&mut self, room: usize, count: u16, removed: usize, added: usize) {
+        if room > 0 {
+            self.held[..ROOM_BEFORE_MIN].copy_from_slice(&(room as u32).to_le_bytes());
+        }
+        let block = &mut self.held[room..];
+        let length = block.len();
+        let count = match count {
+            COUNT_UNKNOWN if length == HEADER_BYTES + 1 => 0,
             COUNT_UNKNOWN => COUNT_UNKNOWN,
             count => u16::try_from(usize::from(count) - removed + added).unwrap_or(COUNT_UNKNOWN),
         };
-        self.bytes[4..6].copy_from_slice(&count.to_le_bytes());
+        block[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        block[4..HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
     }
 }
 
 pub struct Iter<'a> {
-    listpack: &'a Listpack,
+    bytes: &'a [u8],
     at: Option<At>,
 }
 
@@ -357,8 +442,8 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Element<'a>> {
         let at = self.at?;
-        self.at = self.listpack.next(at);
-        Some(self.listpack.get(at))
+        self.at = next(self.bytes, at);
+        Some(decode(&self.bytes[at.0 as usize..]))
     }
 }
 
@@ -384,6 +469,29 @@ impl std::fmt::Debug for Listpack {
         let show = |element: Element<'_>| element.to_vec().escape_ascii().to_string();
         f.debug_list().entries(self.iter().map(show)).finish()
     }
+}
+
+fn here(bytes: &[u8], place: usize) -> Option<At> {
+    (bytes[place] != END).then_some(At(place as u32))
+}
+
+fn next(bytes: &[u8], at: At) -> Option<At> {
+    here(bytes, at.0 as usize + whole_size(bytes, at))
+}
+
+/// The element that ends where another begins, or the end is.
+fn before(bytes: &[u8], place: usize) -> Option<At> {
+    if place == HEADER_BYTES {
+        return None;
+    }
+    let (size, back) = read_back(&bytes[..place]);
+    Some(At((place - back - size) as u32))
+}
+
+/// Encoding, data and backward length.
+fn whole_size(bytes: &[u8], at: At) -> usize {
+    let size = size_at(&bytes[at.0 as usize..]);
+    size + back_len(size)
 }
 
 // First bytes of the encodings; the smaller numbers and lengths are in the first byte itself.
@@ -591,6 +699,7 @@ mod tests {
             (any::<usize>(), text()).prop_map(|(at, text)| Op::Insert(at, text)),
             (any::<usize>(), text()).prop_map(|(at, text)| Op::Replace(at, text)),
             (any::<usize>(), 0..4usize).prop_map(|(at, count)| Op::Remove(at, count)),
+            (0..3usize).prop_map(|count| Op::Remove(0, count)),
         ]
     }
 
@@ -674,6 +783,26 @@ mod tests {
         assert_eq!(listpack.get(listpack.at_index(-1).unwrap()), Element::Int(65_539));
         let rest = listpack.remove_some(listpack.first().unwrap(), 65_537).unwrap();
         assert_eq!((listpack.len(), listpack.get(rest)), (3, Element::Int(65_537)));
+    }
+
+    /// Every push to the head of a list moved all that was in its first node, every pop from there likewise.
+    #[test]
+    fn a_block_takes_as_much_memory_whichever_end_it_grows_and_shrinks_at() {
+        let (mut first, mut last) = (Listpack::new(), Listpack::new());
+        let sizes = |first: &Listpack, last: &Listpack| (first.usable_bytes(), last.usable_bytes());
+        for n in 0..700_u32 {
+            let text = vec![b'x'; n as usize % 40];
+            first.push_front(&text);
+            last.push(&text);
+            let (at_front, at_back) = sizes(&first, &last);
+            assert!(at_front == at_back, "{at_front} and {at_back} bytes for {n} elements");
+        }
+        while let (Some(head), Some(tail)) = (first.first(), last.last()) {
+            first.remove(head);
+            last.remove(tail);
+            let (at_front, at_back) = sizes(&first, &last);
+            assert!(at_front == at_back, "{at_front} and {at_back} bytes for {} elements", first.len());
+        }
     }
 
     #[test]

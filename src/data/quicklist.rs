@@ -50,8 +50,7 @@ impl Fill {
 
     /// Is this more than a node may hold?
     pub fn is_exceeded(self, bytes: usize, elements: usize) -> bool {
-        let (bytes_max, elements_max) = self.limits();
-        bytes > bytes_max.min(self.bytes_max()) || elements > elements_max
+        bytes > self.bytes_max() || elements > self.limits().1
     }
 
     /// Does an element of this length have a node of its own?

@@ -49,6 +49,15 @@ pub struct Registry {
     names: Vec<&'static str>,
 }
 
+/// What was looked for last: in a pipeline, nearly always what is looked for next.
+#[derive(Clone, Copy, Default)]
+pub struct Recent {
+    ends: u128,
+    /// Of the name, whose ends are all of it.
+    length: usize,
+    command: Option<&'static Command>,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Slot {
     /// The name's ends as people write them.
@@ -134,9 +143,25 @@ impl Registry {
     }
 
     /// The command of this name, in any case.
-    #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Command> {
+        self.find_by(ends(name), name)
+    }
+
+    /// The same for a client's command, which may be the same as the one before.
+    #[inline]
+    pub fn find_after(&'static self, recent: &mut Recent, name: &[u8]) -> Option<&'static Command> {
         let ends = ends(name);
+        if ends != recent.ends || name.len() != recent.length {
+            let command = self.find_by(ends, name);
+            if name.len() > size_of::<u128>() {
+                return command;
+            }
+            *recent = Recent { ends, length: name.len(), command };
+        }
+        recent.command
+    }
+
+    fn find_by(&self, ends: u128, name: &[u8]) -> Option<&Command> {
         let folded = fold(ends);
         let mut at = slot_of(folded, self.slots.len());
         loop {
@@ -235,6 +260,17 @@ mod tests {
         }
         for name in ["", "ge", "gett", "g\u{5}t", "GEt\0", "a-name-that-is-longer-than-sixteen-bytes"] {
             assert!(registry.find(name.as_bytes()).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_last_is_not_mistaken_for_another() {
+        let (registry, mut recent) = (Registry::get(), Recent::default());
+        let long = [["replconf"; 3].concat(), "replconfreplconf".to_owned()];
+        for name in ["", "get", "get", "GET", "ge", "getex", "nothing", "g\0t", &long[0], &long[1], &long[0], "set", ""]
+        {
+            let found = registry.find_after(&mut recent, name.as_bytes());
+            assert_eq!(found.map(|found| found.id), registry.find(name.as_bytes()).map(|found| found.id), "{name:?}");
         }
     }
 

@@ -93,6 +93,11 @@ fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u
     };
     let count = check_count(count, limits)?;
     for _ in 0..count {
+        if let Some((argument, length)) = short_bulk(&input[at..]) {
+            args.push(argument);
+            at += length;
+            continue;
+        }
         let Some((length, body)) =
             number_line(input, at + 1).or_else_slow(|| slow_line(input, at + 1, ProtocolError::LengthTooBig))?
         else {
@@ -111,6 +116,28 @@ fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u
         at = body + length + 2;
     }
     Ok(Parsed::Command(at))
+}
+
+/// The bulk string that the bytes begin with, and how many of them it takes, if its length has one or two digits: as
+/// nearly all have. No limit is that low.
+#[inline]
+fn short_bulk(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (length, line) = short_number(bytes.get(1..)?)?;
+    let whole = bytes.get(..1 + line + length + 2).filter(|whole| whole[0] == b'$')?;
+    Some((&whole[1 + line..][..length], whole.len()))
+}
+
+/// The number of one or two digits that is the first line, and how many bytes that takes.
+#[inline]
+fn short_number(bytes: &[u8]) -> Option<(usize, usize)> {
+    // As ever, nobody looks at the byte behind the carriage return.
+    let &[first, second, third, _] = bytes.first_chunk()?;
+    let (first, next) = (usize::from(first.wrapping_sub(b'0')), usize::from(second.wrapping_sub(b'0')));
+    if second == b'\r' && first < 10 {
+        return Some((first, 3));
+    }
+    // A leading zero is a number only alone.
+    (third == b'\r' && (1..10).contains(&first) && next < 10).then_some((first * 10 + next, 4))
 }
 
 /// The number of a line that begins at `from`, and where the next line begins.
@@ -135,16 +162,8 @@ impl Line {
 
 #[inline]
 fn number_line(input: &[u8], from: usize) -> Line {
-    // One or two digits, nearly always. As ever, nobody looks at the byte behind the carriage return.
-    if let Some(&[first, second, third, _]) = input.get(from..).and_then(|rest| rest.first_chunk()) {
-        let (first, next) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
-        if second == b'\r' && first < 10 {
-            return Line::Number(Some(i64::from(first)), from + 3);
-        }
-        // A leading zero is a number only alone.
-        if third == b'\r' && first.wrapping_sub(1) < 9 && next < 10 {
-            return Line::Number(Some(i64::from(first) * 10 + i64::from(next)), from + 4);
-        }
+    if let Some((number, length)) = input.get(from..).and_then(short_number) {
+        return Line::Number(Some(number as i64), from + length);
     }
     longer_number_line(input, from)
 }

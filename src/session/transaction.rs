@@ -1,7 +1,5 @@
 //! A client's MULTI: what it has queued, and the keys it watches.
 
-use smallvec::SmallVec;
-
 use crate::base::limits::QUEUE_KEPT_BYTES_MAX;
 
 /// What a client in MULTI, or with watched keys, has beyond others; most have nothing.
@@ -30,9 +28,6 @@ pub struct Queue {
     pub takes_memory: bool,
 }
 
-/// The words of a queued command.
-pub type QueuedWords<'q> = SmallVec<[&'q [u8]; 8]>;
-
 impl Queue {
     pub fn push(&mut self, words: &[&[u8]]) {
         self.counts.push(words.len() as u32);
@@ -48,17 +43,22 @@ impl Queue {
         self.counts.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = QueuedWords<'_>> {
-        let (mut bytes, mut lengths) = (self.bytes.as_slice(), self.lengths.as_slice());
+    /// The words of all commands, one after the other.
+    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
+        let mut bytes = self.bytes.as_slice();
+        self.lengths.iter().map(move |&length| {
+            let (word, rest) = bytes.split_at(length as usize);
+            bytes = rest;
+            word
+        })
+    }
+
+    /// These words, command by command.
+    pub fn commands<'w, 'q>(&self, mut words: &'w [&'q [u8]]) -> impl Iterator<Item = &'w [&'q [u8]]> {
         self.counts.iter().map(move |&count| {
-            let (of_command, later) = lengths.split_at(count as usize);
-            lengths = later;
-            let word = |&length: &u32| {
-                let (word, rest) = bytes.split_at(length as usize);
-                bytes = rest;
-                word
-            };
-            of_command.iter().map(word).collect()
+            let (command, rest) = words.split_at(count as usize);
+            words = rest;
+            command
         })
     }
 
