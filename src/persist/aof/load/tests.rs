@@ -165,6 +165,15 @@ fn segments_of_any_number_of_shards_load_into_any_number() {
 }
 
 #[test]
+fn segments_that_were_dealt_out_by_other_prefixes_are_dealt_out_anew() {
+    let directory = Directory::new();
+    let text = segment(1, Some(0), 4, &[&commands(KEYS)]);
+    let text = String::from_utf8(text).expect("text").replace("prefixes=0", "prefixes=7");
+    directory.write("a.manifest", b"file one seq 1 type i\n").write("one", text.as_bytes());
+    assert_eq!(contents(directory.load(4).expect("it loads")), KEPT);
+}
+
+#[test]
 fn what_time_did_not_do_then_it_does_not_do_now() {
     let directory = Directory::new();
     directory.write("a.manifest", b"file one seq 1 type i\n");
