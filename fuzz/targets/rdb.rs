@@ -23,7 +23,7 @@ fn shard() -> ShardCtx {
 
 fn load(file: &[u8]) -> Option<ShardCtx> {
     let mut shard = shard();
-    let mut loader = Loader::new(file, 0, SlotMap::contiguous(1), Duplicates::Replaced, &shard).ok()?;
+    let mut loader = Loader::new(file, file.len() as u64, 0, SlotMap::contiguous(1), Duplicates::Replaced, &shard).ok()?;
     while !loader.slice(&mut shard, 1000).ok()? {}
     Some(shard)
 }

@@ -510,7 +510,8 @@ mod tests {
         assert!(feed.write(target).is_ok());
         let file = File::open(directory.join("dump.rdb")).expect("the file");
         let mut loaded = TestShard::new(FAMILIES);
-        let mut loader = Loader::new(file, 0, SlotMap::contiguous(1), Duplicates::Refused, &loaded.ctx).expect("ours");
+        let slots = SlotMap::contiguous(1);
+        let mut loader = Loader::new(file, 100, 0, slots, Duplicates::Refused, &loaded.ctx).expect("ours");
         while !loader.slice(&mut loaded.ctx, 1000).expect("ours") {}
         assert_eq!(loaded.run("GET a | GET b | GET c"), "1 | 1 | nil");
         std::fs::remove_dir_all(directory).expect("it is there");

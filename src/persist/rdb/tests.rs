@@ -46,7 +46,7 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
 fn load(file: impl Read) -> Result<(TestShard, Loaded), LoadError> {
     let mut shard = TestShard::new(FAMILIES);
     let slots = SlotMap::contiguous(1);
-    let mut loader = Loader::new(file, 0, slots, Duplicates::Refused, &shard.ctx)?;
+    let mut loader = Loader::new(file, 0, 0, slots, Duplicates::Refused, &shard.ctx)?;
     while !loader.slice(&mut shard.ctx, 100)? {}
     Ok((shard, loader.loaded))
 }
@@ -173,7 +173,8 @@ fn what_has_expired_stays_out() {
     let file = file(&shard, FORMS[0], Usage::None);
     let mut late = TestShard::new(FAMILIES);
     late.ctx.now = Now { unix_ms: START_MS + 11, mono_ns: 0 };
-    let mut loader = Loader::new(&file[..], 0, SlotMap::contiguous(1), Duplicates::Refused, &late.ctx).unwrap();
+    let mut loader =
+        Loader::new(&file[..], file.len() as u64, 0, SlotMap::contiguous(1), Duplicates::Refused, &late.ctx).unwrap();
     assert!(loader.slice(&mut late.ctx, u64::MAX / 2).unwrap());
     assert_eq!((loader.loaded.keys, loader.loaded.expired), (1, 1));
 }
@@ -186,7 +187,8 @@ fn each_shard_takes_its_own() {
     let mut parts = Vec::new();
     for id in 0..4 {
         let mut part = TestShard::new(FAMILIES);
-        let mut loader = Loader::new(&file[..], id, slots.clone(), Duplicates::Refused, &part.ctx).unwrap();
+        let mut loader =
+            Loader::new(&file[..], file.len() as u64, id, slots.clone(), Duplicates::Refused, &part.ctx).unwrap();
         while !loader.slice(&mut part.ctx, 1000).unwrap() {}
         let keyspace = &part.ctx.keyspace;
         assert!((0..16).all(|db| keyspace.db(db).iter().all(|entry| slots.shard_of(entry.key()) == id)));
@@ -203,7 +205,8 @@ fn a_key_that_is_there_is_refused_or_replaced() {
     let file = file(&shard, FORMS[0], Usage::None);
     shard.run("SET k other | SET more v");
     for (duplicates, replies) in [(Duplicates::Refused, "other | v"), (Duplicates::Replaced, "v | v")] {
-        let mut loader = Loader::new(&file[..], 0, SlotMap::contiguous(1), duplicates, &shard.ctx).unwrap();
+        let mut loader =
+            Loader::new(&file[..], file.len() as u64, 0, SlotMap::contiguous(1), duplicates, &shard.ctx).unwrap();
         let outcome = loader.slice(&mut shard.ctx, 1000);
         assert_eq!(matches!(outcome, Err(LoadError::Duplicate { .. })), duplicates == Duplicates::Refused);
         assert_eq!(shard.run("GET k | GET more"), replies);
