@@ -33,7 +33,7 @@ fn write(shard: &ShardCtx) -> Vec<u8> {
     let (mut sum, mut body, mut has_field_times) = (Sum::default(), Vec::new(), false);
     for db in 0..DATABASES {
         let mut chunk = Chunk::new(db, form);
-        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config));
+        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config, true));
         has_field_times |= chunk.has_field_times;
         let written = chunk.write(|bytes| {
             sum.add(bytes);

@@ -203,18 +203,24 @@ impl Saving {
         self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX.min(self.buffer_bytes_max / 2).max(1)
     }
 
+    /// Who writes the file has time for more than writing.
+    fn keeps_up(&self) -> bool {
+        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX / 2
+    }
+
     /// How much waits to be written, and how much of it there may be before writers have to wait.
     pub fn buffer(&self) -> (u64, u64) {
         (self.in_flight_bytes.load(Relaxed), self.buffer_bytes_max)
     }
 
+    /// Nearly: what was admitted before, and what is being compressed, comes on top.
     pub fn is_over_budget(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) > self.buffer_bytes_max
+        self.in_flight_bytes.load(Relaxed) > self.buffer_bytes_max / 8 * 7
     }
 
     /// So far within it that those who waited may go on: not one by one.
     pub fn is_within_budget_again(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) <= self.buffer_bytes_max / 8 * 7
+        self.in_flight_bytes.load(Relaxed) <= self.buffer_bytes_max / 8 * 6
     }
 
     /// Writers have waited for the file for too long: it fails.
@@ -250,7 +256,7 @@ impl Sink {
     /// How much work it was, in usual entries.
     fn push(&mut self, entry: EntryRef<'_>) -> usize {
         let before = self.chunk.bytes();
-        self.chunk.push(entry, self.usage, &self.saving.config);
+        self.chunk.push(entry, self.usage, &self.saving.config, self.saving.keeps_up());
         let after = self.chunk.bytes();
         if after >= CHUNK_BYTES {
             self.send();

@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) number: u64,
     running: Option<Box<Running>>,
     unsaved_kept: bool,
+    /// How much work changes have done for the snapshot since this was last asked for, in usual entries.
+    saved_ahead: usize,
 }
 
 struct Running {
@@ -34,7 +36,7 @@ struct Running {
 impl Snapshot {
     /// None is running.
     pub(super) fn idle(number: u64) -> Snapshot {
-        Snapshot { number, running: None, unsaved_kept: false }
+        Snapshot { number, running: None, unsaved_kept: false, saved_ahead: 0 }
     }
 
     #[inline]
@@ -90,7 +92,7 @@ impl Dict {
     pub fn begin_snapshot(&mut self, save: SaveFn) {
         let number = self.snapshot.number + 1;
         let running = (!self.is_empty()).then(|| Box::new(Running { save, prefix: 0 }));
-        self.snapshot = Snapshot { number, running, unsaved_kept: false };
+        self.snapshot = Snapshot { number, running, unsaved_kept: false, saved_ahead: 0 };
     }
 
     /// Ends a snapshot that is not complete.
@@ -122,7 +124,7 @@ impl Dict {
 
     /// The same of an entry in the segment of `hash`.
     pub(super) fn keeps(&self, hash: u64, fingerprint: Fingerprint) -> bool {
-        let Snapshot { number, running: Some(_), unsaved_kept: true } = self.snapshot else { return false };
+        let Snapshot { number, running: Some(_), unsaved_kept: true, .. } = self.snapshot else { return false };
         let group = SnapshotState::group(fingerprint);
         self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number))
     }
@@ -164,8 +166,13 @@ impl Dict {
         let group = SnapshotState::group(fingerprint);
         let number = self.snapshot.number;
         if self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number)) {
-            self.save_group(hash, group);
+            self.snapshot.saved_ahead += self.save_group(hash, group);
         }
+    }
+
+    /// How much work changes have done for the snapshot since the last call, in usual entries.
+    pub fn take_saved_ahead(&mut self) -> usize {
+        std::mem::take(&mut self.snapshot.saved_ahead)
     }
 
     /// Saves a group that is not saved, in the segment of a hash; how much work that was.

@@ -29,7 +29,7 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
     let (mut body, mut has_field_times) = (Vec::new(), false);
     for db in 0..shard.ctx.keyspace.databases() {
         let mut chunk = Chunk::new(db, form);
-        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config));
+        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config, true));
         has_field_times |= chunk.has_field_times;
         let written = chunk.write(|bytes| {
             sum.add(bytes);
@@ -151,6 +151,26 @@ fn the_use_of_keys_is_kept() {
     let written = file(&shard, FORMS[0], Usage::Frequency(shard.ctx.now));
     let frequencies = items(&written).into_iter().filter_map(|(frequency, _)| frequency).collect::<Vec<_>>();
     assert!(frequencies.contains(&5), "{frequencies:?}");
+}
+
+#[test]
+fn who_compresses_makes_no_difference() {
+    let mut shard = everything();
+    for len in [20, 21, 22, 256, 257, 1023, 1024, 5000] {
+        shard.run(&format!("SET even{len} {} | SET odd{len} {:0>len$}", "x".repeat(len), "abc"));
+    }
+    let written = |leaves_compression: bool| {
+        let (mut chunk, mut bytes) = (Chunk::new(0, FORMS[1]), Vec::new());
+        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config, leaves_compression);
+        shard.ctx.keyspace.db(0).iter().for_each(push);
+        let kept = chunk.write(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        kept.expect("memory takes everything");
+        bytes
+    };
+    assert_eq!(written(true), written(false));
 }
 
 /// Of the entries: frequency and key.

@@ -4,6 +4,8 @@
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
 use std::io;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +15,8 @@ use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
 use crate::codec::aof;
 use crate::codec::rdb::{
-    Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, opcode, rdb_type, write_len, write_string,
+    COMPRESSED_LEN_MIN, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, opcode, rdb_type,
+    write_len, write_string,
 };
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
@@ -21,7 +24,7 @@ use crate::data::dump;
 use crate::data::entry::{EntryRef, TextRef, ValueRef};
 use crate::keyspace::access;
 
-/// A string of this length is compressed by who writes the file.
+/// A string of this length is kept beside the other bytes of its chunk, and shared with the keyspace if it can be.
 const LONG_TEXT_LEN_MIN: usize = 1024;
 /// A longer one is not compressed, which would take as much memory again.
 const COMPRESSED_LEN_MAX: usize = 16 * 1024 * 1024;
@@ -80,8 +83,10 @@ impl Header {
 #[derive(Debug)]
 pub struct Chunk {
     output: Output,
-    /// Long strings and where in the output each belongs. Whoever writes the chunk compresses them: a shard would do nothing
-    /// else meanwhile.
+    /// Where in the output strings stand that may be compressed. Whoever writes the chunk does that: it takes longer than
+    /// all else that a shard does for a key, and a command that saves before it changes would wait for it.
+    short_texts: Vec<u32>,
+    /// Long ones, and where in the output each belongs.
     texts: Vec<(usize, Bytes)>,
     text_bytes: usize,
     pub keys: u64,
@@ -114,17 +119,23 @@ impl Chunk {
         let mut output = Output::new(form);
         output.push(opcode::SELECTDB);
         write_len(db as u64, &mut output);
-        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: false }
+        Chunk::of(output, false)
     }
 
     /// A chunk of commands.
     pub fn of_commands(db: usize, form: Form) -> Chunk {
         let mut output = Output::new(form);
         aof::write::select(&mut output.bytes, db);
-        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: true }
+        Chunk::of(output, true)
     }
 
-    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
+    fn of(output: Output, as_commands: bool) -> Chunk {
+        let (short_texts, texts) = (Vec::new(), Vec::new());
+        Chunk { output, short_texts, texts, text_bytes: 0, keys: 0, has_field_times: false, as_commands }
+    }
+
+    /// `leaves_compression`: short strings are for who writes the chunk to compress, as it keeps up.
+    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config, leaves_compression: bool) {
         let out = &mut self.output;
         if self.as_commands {
             with_value_words(entry.key(), entry, |words| aof::write::command(&mut out.bytes, words));
@@ -154,6 +165,15 @@ impl Chunk {
         let text = match entry.value() {
             ValueRef::Text(TextRef::Shared(text)) => text.clone(),
             ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
+            ValueRef::Text(TextRef::Bytes(text))
+                if leaves_compression
+                    && text.len() >= COMPRESSED_LEN_MIN
+                    && out.form == (Form::File { compresses: true }) =>
+            {
+                self.short_texts.push(u32::try_from(out.len()).expect("a chunk is sent before it is so long"));
+                write_len(text.len() as u64, out);
+                return out.extend_from_slice(text);
+            }
             ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
         };
         self.text_bytes += text.len();
@@ -162,7 +182,7 @@ impl Chunk {
 
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
     pub fn held_bytes(&self) -> usize {
-        self.output.bytes.capacity() + self.text_bytes
+        self.output.bytes.capacity() + size_of_val(&*self.short_texts) + self.text_bytes
     }
 
     /// How much was pushed.
@@ -172,9 +192,9 @@ impl Chunk {
 
     /// What the file gets of it, piece by piece.
     pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut from = 0;
+        let (mut from, mut short) = (0, self.short_texts.iter().map(|&at| at as usize).peekable());
         for (at, text) in &self.texts {
-            write(&self.output.bytes[from..*at])?;
+            self.write_piece(from..*at, &mut short, &mut write)?;
             from = *at;
             let compresses = text.len() <= COMPRESSED_LEN_MAX;
             let mut head = Output::new(if compresses { self.output.form } else { Form::File { compresses: false } });
@@ -187,7 +207,28 @@ impl Chunk {
                 write(text)?;
             }
         }
-        write(&self.output.bytes[from..])
+        self.write_piece(from..self.output.len(), &mut short, &mut write)
+    }
+
+    /// A part of the output, in which the strings at the beginning of `short` are compressed.
+    fn write_piece(
+        &self,
+        range: Range<usize>,
+        short: &mut Peekable<impl Iterator<Item = usize>>,
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut from, mut compressed) = (range.start, Output::new(self.output.form));
+        while let Some(at) = short.next_if(|&at| at < range.end) {
+            compressed.extend_from_slice(&self.output[from..at]);
+            let mut reader = Reader::new(&self.output[at..range.end]);
+            let text = reader.string().expect("`push` has written it");
+            write_string(&text, &mut compressed);
+            from = range.end - reader.len_left();
+        }
+        if !compressed.is_empty() {
+            write(&compressed)?;
+        }
+        if from < range.end { write(&self.output[from..range.end]) } else { Ok(()) }
     }
 }
 
