@@ -218,6 +218,8 @@ impl Dict {
         debug_assert_eq!(hash, self.hash(entry.key()), "hash of another key");
         debug_assert!(self.get(hash, entry.key()).is_none(), "the key exists");
         self.before_change(hash);
+        let mut entry = entry;
+        snapshot::finish_elements(&mut entry);
         let expire_at_ms = entry.expire_at_ms();
         let segment = match self.directory.segment_mut(hash) {
             Some(segment) if !segment.is_full() => segment,

@@ -118,7 +118,7 @@ mod tests {
                 keyspace.begin_snapshot(|db| {
                     let save = save.clone();
                     Box::new(move |entry| {
-                        save.send((db, entry.key().to_vec(), text(entry))).expect("the test listens");
+                        save.send((db, entry.key().to_vec(), text(entry.as_ref()))).expect("the test listens");
                         1
                     })
                 });

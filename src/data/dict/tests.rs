@@ -172,7 +172,7 @@ impl Model {
             Step::BeginSnapshot => {
                 let (save, saved) = mpsc::channel();
                 self.dict.begin_snapshot(Box::new(move |entry| {
-                    save.send((entry.key().to_vec(), number(entry))).expect("the model listens");
+                    save.send((entry.key().to_vec(), number(entry.as_ref()))).expect("the model listens");
                     1
                 }));
                 let owed = self.map.iter().map(|(key, &(value, _))| (key.clone(), value)).collect();

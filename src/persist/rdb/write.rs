@@ -20,6 +20,7 @@ use crate::codec::rdb::{
 };
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
+use crate::data::collection::SaveElement;
 use crate::data::dump;
 use crate::data::entry::{EntryRef, TextRef, ValueRef};
 use crate::keyspace::access;
@@ -142,6 +143,41 @@ impl Chunk {
             self.keys += 1;
             return;
         }
+        self.push_head(entry, usage, config);
+        self.keys += 1;
+        let out = &mut self.output;
+        let text = match entry.value() {
+            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
+            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
+            ValueRef::Text(TextRef::Bytes(text))
+                if leaves_compression
+                    && text.len() >= COMPRESSED_LEN_MIN
+                    && out.form == (Form::File { compresses: true }) =>
+            {
+                self.short_texts.push(u32::try_from(out.len()).expect("a chunk is sent before it is so long"));
+                write_len(text.len() as u64, out);
+                return out.extend_from_slice(text);
+            }
+            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
+        };
+        self.text_bytes += text.len();
+        self.texts.push((out.len(), text));
+    }
+
+    /// Begins a collection with a table, whose elements are to follow before anything else; how.
+    pub fn push_collection(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) -> SaveElement {
+        let ValueRef::Collection(collection) = entry.value() else { unreachable!("a collection has elements") };
+        self.push_head(entry, usage, config);
+        collection.save_head(&mut self.output)
+    }
+
+    pub fn push_element(&mut self, save: &SaveElement, element: EntryRef<'_>) {
+        save(element, &mut self.output);
+    }
+
+    /// The key, and what stands in front of it.
+    fn push_head(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
+        let out = &mut self.output;
         if let Some(at_ms) = entry.expire_at_ms() {
             out.push(opcode::EXPIRETIME_MS);
             out.extend_from_slice(&at_ms.to_le_bytes());
@@ -161,23 +197,6 @@ impl Chunk {
         self.has_field_times |= matches!(rdb_type, rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX);
         out.push(rdb_type);
         write_string(entry.key(), out);
-        self.keys += 1;
-        let text = match entry.value() {
-            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
-            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
-            ValueRef::Text(TextRef::Bytes(text))
-                if leaves_compression
-                    && text.len() >= COMPRESSED_LEN_MIN
-                    && out.form == (Form::File { compresses: true }) =>
-            {
-                self.short_texts.push(u32::try_from(out.len()).expect("a chunk is sent before it is so long"));
-                write_len(text.len() as u64, out);
-                return out.extend_from_slice(text);
-            }
-            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
-        };
-        self.text_bytes += text.len();
-        self.texts.push((out.len(), text));
     }
 
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
