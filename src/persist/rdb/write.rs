@@ -27,6 +27,8 @@ use crate::keyspace::access;
 
 /// A string of this length is kept beside the other bytes of its chunk, and shared with the keyspace if it can be.
 const LONG_TEXT_LEN_MIN: usize = 1024;
+/// Elements of a large collection are put together in pieces of this size.
+const PIECE_BYTES: usize = 64 * 1024;
 /// A longer one is not compressed, which would take as much memory again.
 const COMPRESSED_LEN_MAX: usize = 16 * 1024 * 1024;
 
@@ -84,6 +86,9 @@ impl Header {
 #[derive(Debug)]
 pub struct Chunk {
     output: Output,
+    /// What stands in front of the output of a large collection: a vector of all of it would be copied as it grows.
+    pieces: Vec<Vec<u8>>,
+    pieces_bytes: usize,
     /// Where in the output strings stand that may be compressed. Whoever writes the chunk does that: it takes longer than
     /// all else that a shard does for a key, and a command that saves before it changes would wait for it.
     short_texts: Vec<u32>,
@@ -131,8 +136,17 @@ impl Chunk {
     }
 
     fn of(output: Output, as_commands: bool) -> Chunk {
-        let (short_texts, texts) = (Vec::new(), Vec::new());
-        Chunk { output, short_texts, texts, text_bytes: 0, keys: 0, has_field_times: false, as_commands }
+        Chunk {
+            output,
+            pieces: Vec::new(),
+            pieces_bytes: 0,
+            short_texts: Vec::new(),
+            texts: Vec::new(),
+            text_bytes: 0,
+            keys: 0,
+            has_field_times: false,
+            as_commands,
+        }
     }
 
     /// `leaves_compression`: short strings are for who writes the chunk to compress, as it keeps up.
@@ -173,6 +187,12 @@ impl Chunk {
 
     pub fn push_element(&mut self, save: &SaveElement, element: EntryRef<'_>) {
         save(element, &mut self.output);
+        if self.output.len() >= PIECE_BYTES {
+            let next = Vec::with_capacity(self.output.len());
+            let piece = std::mem::replace(&mut self.output.bytes, next);
+            self.pieces_bytes += piece.len();
+            self.pieces.push(piece);
+        }
     }
 
     /// The key, and what stands in front of it.
@@ -201,16 +221,17 @@ impl Chunk {
 
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
     pub fn held_bytes(&self) -> usize {
-        self.output.bytes.capacity() + size_of_val(&*self.short_texts) + self.text_bytes
+        self.output.bytes.capacity() + self.pieces_bytes + size_of_val(&*self.short_texts) + self.text_bytes
     }
 
     /// How much was pushed.
     pub fn bytes(&self) -> usize {
-        self.output.bytes.len() + self.text_bytes
+        self.output.bytes.len() + self.pieces_bytes + self.text_bytes
     }
 
     /// What the file gets of it, piece by piece.
     pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.pieces.iter().try_for_each(|piece| write(piece))?;
         let (mut from, mut short) = (0, self.short_texts.iter().map(|&at| at as usize).peekable());
         for (at, text) in &self.texts {
             self.write_piece(from..*at, &mut short, &mut write)?;
