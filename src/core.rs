@@ -408,16 +408,19 @@ impl Core {
             0 => BACKGROUND_SLICE_NS,
             served_ns => (served_ns / BACKGROUND_SHARE_DIVISOR).clamp(BACKGROUND_SLICE_NS_MIN, BACKGROUND_SLICE_NS),
         };
+        // Commands that save before they change have done the walk's part of this turn.
+        let walks = self.shard.ctx.keyspace.take_saved_ahead() < BACKGROUND_STEP_KEYS;
         loop {
             let ctx = &mut self.shard.ctx;
             // To a script that pauses, nothing expires.
             let expiring = !is_busy && ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
-            let saving = self.save_slice();
-            self.background = expiring || freeing || saving;
+            let saving = walks && self.save_slice();
+            let more = expiring || freeing || saving;
+            self.background = more || !walks;
             self.send_events();
             let elapsed = self.shard.ticks() - start;
-            if !self.background || elapsed >= slice_ns {
+            if !more || elapsed >= slice_ns {
                 self.shard.after_commands();
                 self.send_served();
                 self.send_events();

@@ -23,7 +23,7 @@ fn shard() -> ShardCtx {
 
 fn load(file: &[u8]) -> Option<ShardCtx> {
     let mut shard = shard();
-    let mut loader = Loader::new(file, 0, SlotMap::contiguous(1), Duplicates::Replaced, &shard).ok()?;
+    let mut loader = Loader::new(file, file.len() as u64, 0, SlotMap::contiguous(1), Duplicates::Replaced, &shard).ok()?;
     while !loader.slice(&mut shard, 1000).ok()? {}
     Some(shard)
 }
@@ -33,7 +33,7 @@ fn write(shard: &ShardCtx) -> Vec<u8> {
     let (mut sum, mut body, mut has_field_times) = (Sum::default(), Vec::new(), false);
     for db in 0..DATABASES {
         let mut chunk = Chunk::new(db, form);
-        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config));
+        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config, true));
         has_field_times |= chunk.has_field_times;
         let written = chunk.write(|bytes| {
             sum.add(bytes);

@@ -429,7 +429,8 @@ fn load_here(ctx: &mut AdminCtx, words: &[Vec<u8>]) -> Part {
     let duplicates = if reload.merges { Duplicates::Replaced } else { Duplicates::Refused };
     let loaded = File::open(&shard.config.dbfilename).map_err(|error| error.to_string()).and_then(|file| {
         let load = || {
-            let mut loader = Loader::new(file, id, slots, duplicates, shard)?;
+            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            let mut loader = Loader::new(file, bytes, id, slots, duplicates, shard)?;
             while !loader.slice(shard, u64::MAX / 2)? {}
             Ok(loader.loaded)
         };

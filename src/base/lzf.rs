@@ -12,21 +12,29 @@ const REFERENCE_LEN_MIN: usize = 3;
 const REFERENCE_LEN_MAX: usize = 264;
 const DISTANCE_MAX: usize = 1 << 13;
 const LITERALS_MAX: usize = 1 << 5;
-/// The compressor remembers where it last saw three bytes, by this many bits of their hash: 16 KiB of the stack, which
-/// are cleared for each block.
-const HASH_BITS: u32 = 12;
 const NOWHERE: u32 = u32::MAX;
 
 /// The bytes in compressed form, if that takes at most `len_max` bytes.
 pub fn compress(input: &[u8], len_max: usize) -> Option<Vec<u8>> {
+    match input.len() {
+        0..=256 => compress_with::<256>(input, len_max),
+        257..=2048 => compress_with::<1024>(input, len_max),
+        _ => compress_with::<4096>(input, len_max),
+    }
+}
+
+/// The compressor remembers where it last saw three bytes, by their hash, in so many places: on the stack, and cleared for
+/// each block, which for a short one costs more than all else if there are as many as a long one needs.
+fn compress_with<const PLACES: usize>(input: &[u8], len_max: usize) -> Option<Vec<u8>> {
     if input.len() >= NOWHERE as usize {
         return None;
     }
-    let mut seen_at = [NOWHERE; 1 << HASH_BITS];
+    let hash_bits = const { PLACES.ilog2() };
+    let mut seen_at = [NOWHERE; PLACES];
     let mut out = Vec::with_capacity(len_max.min(input.len()));
     let (mut at, mut literals_from) = (0, 0);
     while let Some(&[a, b, c]) = input[at..].first_chunk() {
-        let hash = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
+        let hash = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9e37_79b1) >> (32 - hash_bits);
         let candidate = std::mem::replace(&mut seen_at[hash as usize], at as u32) as usize;
         if candidate < at && at - candidate <= DISTANCE_MAX && input[candidate..].starts_with(&[a, b, c]) {
             let len = common_len(&input[candidate..], &input[at..]);

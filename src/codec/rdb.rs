@@ -83,8 +83,8 @@ pub const LZF: u8 = 3;
 /// A text longer than this is not tried as an integer.
 const INTEGER_LEN_MAX: usize = 11;
 
-/// Strings up to this length are not worth an attempt at compressing them; the gain must be this large, too.
-const COMPRESSED_LEN_MIN: usize = 21;
+/// Shorter strings are not worth an attempt at compressing them; the gain must be this large, too.
+pub const COMPRESSED_LEN_MIN: usize = 21;
 const COMPRESSED_GAIN_MIN: usize = 4;
 
 /// What values are written for, where that makes a difference.
@@ -284,6 +284,11 @@ impl<'a> Reader<'a> {
     /// Everything has been read.
     pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// How many bytes have not been read.
+    pub fn len_left(&self) -> usize {
+        self.rest.len()
     }
 
     /// A length that counts things of at least `size_min` bytes each: more than there are bytes for is an error, so

@@ -567,8 +567,13 @@ impl ShardCtx {
             self.replace_expired(hash, key);
         }
         let entry = if entry.key() == key { entry } else { entry.as_ref().copy_as(key) };
+        self.put_by_hash(hash, entry);
+    }
+
+    /// Puts a key that is not there into its place, by its hash.
+    pub fn put_by_hash(&mut self, hash: u64, entry: Entry) {
         if entry.as_ref().has_field_times() {
-            self.keyspace.note_fields(self.db, key, next_field_ms(entry.as_ref()));
+            self.keyspace.note_fields(self.db, entry.key(), next_field_ms(entry.as_ref()));
         }
         self.keyspace.db_mut(self.db).insert(hash, entry);
     }

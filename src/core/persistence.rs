@@ -53,14 +53,15 @@ impl Core {
     /// From now on the shard loads its keys from this file, a slice a turn.
     pub fn begin_load(&mut self, file: File) -> Result<(), LoadError> {
         let (slots, ctx) = (self.slots.clone(), &self.shard.ctx);
-        let loader = Loader::new(file, self.id, slots, Duplicates::Refused, ctx)?;
+        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+        let loader = Loader::new(file, bytes, self.id, slots, Duplicates::Refused, ctx)?;
         self.loader = Some(Loading::Dump(Box::new(loader)));
         Ok(())
     }
 
     /// The same from the append-only file.
     pub fn begin_load_log(&mut self, plan: Arc<Plan>, deal: &Deal) {
-        let loader = AofLoader::new(plan, deal, self.slots.clone(), &mut self.shard.ctx);
+        let loader = AofLoader::new(plan, deal, self.slots.clone(), &self.shard.ctx);
         self.loader = Some(Loading::Log(Box::new(loader)));
     }
 

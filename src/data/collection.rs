@@ -4,7 +4,7 @@
 //! Redis does. A value of any type takes as much room as its smallest representation: what is large is behind a box.
 
 use super::dict::Dict;
-use super::entry::Kind;
+use super::entry::{EntryRef, Kind};
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
@@ -43,6 +43,9 @@ pub struct Env<'a> {
     /// From this length on an element of a list has a node of its own; 0: as `list-max-listpack-size` says.
     pub packed_threshold: usize,
 }
+
+/// Appends an element of a collection's table, as it stands in an RDB file.
+pub type SaveElement = Box<dyn Fn(EntryRef<'_>, &mut Output) + Send>;
 
 /// One type of collection.
 pub trait CollectionType: Sized + Into<Collection> {
@@ -116,6 +119,26 @@ impl Collection {
             Collection::Hash(hash) => hash.table(),
             Collection::Zset(zset) => zset.table(),
             Collection::Set(_) | Collection::List(_) | Collection::Stream(_) => None,
+        }
+    }
+
+    /// The same, for a snapshot of it: nothing else may change it in this way.
+    pub fn table_mut(&mut self) -> Option<&mut Dict> {
+        match self {
+            Collection::Set(Set::Table(table)) => Some(table),
+            Collection::Hash(hash) => hash.table_mut(),
+            Collection::Zset(zset) => zset.table_mut(),
+            Collection::Set(_) | Collection::List(_) | Collection::Stream(_) => None,
+        }
+    }
+
+    /// Appends what `save` does of a collection with a table, up to its elements; how these are to follow, in any order.
+    pub fn save_head(&self, out: &mut Output) -> SaveElement {
+        match self {
+            Collection::Hash(hash) => hash.save_head(out),
+            Collection::Zset(zset) => zset.save_head(out),
+            Collection::Set(set) => set.save_head(out),
+            Collection::List(_) | Collection::Stream(_) => unreachable!("they have no table"),
         }
     }
 }

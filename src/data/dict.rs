@@ -54,6 +54,8 @@ const REMOVE_BATCH: usize = 16;
 const EXTRA_DEPTH: u32 = 4;
 /// A segment never holds fewer entries on average than this when depth is limited by the number of keys.
 const SEGMENT_LEN_LOG2: u32 = 9;
+/// Of keys that are foretold, a segment has room for its part and one in so many more: hashes are not quite even.
+const RESERVED_SLACK: usize = 16;
 
 /// One database of one shard.
 pub struct Dict {
@@ -216,6 +218,8 @@ impl Dict {
         debug_assert_eq!(hash, self.hash(entry.key()), "hash of another key");
         debug_assert!(self.get(hash, entry.key()).is_none(), "the key exists");
         self.before_change(hash);
+        let mut entry = entry;
+        snapshot::finish_elements(&mut entry);
         let expire_at_ms = entry.expire_at_ms();
         let segment = match self.directory.segment_mut(hash) {
             Some(segment) if !segment.is_full() => segment,
@@ -261,12 +265,42 @@ impl Dict {
         self.len == 0
     }
 
+    /// Makes room in a table that has none for so many keys that are to come: it neither grows nor splits on the way.
+    /// What was not needed goes back by `give_back`.
+    pub fn reserve(&mut self, keys: usize) {
+        if !self.directory.is_empty() {
+            return;
+        }
+        let Some(depth) = (keys >> SEGMENT_LEN_LOG2).checked_ilog2().map(|depth| depth.min(PREFIX_BITS)) else {
+            return;
+        };
+        let len = keys >> depth;
+        self.start(depth as u8, len + len / RESERVED_SLACK);
+    }
+
+    /// Makes the first segments, each with room for `len` entries.
+    fn start(&mut self, depth: u8, len: usize) {
+        let state = SnapshotState::all_saved(self.snapshot.number);
+        self.directory.start_with(depth, |prefix| Segment::new(prefix, depth, len, state));
+    }
+
+    /// Gives memory back that is kept for keys that are not there.
+    pub fn give_back(&mut self) {
+        let prefixes: Vec<u32> = self.directory.segments().map(|segment| segment.prefix).collect();
+        for prefix in prefixes {
+            // Of those that were merged on the way, the first stands for all; in a table of no keys, for it.
+            if self.directory.is_empty() {
+                return;
+            }
+            self.after_removal(hash_of(prefix));
+        }
+    }
+
     /// Makes room in the segment of a hash, or makes the first one.
     #[cold]
     fn make_room(&mut self, hash: u64) -> &mut Segment {
         if self.directory.is_empty() {
-            let state = SnapshotState::all_saved(self.snapshot.number);
-            self.directory.start(Segment::new(0, 0, 0, state));
+            self.start(0, 0);
         }
         let depth_max = (self.len >> SEGMENT_LEN_LOG2).checked_ilog2().unwrap_or(0) + EXTRA_DEPTH;
         let depth_max = depth_max.min(PREFIX_BITS) as u8;
@@ -306,12 +340,7 @@ impl Dict {
     /// until then, it gives back at once.
     pub fn set_shrinking(&mut self, shrinks: bool) {
         self.keeps_places = !shrinks;
-        if self.is_empty() || !shrinks {
-            return;
-        }
-        let prefixes: Vec<u32> = self.directory.segments().map(|segment| segment.prefix).collect();
-        // Of those that were merged on the way, the first stands for all.
-        prefixes.into_iter().for_each(|prefix| self.after_removal(hash_of(prefix)));
+        self.give_back();
     }
 
     /// Merges, shrinks or rebuilds the segment of a hash.

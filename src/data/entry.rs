@@ -25,6 +25,7 @@ use std::ptr::{self, NonNull};
 use bytes::Bytes;
 
 use super::collection::Collection;
+use super::dict::Dict;
 use super::size_class::allocation_size;
 
 /// Longest string with encoding `embstr`, as in Redis.
@@ -373,6 +374,14 @@ impl Entry {
         let flags = self.as_ref().flags();
         self.write_bytes(0, &[flags & !KIND_MASK | kind as u8]);
         result
+    }
+
+    /// The table that holds a collection's elements, if one does, for a snapshot of it.
+    pub fn table_mut(&mut self) -> Option<&mut Dict> {
+        match self.heap_value_mut() {
+            Some(HeapValue::Collection(collection)) => collection.table_mut(),
+            _ => None,
+        }
     }
 
     /// Takes the collection out of an entry; `None` if it holds a string.

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use super::collection::{Collection, CollectionType, Env};
+use super::collection::{Collection, CollectionType, Env, SaveElement};
 use super::dict::{Dict, Lookup};
 use super::entry::{Entry, EntryRef, Kind, TextRef, Value};
 use super::listpack::{At, Element, Listpack};
@@ -118,6 +118,16 @@ impl Hash {
     /// The table of a large one.
     pub fn table(&self) -> Option<&Dict> {
         if let Repr::Table(table) = &self.repr { Some(&table.dict) } else { None }
+    }
+
+    pub fn table_mut(&mut self) -> Option<&mut Dict> {
+        if let Repr::Table(table) = &mut self.repr { Some(&mut table.dict) } else { None }
+    }
+
+    /// See [`Collection::save_head`].
+    pub fn save_head(&self, out: &mut Output) -> SaveElement {
+        // It need not be the time of a field: to find the first would take as long as to write all.
+        rdb::save_head(self, self.earliest_ms().max(0), out)
     }
 
     pub fn usable_bytes(&self, samples: usize) -> usize {

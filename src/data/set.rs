@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use super::collection::{Collection, CollectionType, Env};
+use super::collection::{Collection, CollectionType, Env, SaveElement};
 use super::dict::{Dict, Lookup};
 use super::entry::{Entry, EntryRef, Kind, Value};
 use super::intset::{self, Intset};
@@ -80,8 +80,8 @@ impl CollectionType for Set {
                 listpack.iter().for_each(|member| rdb::write_string(member.text(&mut Default::default()), out));
             }
             Set::Table(dict) => {
-                rdb::write_len(dict.len() as u64, out);
-                dict.iter().for_each(|entry| rdb::write_string(entry.key(), out));
+                let save_member = self.save_head(out);
+                dict.iter().for_each(|entry| save_member(entry, out));
             }
         }
     }
@@ -110,6 +110,12 @@ impl Set {
             Set::Listpack(_) => Kind::SetListpack,
             Set::Table(_) => Kind::SetHashtable,
         }
+    }
+
+    /// See [`Collection::save_head`].
+    pub fn save_head(&self, out: &mut Output) -> SaveElement {
+        rdb::write_len(self.len() as u64, out);
+        Box::new(|entry, out| rdb::write_string(entry.key(), out))
     }
 
     #[allow(clippy::len_without_is_empty)] // `is_empty` is the trait's.

@@ -18,7 +18,7 @@ mod tree;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::collection::{Collection, CollectionType, Env};
+use super::collection::{Collection, CollectionType, Env, SaveElement};
 use super::entry::Kind;
 use super::listpack::{Element, Listpack};
 use super::ziplist;
@@ -268,6 +268,19 @@ impl Zset {
     /// The table of a large one.
     pub fn table(&self) -> Option<&super::dict::Dict> {
         if let Form::Large(ordered) = &self.form { Some(ordered.table()) } else { None }
+    }
+
+    pub fn table_mut(&mut self) -> Option<&mut super::dict::Dict> {
+        if let Form::Large(ordered) = &mut self.form { Some(ordered.table_mut()) } else { None }
+    }
+
+    /// See [`Collection::save_head`].
+    pub fn save_head(&self, out: &mut Output) -> SaveElement {
+        rdb::write_len(self.len() as u64, out);
+        Box::new(|entry, out| {
+            rdb::write_string(entry.key(), out);
+            out.extend_from_slice(&ordered::score_of(entry).to_le_bytes());
+        })
     }
 
     pub fn usable_bytes(&self, samples: usize) -> usize {

@@ -33,6 +33,11 @@ impl Keyspace {
         false
     }
 
+    /// How much work changes have done for the snapshot since the last call, in usual entries.
+    pub fn take_saved_ahead(&mut self) -> usize {
+        self.dbs.iter_mut().map(Dict::take_saved_ahead).sum()
+    }
+
     /// Ends a snapshot that is not complete, but for tables that a flush detached.
     pub fn abort_snapshot(&mut self) {
         self.dbs.iter_mut().for_each(Dict::abort_snapshot);
@@ -113,7 +118,7 @@ mod tests {
                 keyspace.begin_snapshot(|db| {
                     let save = save.clone();
                     Box::new(move |entry| {
-                        save.send((db, entry.key().to_vec(), text(entry))).expect("the test listens");
+                        save.send((db, entry.key().to_vec(), text(entry.as_ref()))).expect("the test listens");
                         1
                     })
                 });

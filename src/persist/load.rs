@@ -20,6 +20,11 @@ use crate::engine::script::function;
 use crate::keyspace::access;
 use crate::keyspace::slots::SlotMap;
 
+/// Entries that are made before the first of them is put into its place: what they need of the table is on its way to the
+/// cache meanwhile.
+const AHEAD: usize = 16;
+/// No key takes fewer bytes of a file: a type, a key and a value, each with its length.
+const KEY_BYTES_MIN: u64 = 3;
 /// Empty collections that are told of one by one; more are only counted.
 const EMPTY_KEYS_TOLD: u64 = 10;
 
@@ -112,12 +117,24 @@ pub struct Loader<R> {
     began_ms: i64,
     /// This shard tells what concerns the file as a whole.
     tells: bool,
+    /// More keys are not in the file, whatever it says.
+    keys_max: u64,
+    /// Not in their places yet; none between slices.
+    ready: Vec<Ready>,
     pub loaded: Loaded,
 }
 
+struct Ready {
+    db: usize,
+    hash: u64,
+    entry: Entry,
+}
+
 impl<R: Read> Loader<R> {
+    /// `bytes`: how long the file is.
     pub fn new(
         input: R,
+        bytes: u64,
         shard: ShardId,
         slots: SlotMap,
         duplicates: Duplicates,
@@ -132,7 +149,8 @@ impl<R: Read> Loader<R> {
         let reader = RdbReader::new(input, computes_crc, versions)?;
         // As the base of a log, a file holds what was there then: what follows says what became of it.
         let (began_ms, loaded) = (ctx.expiry_ms(), Loaded::default());
-        Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, loaded })
+        let (keys_max, ready) = (bytes / KEY_BYTES_MIN, Vec::with_capacity(AHEAD));
+        Ok(Loader { reader, slots, shard, duplicates, began_ms, tells, keys_max, ready, loaded })
     }
 
     /// This shard tells what concerns the file as a whole.
@@ -163,9 +181,18 @@ impl<R: Read> Loader<R> {
                     return Err(LoadError::Databases(ctx.keyspace.databases()));
                 }
                 Item::Entry(record) if self.slots.shard_of(&record.key) == self.shard => {
-                    take(record, ctx, self.duplicates, self.began_ms, &mut self.loaded)?;
+                    self.ready.extend(decode(record, ctx, self.began_ms, &mut self.loaded)?);
+                    if self.ready.len() == AHEAD {
+                        put(&mut self.ready, ctx, self.duplicates, &mut self.loaded)?;
+                    }
+                }
+                Item::ResizeDb { db, keys, .. } if db < ctx.keyspace.databases() as u64 => {
+                    let own = keys.min(self.keys_max) / self.slots.shards() as u64;
+                    ctx.keyspace.db_mut(db as usize).reserve(own as usize);
                 }
                 Item::End(checksum) => {
+                    put(&mut self.ready, ctx, self.duplicates, &mut self.loaded)?;
+                    (0..ctx.keyspace.databases()).for_each(|db| ctx.keyspace.db_mut(db).give_back());
                     if self.tells
                         && checksum == Checksum::Unchecked
                         && ctx.config.rdbchecksum
@@ -180,8 +207,33 @@ impl<R: Read> Loader<R> {
                 Item::SelectDb(_) | Item::ResizeDb { .. } | Item::SlotInfo => {}
             }
         }
+        put(&mut self.ready, ctx, self.duplicates, &mut self.loaded)?;
         Ok(false)
     }
+}
+
+/// Puts entries into their places.
+fn put(
+    ready: &mut Vec<Ready>,
+    ctx: &mut ShardCtx,
+    duplicates: Duplicates,
+    loaded: &mut Loaded,
+) -> Result<(), LoadError> {
+    for Ready { db, hash, entry } in ready.drain(..) {
+        ctx.db = db;
+        if duplicates == Duplicates::Replaced {
+            ctx.delete(entry.key());
+        } else if ctx.keyspace.db(db).get(hash, entry.key()).is_some() {
+            return Err(LoadError::Duplicate { db: db as u64, key: entry.key().to_vec() });
+        }
+        // Nobody is told of it: the key is not new.
+        ctx.put_by_hash(hash, entry);
+        loaded.keys += 1;
+        if ctx.config.key_load_delay != 0 {
+            delay(ctx);
+        }
+    }
+    Ok(())
 }
 
 fn tell_aux(name: &[u8], value: &[u8], now_ms: i64) {
@@ -200,22 +252,23 @@ fn tell_aux(name: &[u8], value: &[u8], now_ms: i64) {
     }
 }
 
-/// Puts a key of this shard's into its place.
-fn take(
+/// The entry of a key of this shard's, if there is to be one.
+fn decode(
     record: Record<'_>,
     ctx: &mut ShardCtx,
-    duplicates: Duplicates,
     began_ms: i64,
     loaded: &mut Loaded,
-) -> Result<(), LoadError> {
+) -> Result<Option<Ready>, LoadError> {
     if record.rdb_type == rdb_type::MODULE_2 {
         return Err(LoadError::Module { key: record.key.into_owned() });
     }
     if record.expire_at_ms.is_some_and(|at_ms| at_ms < began_ms) {
         loaded.expired += 1;
-        return Ok(());
+        return Ok(None);
     }
-    ctx.db = record.db as usize;
+    let db = record.db as usize;
+    let hash = ctx.keyspace.hash(&record.key);
+    ctx.keyspace.db(db).prefetch_bucket(hash);
     let mut reader = Reader::new(record.value);
     let restored = match dump::load(record.rdb_type, &mut reader, &mut ctx.env()) {
         Ok(restored) if reader.is_at_end() => restored,
@@ -224,7 +277,7 @@ fn take(
             if loaded.empty <= EMPTY_KEYS_TOLD {
                 tracing::info!("rdbLoadObject loading skipping empty key: {}", record.key.escape_ascii());
             }
-            return Ok(());
+            return Ok(None);
         }
         Ok(_) | Err(NoValue::Malformed) => {
             let flaw = rdb::flaw(record.rdb_type, &reader);
@@ -238,18 +291,7 @@ fn take(
     };
     let access = used(&record, ctx);
     let entry = Entry::new(&record.key, value, record.expire_at_ms, access);
-    if duplicates == Duplicates::Replaced {
-        ctx.delete(&record.key);
-    } else if ctx.keyspace.db(ctx.db).get(ctx.keyspace.hash(&record.key), &record.key).is_some() {
-        return Err(LoadError::Duplicate { db: record.db, key: record.key.into_owned() });
-    }
-    // Nobody is told of it: the key is not new.
-    ctx.put_again(&record.key, entry);
-    loaded.keys += 1;
-    if ctx.config.key_load_delay != 0 {
-        delay(ctx);
-    }
-    Ok(())
+    Ok(Some(Ready { db, hash, entry }))
 }
 
 /// `key-load-delay`: so many microseconds a key, or one in so many keys; for tests that need a slow load.

@@ -7,7 +7,8 @@
 //!
 //! Each shard begins its snapshot (`keyspace/snapshot.rs`) and from then on fills chunks: a walk in slices, and writes
 //! that save before they change. A chunk is whole in itself, so that chunks of all shards may follow each other in any
-//! order. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
+//! order. A large set, hash or sorted set is a chunk of its own, which is sent when its own table is saved whole, slice by
+//! slice; a list or a stream is copied in one go. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
 //! What writes save ahead of the walk is not held back before it comes to `snapshot-buffer-max`; then these writers wait
 //! (`engine/hold.rs`), and if they have waited for long, the save fails. Long strings are not copied: the chunk shares
 //! them with the keyspace.
@@ -32,7 +33,7 @@ use crate::codec::rdb::Form;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::config::value::MemoryShare;
-use crate::data::entry::EntryRef;
+use crate::data::entry::Entry;
 use crate::script::store::Libraries;
 use crate::sys::memory;
 
@@ -42,6 +43,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const IN_FLIGHT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// To save this much is as much work as a usual entry is.
 const USUAL_ENTRY_BYTES: usize = 512;
+/// A collection with no more elements is saved at once: that takes less than a slice.
+const SAVED_AT_ONCE_MAX: usize = 512;
 /// `rdb-save-incremental-fsync`, as often as Redis does it.
 const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the saver sleeps before it looks whether the save was given up.
@@ -203,18 +206,24 @@ impl Saving {
         self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX.min(self.buffer_bytes_max / 2).max(1)
     }
 
+    /// Who writes the file has time for more than writing.
+    fn keeps_up(&self) -> bool {
+        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX / 2
+    }
+
     /// How much waits to be written, and how much of it there may be before writers have to wait.
     pub fn buffer(&self) -> (u64, u64) {
         (self.in_flight_bytes.load(Relaxed), self.buffer_bytes_max)
     }
 
+    /// Nearly: what was admitted before, and what is being compressed, comes on top.
     pub fn is_over_budget(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) > self.buffer_bytes_max
+        self.in_flight_bytes.load(Relaxed) > self.buffer_bytes_max / 8 * 7
     }
 
     /// So far within it that those who waited may go on: not one by one.
     pub fn is_within_budget_again(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) <= self.buffer_bytes_max / 8 * 7
+        self.in_flight_bytes.load(Relaxed) <= self.buffer_bytes_max / 8 * 6
     }
 
     /// Writers have waited for the file for too long: it fails.
@@ -248,14 +257,37 @@ struct Sink {
 
 impl Sink {
     /// How much work it was, in usual entries.
-    fn push(&mut self, entry: EntryRef<'_>) -> usize {
+    fn push(&mut self, entry: &mut Entry) -> usize {
+        let is_large = entry.table_mut().is_some_and(|table| table.len() > SAVED_AT_ONCE_MAX);
+        if is_large && !self.saving.is_of_commands() {
+            return self.begin_collection(entry);
+        }
         let before = self.chunk.bytes();
-        self.chunk.push(entry, self.usage, &self.saving.config);
+        self.chunk.push(entry.as_ref(), self.usage, &self.saving.config, self.saving.keeps_up());
         let after = self.chunk.bytes();
         if after >= CHUNK_BYTES {
             self.send();
         }
         1 + (after - before) / USUAL_ENTRY_BYTES
+    }
+
+    /// A large collection has a chunk of its own, filled by a snapshot of its own: each slice takes some of its elements.
+    fn begin_collection(&mut self, entry: &mut Entry) -> usize {
+        let (saving, sender, db, usage) = (self.saving.clone(), self.sender.clone(), self.db, self.usage);
+        let mut chunk = saving.chunk(db);
+        let save = chunk.push_collection(entry.as_ref(), usage, &saving.config);
+        let mut sink = Sink { saving, sender, db, usage, chunk };
+        let table = entry.table_mut().expect("it is large");
+        let mut left = table.len();
+        table.begin_snapshot(Box::new(move |element| {
+            let before = sink.chunk.bytes();
+            sink.chunk.push_element(&save, element.as_ref());
+            left -= 1;
+            // Without all of them it is not sent.
+            sink.chunk.keys = u64::from(left == 0);
+            1 + (sink.chunk.bytes() - before) / USUAL_ENTRY_BYTES
+        }));
+        1
     }
 
     fn send(&mut self) {
@@ -460,7 +492,9 @@ mod tests {
 
     use super::super::aof::disk::Directory;
     use super::*;
-    use crate::command::testing::TestShard;
+    use crate::base::rng::Rng;
+    use crate::command::testing::{START_MS, TestShard};
+    use crate::data::digest::{self, Digest};
     use crate::engine::table::FAMILIES;
     use crate::keyspace::slots::SlotMap;
     use crate::persist::load::{Duplicates, Loader};
@@ -510,9 +544,88 @@ mod tests {
         assert!(feed.write(target).is_ok());
         let file = File::open(directory.join("dump.rdb")).expect("the file");
         let mut loaded = TestShard::new(FAMILIES);
-        let mut loader = Loader::new(file, 0, SlotMap::contiguous(1), Duplicates::Refused, &loaded.ctx).expect("ours");
+        let slots = SlotMap::contiguous(1);
+        let mut loader = Loader::new(file, 100, 0, slots, Duplicates::Refused, &loaded.ctx).expect("ours");
         while !loader.slice(&mut loaded.ctx, 1000).expect("ours") {}
         assert_eq!(loaded.run("GET a | GET b | GET c"), "1 | 1 | nil");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    /// Elements of each large collection.
+    const ELEMENTS: u64 = 3000;
+
+    fn with_large_collections() -> TestShard {
+        let mut shard = TestShard::new(FAMILIES);
+        for first in (0..ELEMENTS).step_by(100) {
+            let words = |word: &dyn Fn(u64) -> String| (first..first + 100).map(word).collect::<String>();
+            shard.run(&format!("SADD s{}", words(&|n| format!(" m{n}"))));
+            shard.run(&format!("SADD gone{}", words(&|n| format!(" m{n}"))));
+            shard.run(&format!("HSET h{}", words(&|n| format!(" f{n} v{n}"))));
+            shard.run(&format!("HSET t{}", words(&|n| format!(" f{n} v{n}"))));
+            shard.run(&format!("ZADD z{}", words(&|n| format!(" {n}.5 m{n}"))));
+            let at_ms = START_MS + 1_000_000 + first as i64;
+            shard.run(&format!("HPEXPIREAT t {at_ms} FIELDS 3 f{} f{} f{}", first, first + 7, first + 50));
+        }
+        (0..500).for_each(|n| drop(shard.run(&format!("SET k{n} v"))));
+        shard
+    }
+
+    fn digests(shard: &TestShard) -> Vec<Option<Digest>> {
+        let keyspace = &shard.ctx.keyspace;
+        (0..keyspace.databases()).map(|db| digest::of_table(keyspace.db(db))).collect()
+    }
+
+    #[test]
+    fn large_collections_are_saved_as_they_were_whatever_happens_to_them_meanwhile() {
+        for seed in 0..12 {
+            let mut rng = Rng::new(seed);
+            let mut shard = with_large_collections();
+            let (saving, feed) = Saving::new(1, Purpose::Background, Now::default(), Arc::new(Config::default()));
+            let cut = digests(&shard);
+            saving.begin(0, &mut shard.ctx);
+            while shard.ctx.keyspace.snapshot_slice(100) || shard.ctx.lazyfree.is_pending() {
+                for _ in 0..rng.below(4) {
+                    let n = rng.below(ELEMENTS + 500);
+                    let command = match rng.below(100) {
+                        0 => "DEL gone | RENAME h other | MOVE z 3".to_owned(),
+                        1 => "SET gone now | HSET h f1 new | ZADD z 1 new".to_owned(),
+                        2 => "SWAPDB 0 2 | SWAPDB 2 0 | COPY s s2".to_owned(),
+                        3 => "ZREMRANGEBYRANK z 10 300 | SPOP s 40 | SPOP s2 5 | UNLINK k1".to_owned(),
+                        4 if seed % 4 == 3 => "FLUSHDB ASYNC | SADD s x".to_owned(),
+                        5..25 => format!("SADD s m{n} | SADD gone m{n}"),
+                        25..45 => format!("SREM s m{n} | DEL k{n}"),
+                        45..65 => format!("HSET h f{n} new | HSET t f{n} new | HDEL t f{}", n / 2),
+                        65..75 => format!("HPEXPIREAT t {} FIELDS 1 f{n}", START_MS + 500_000),
+                        _ => format!("ZADD z 7 m{n} | ZREM z m{} | SET k{n} new", n / 2),
+                    };
+                    shard.run(&command);
+                }
+                shard.ctx.lazyfree.slice(100);
+            }
+            let target = target(&format!("large{seed}"), &saving);
+            let directory = target.place.directory.clone();
+            assert!(feed.write(target).is_ok(), "seed {seed}");
+            let file = File::open(directory.join("dump.rdb")).expect("the file");
+            let bytes = file.metadata().expect("it is open").len();
+            let mut loaded = TestShard::new(FAMILIES);
+            let slots = SlotMap::contiguous(1);
+            let mut loader = Loader::new(file, bytes, 0, slots, Duplicates::Refused, &loaded.ctx).expect("ours");
+            while !loader.slice(&mut loaded.ctx, 1000).expect("ours") {}
+            assert_eq!(digests(&loaded), cut, "seed {seed}");
+            std::fs::remove_dir_all(directory).expect("it is there");
+        }
+    }
+
+    #[test]
+    fn a_large_collection_that_is_half_saved_makes_no_file() {
+        let mut shard = with_large_collections();
+        let (saving, feed) = Saving::new(1, Purpose::Background, Now::default(), Arc::new(Config::default()));
+        saving.begin(0, &mut shard.ctx);
+        (0..20).for_each(|_| assert!(shard.ctx.keyspace.snapshot_slice(100)));
+        shard.ctx.keyspace.abort_snapshot();
+        let target = target("half", &saving);
+        let directory = target.place.directory.clone();
+        assert!(matches!(feed.write(target), Err(Failure::GivenUp)));
         std::fs::remove_dir_all(directory).expect("it is there");
     }
 

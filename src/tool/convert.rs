@@ -193,7 +193,7 @@ fn read_log(from: &Path, target: &mut Target) -> Result<(), Failed> {
     let keyspace = Keyspace::new(DATABASES_OF_LOGS, HashSeeds([0; 4]), now.unix_ms);
     let mut ctx = ShardCtx::new(keyspace, Arc::new(config), 0, SHARD, SlotMap::contiguous(1));
     (ctx.now, ctx.commands) = (now, Registry::find_for_script);
-    let mut loader = AofLoader::new(plan, &Deal::new(1), SlotMap::contiguous(1), &mut ctx);
+    let mut loader = AofLoader::new(plan, &Deal::new(1), SlotMap::contiguous(1), &ctx);
     while loader.slice(&mut ctx, LOG_STEP_BYTES).map_err(|error| of_log(error.to_string()))? != Slice::Done {
         bar.set_position(loader.offset());
     }
@@ -350,7 +350,7 @@ impl RdbWriter {
             self.write_chunk()?;
         }
         let (_, chunk) = self.chunk.get_or_insert_with(|| (db, Chunk::new(db, FORM)));
-        chunk.push(entry, Usage::None, &self.config);
+        chunk.push(entry, Usage::None, &self.config, false);
         Ok(())
     }
 

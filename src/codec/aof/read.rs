@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::mem;
 use std::ops::Range;
 
 use super::{
@@ -98,8 +99,9 @@ pub struct LogReader<R> {
     lines: u64,
     /// The words of the last command, as ranges of the item.
     words: Vec<Range<usize>>,
-    /// How long the last item is.
+    /// How long the last item is, in bytes and in lines.
     taken: usize,
+    taken_lines: u64,
 }
 
 /// What the buffer begins with.
@@ -114,7 +116,8 @@ enum Step {
 impl<R: Read> LogReader<R> {
     /// Reads from the beginning of a file of this length, or from `offset`, where `input` already is.
     pub fn new(input: R, offset: u64, length: u64) -> LogReader<R> {
-        LogReader { input, buffer: Vec::new(), at: 0, filled: 0, offset, length, lines: 0, words: Vec::new(), taken: 0 }
+        let (buffer, words) = (Vec::new(), Vec::new());
+        LogReader { input, buffer, at: 0, filled: 0, offset, length, lines: 0, words, taken: 0, taken_lines: 0 }
     }
 
     pub fn into_inner(self) -> R {
@@ -170,8 +173,14 @@ impl<R: Read> LogReader<R> {
         }))
     }
 
+    /// The last item is the next one again.
+    pub fn put_back(&mut self) {
+        self.at -= mem::take(&mut self.taken);
+        self.lines -= mem::take(&mut self.taken_lines);
+    }
+
     fn take(&mut self, length: usize, lines: u64) {
-        self.taken = length;
+        (self.taken, self.taken_lines) = (length, lines);
         self.at += length;
         self.lines += lines;
     }

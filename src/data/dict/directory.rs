@@ -93,12 +93,17 @@ impl Directory {
         })
     }
 
-    /// Adds the first segment.
-    pub(super) fn start(&mut self, segment: Box<Segment>) {
-        assert!(self.is_empty() && segment.depth == 0);
-        self.words.reserve_exact(1);
-        self.count(&segment);
-        self.words.push(Word::own(segment));
+    /// Adds 2^depth segments at once, the first ones, each made for its prefix.
+    pub(super) fn start_with(&mut self, depth: u8, segment_of: impl Fn(u32) -> Box<Segment>) {
+        assert!(self.is_empty());
+        self.depth = depth;
+        self.words.reserve_exact(1 << depth);
+        for index in 0..1 << depth {
+            let segment = segment_of(index * (PREFIX_END >> depth));
+            assert!(segment.depth == depth);
+            self.count(&segment);
+            self.words.push(Word::own(segment));
+        }
     }
 
     /// Puts `segment` where now stands another with the same prefix, or two buddies of one bit more, and returns those.

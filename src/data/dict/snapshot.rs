@@ -5,36 +5,46 @@
 //! changes go, so that no writer can forget it. Which groups are saved stands in the segments.
 //!
 //! The table that `take` detaches carries its snapshot along: what is freed of it is saved before.
+//!
+//! An entry that is a large collection is saved by a snapshot of its own table, begun when the walk or a change comes to it:
+//! so a command that changes some elements saves these and their neighbours, not all of them, and nobody waits for a
+//! million. The walk goes on with it before it takes the next group. An entry that leaves the table meanwhile goes on
+//! saving as it is freed; only one that is moved into another table (MOVE) is finished at one go, as no walk would know of
+//! it there.
 
 use std::ops::Range;
 
-use super::super::entry::EntryRef;
+use super::super::entry::Entry;
 use super::Dict;
 use super::bucket::Fingerprint;
 use super::directory::{end_of, hash_of};
 use super::segment::PREFIX_END;
 
-/// Takes an entry of a snapshot, and says how much work that was, in usual entries. Dropped when the table has no more to
-/// save.
-pub type SaveFn = Box<dyn FnMut(EntryRef<'_>) -> usize + Send>;
+/// Takes an entry of a snapshot, and says how much work that was, in usual entries. It may begin a snapshot of the table of
+/// a collection instead, and change nothing else. Dropped when the table has no more to save.
+pub type SaveFn = Box<dyn FnMut(&mut Entry) -> usize + Send>;
 
 pub(super) struct Snapshot {
     /// Of the latest; zero: there was none yet.
     pub(super) number: u64,
     running: Option<Box<Running>>,
     unsaved_kept: bool,
+    /// How much work changes have done for the snapshot since this was last asked for, in usual entries.
+    saved_ahead: usize,
 }
 
 struct Running {
     save: SaveFn,
     /// Where the walk goes on.
     prefix: u32,
+    /// Collections whose own snapshots have begun.
+    begun: Vec<Vec<u8>>,
 }
 
 impl Snapshot {
     /// None is running.
     pub(super) fn idle(number: u64) -> Snapshot {
-        Snapshot { number, running: None, unsaved_kept: false }
+        Snapshot { number, running: None, unsaved_kept: false, saved_ahead: 0 }
     }
 
     #[inline]
@@ -88,14 +98,18 @@ impl SnapshotState {
 impl Dict {
     /// Begins a snapshot in the place of one that may be running: all that is in the table is handed to `save`.
     pub fn begin_snapshot(&mut self, save: SaveFn) {
+        self.abort_snapshot();
         let number = self.snapshot.number + 1;
-        let running = (!self.is_empty()).then(|| Box::new(Running { save, prefix: 0 }));
-        self.snapshot = Snapshot { number, running, unsaved_kept: false };
+        let running = (!self.is_empty()).then(|| Box::new(Running { save, prefix: 0, begun: Vec::new() }));
+        self.snapshot = Snapshot { number, running, unsaved_kept: false, saved_ahead: 0 };
     }
 
     /// Ends a snapshot that is not complete.
     pub fn abort_snapshot(&mut self) {
-        self.snapshot.running = None;
+        let Some(running) = self.snapshot.running.take() else { return };
+        for key in &running.begun {
+            self.with_elements(key, Dict::abort_snapshot);
+        }
     }
 
     /// There is something that the snapshot has yet to save.
@@ -122,7 +136,7 @@ impl Dict {
 
     /// The same of an entry in the segment of `hash`.
     pub(super) fn keeps(&self, hash: u64, fingerprint: Fingerprint) -> bool {
-        let Snapshot { number, running: Some(_), unsaved_kept: true } = self.snapshot else { return false };
+        let Snapshot { number, running: Some(_), unsaved_kept: true, .. } = self.snapshot else { return false };
         let group = SnapshotState::group(fingerprint);
         self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number))
     }
@@ -132,6 +146,19 @@ impl Dict {
     pub fn snapshot_slice(&mut self, entries_max: usize) -> usize {
         let mut saved = 0;
         while let Some(running) = &mut self.snapshot.running {
+            if let Some(key) = running.begun.pop() {
+                let left = entries_max.saturating_sub(saved);
+                let go_on = |table: &mut Dict| (table.snapshot_slice(left), table.is_in_snapshot());
+                let (work, is_more) = self.with_elements(&key, go_on).unwrap_or_default();
+                saved += work;
+                if is_more {
+                    self.snapshot.running.as_mut().expect("it goes on").begun.push(key);
+                    if saved >= entries_max {
+                        break;
+                    }
+                }
+                continue;
+            }
             let prefix = running.prefix;
             let Some(segment) = self.directory.segment(hash_of(prefix)).filter(|_| prefix < PREFIX_END) else {
                 self.snapshot.running = None;
@@ -150,6 +177,13 @@ impl Dict {
         saved
     }
 
+    /// Does something to the table of the collection at a key, if there is one.
+    fn with_elements<R>(&mut self, key: &[u8], act: impl FnOnce(&mut Dict) -> R) -> Option<R> {
+        let hash = self.hash(key);
+        let mut occupied = self.get_mut(hash, key)?;
+        occupied.entry.table_mut().map(act)
+    }
+
     /// What has to happen before anything with this hash changes.
     #[inline]
     pub(super) fn before_change(&mut self, hash: u64) {
@@ -164,13 +198,19 @@ impl Dict {
         let group = SnapshotState::group(fingerprint);
         let number = self.snapshot.number;
         if self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number)) {
-            self.save_group(hash, group);
+            self.snapshot.saved_ahead += self.save_group(hash, group);
         }
+    }
+
+    /// How much work changes have done for the snapshot since the last call, in usual entries.
+    pub fn take_saved_ahead(&mut self) -> usize {
+        std::mem::take(&mut self.snapshot.saved_ahead)
     }
 
     /// Saves a group that is not saved, in the segment of a hash; how much work that was.
     fn save_group(&mut self, hash: u64, group: u32) -> usize {
         let Snapshot { number, running: Some(running), .. } = &mut self.snapshot else { return 0 };
+        let Running { save, begun, .. } = &mut **running;
         let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
         let range = SnapshotState::group_range(group);
         let homes = segment.home_of(range.start)..=segment.home_of(range.end - 1);
@@ -180,10 +220,20 @@ impl Dict {
             segment.prefetch_entries(home + 1);
             segment.visit_home_mut(home, range.clone(), |entry| {
                 entry.share_text();
-                saved += (running.save)(entry.as_ref());
+                saved += save(entry);
+                if entry.table_mut().is_some_and(|table| table.is_in_snapshot()) {
+                    begun.push(entry.key().to_vec());
+                }
             });
         }
         segment.snapshot.mark_saved(group, *number);
         saved
+    }
+}
+
+/// Ends the snapshot of a collection's table by saving the rest of it.
+pub(super) fn finish_elements(entry: &mut Entry) {
+    if let Some(table) = entry.table_mut().filter(|table| table.is_in_snapshot()) {
+        table.snapshot_slice(usize::MAX);
     }
 }

@@ -172,7 +172,7 @@ impl Model {
             Step::BeginSnapshot => {
                 let (save, saved) = mpsc::channel();
                 self.dict.begin_snapshot(Box::new(move |entry| {
-                    save.send((entry.key().to_vec(), number(entry))).expect("the model listens");
+                    save.send((entry.key().to_vec(), number(entry.as_ref()))).expect("the model listens");
                     1
                 }));
                 let owed = self.map.iter().map(|(key, &(value, _))| (key.clone(), value)).collect();
@@ -528,4 +528,31 @@ fn churn_leaves_lookups_as_short_as_they_were() {
     }
     let churned = looked_at(&dict, 10_000_000);
     assert!(churned < fresh * 5 / 4, "10,000 misses look at {churned} buckets, at first {fresh}");
+}
+
+#[test]
+fn a_table_with_room_for_what_comes_hardly_grows_and_gives_back_what_did_not_come() {
+    for keys in [0, 500, 1023, 1024, 5000, 100_000] {
+        let mut dict = dict();
+        dict.reserve(keys as usize);
+        let (places, count) = (dict.places(), keys as usize);
+        (0..keys).for_each(|n| put(&mut dict, &key(n), n.into(), (n % 3 == 0).then_some(NOW_MS + 5000)));
+        dict.assert_consistent();
+        assert_eq!(dict.iter().count(), count);
+        assert!(count < 1024 || dict.places() < places + places / 10, "{} of {places} for {keys}", dict.places());
+        // It is no table without keys any more.
+        let places = dict.places();
+        dict.reserve(1_000_000);
+        dict.give_back();
+        assert!(keys == 0 || dict.places() == places);
+        (100..keys).for_each(|n| drop(remove(&mut dict, &key(n))));
+        dict.assert_consistent();
+        let mut sparse = super::tests::dict();
+        sparse.reserve(count);
+        (0..keys.min(10)).for_each(|n| put(&mut sparse, &key(n), n.into(), None));
+        sparse.give_back();
+        sparse.assert_consistent();
+        assert!(sparse.places() <= 40, "{} for {}", sparse.places(), sparse.len());
+        assert!((0..keys.min(10)).all(|n| sparse.get(sparse.hash(&key(n)), &key(n)).is_some()));
+    }
 }

@@ -12,11 +12,11 @@
 
 use std::collections::HashSet;
 
-use super::super::collection::{CollectionType, Env};
+use super::super::collection::{CollectionType, Env, SaveElement};
 use super::super::dict::Dict;
 use super::super::listpack::{Element, Listpack};
 use super::super::ziplist;
-use super::{FIELD_TIME_MS_MAX, FieldTime, Hash, LISTPACK_BYTES_MAX, NEVER, Repr, Table, Timed, push};
+use super::{FIELD_TIME_MS_MAX, FieldTime, Hash, LISTPACK_BYTES_MAX, NEVER, Repr, Table, Timed, pair_of, push};
 use crate::codec::rdb::{self, Output, Reader, rdb_type as types};
 
 /// Bytes that a field and its value take at least, each its length.
@@ -35,12 +35,12 @@ pub(super) fn rdb_type(hash: &Hash) -> u8 {
 pub(super) fn save(hash: &Hash, out: &mut Output) {
     let has_times = hash.has_times();
     let earliest_ms = hash.rows().filter_map(|(_, _, time)| time).min().unwrap_or(0);
-    if has_times {
-        out.extend_from_slice(&earliest_ms.to_le_bytes());
-    }
     match &hash.repr {
         Repr::Pairs(listpack) => rdb::write_string(listpack.bytes(), out),
         Repr::Timed(_) => {
+            if has_times {
+                out.extend_from_slice(&earliest_ms.to_le_bytes());
+            }
             let mut rows: Vec<_> = hash.rows().collect();
             rows.sort_by_key(|&(_, _, time)| time.unwrap_or(NEVER));
             let mut listpack = Listpack::new();
@@ -54,16 +54,28 @@ pub(super) fn save(hash: &Hash, out: &mut Output) {
             rdb::write_string(listpack.bytes(), out);
         }
         Repr::Table(table) => {
-            rdb::write_len(table.dict.len() as u64, out);
-            for (field, value, time) in hash.rows() {
-                if has_times {
-                    rdb::write_len(time.map_or(0, |at_ms| (at_ms - earliest_ms + 1) as u64), out);
-                }
-                rdb::write_string(field.text(&mut Default::default()), out);
-                rdb::write_string(value.text(&mut Default::default()), out);
-            }
+            let save_row = save_head(hash, earliest_ms, out);
+            table.dict.iter().for_each(|entry| save_row(entry, out));
         }
     }
+}
+
+/// What stands in front of the rows of a large one, and how they follow. Times are counted from `earliest_ms`.
+pub(super) fn save_head(hash: &Hash, earliest_ms: i64, out: &mut Output) -> SaveElement {
+    let has_times = hash.has_times();
+    if has_times {
+        out.extend_from_slice(&earliest_ms.to_le_bytes());
+    }
+    rdb::write_len(hash.table().expect("a large one").len() as u64, out);
+    Box::new(move |entry, out| {
+        if has_times {
+            let after = |at_ms: i64| u64::try_from(at_ms - earliest_ms).expect("no time is earlier") + 1;
+            rdb::write_len(entry.expire_at_ms().map_or(0, after), out);
+        }
+        let (field, value) = pair_of(entry);
+        rdb::write_string(field.text(&mut Default::default()), out);
+        rdb::write_string(value.text(&mut Default::default()), out);
+    })
 }
 
 pub(super) fn load(rdb_type: u8, reader: &mut Reader<'_>, env: &mut Env<'_>) -> Option<Hash> {

@@ -24,6 +24,10 @@ impl Ordered {
         &self.table
     }
 
+    pub(super) fn table_mut(&mut self) -> &mut Dict {
+        &mut self.table
+    }
+
     pub(super) fn new(env: &Env<'_>) -> Ordered {
         Ordered { tree: Tree::new(), table: Dict::new(env.seeds, env.now_ms) }
     }
@@ -156,7 +160,7 @@ fn bits_of(score: f64) -> i64 {
     score.to_bits() as i64
 }
 
-fn score_of(entry: EntryRef<'_>) -> f64 {
+pub(super) fn score_of(entry: EntryRef<'_>) -> f64 {
     match entry.value() {
         ValueRef::Text(TextRef::Int(bits)) => f64::from_bits(bits as u64),
         _ => unreachable!("only scores are stored"),

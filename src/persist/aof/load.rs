@@ -4,8 +4,9 @@
 //! of others all of them, of whose commands it runs those that name its keys. As shards share no keys, none waits for
 //! another: each goes through the files in the manifest's order at its own pace.
 //!
-//! What Redis has written may hold commands on keys of several shards. With several, the first of them runs that into a
-//! keyspace of the whole, and then deals it out.
+//! What Redis has written may hold commands on keys of several shards. MSET and its like are split. At the first one that
+//! is not, all shards stop at the same place, as each reads the same file: the others give their keys to the first, which
+//! goes on alone, in a keyspace of the whole, to the end of what Redis wrote, and then deals it out.
 
 use std::fmt;
 use std::fs::File;
@@ -16,6 +17,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::open::{Plan, Source, SourceKind, bad_format};
 use super::text_of;
 use crate::base::ids::ShardId;
@@ -24,8 +27,8 @@ use crate::codec::aof::read::{Command, Item, LogReader, ReadError, What};
 use crate::command::args::Args;
 use crate::command::ctx::{Found, ShardCtx};
 use crate::command::error::Error;
-use crate::command::keys::keys_of;
-use crate::command::spec::{Group, Spec};
+use crate::command::keys::{has_keys, keys_of};
+use crate::command::spec::{Group, Shape, Spec};
 use crate::data::entry::Entry;
 use crate::engine::script;
 use crate::keyspace::slots::SlotMap;
@@ -85,25 +88,30 @@ pub enum Slice {
 /// Keys with their databases; none: that was all.
 type Dealt = Vec<(usize, Entry)>;
 
-/// The ways by which the first shard deals out, one to each.
+/// The ways by which keys go from shard to shard: the first has one to and from each other.
 pub struct Deal {
-    senders: Mutex<Vec<Sender<Dealt>>>,
-    receivers: Mutex<Vec<Option<Receiver<Dealt>>>>,
+    /// By shard, until it begins.
+    links: Mutex<Vec<Vec<Link>>>,
+}
+
+struct Link {
+    sender: Sender<Dealt>,
+    receiver: Receiver<Dealt>,
 }
 
 impl Deal {
     pub fn new(shards: usize) -> Deal {
-        let (senders, receivers) = (0..shards).map(|_| channel()).unzip::<_, _, Vec<_>, Vec<_>>();
-        let receivers = receivers.into_iter().map(Some).collect();
-        Deal { senders: Mutex::new(senders), receivers: Mutex::new(receivers) }
+        let mut links = vec![Vec::new()];
+        for _ in 1..shards {
+            let ((down, from_first), (up, to_first)) = (channel(), channel());
+            links[0].push(Link { sender: down, receiver: to_first });
+            links.push(vec![Link { sender: up, receiver: from_first }]);
+        }
+        Deal { links: Mutex::new(links) }
     }
 
-    fn senders(&self) -> Vec<Sender<Dealt>> {
-        mem::take(&mut self.senders.lock().expect("nothing panics while it holds the senders"))
-    }
-
-    fn receiver(&self, shard: ShardId) -> Option<Receiver<Dealt>> {
-        self.receivers.lock().expect("nothing panics while it holds the receivers")[shard].take()
+    fn links(&self, shard: ShardId) -> Vec<Link> {
+        mem::take(&mut self.links.lock().expect("nothing panics while it holds the links")[shard])
     }
 }
 
@@ -113,9 +121,10 @@ pub struct AofLoader {
     /// The next source, and the one being read.
     next: usize,
     current: Option<Current>,
-    /// Sources before this one are for the keyspace of the whole, if there is one.
+    /// Sources before this one are for the keyspace of the whole, if there comes to be one.
     foreign: usize,
     stage: Stage,
+    links: Vec<Link>,
     /// Bytes of sources that are done.
     done_bytes: u64,
     pub loaded: Loaded,
@@ -124,11 +133,14 @@ pub struct AofLoader {
 enum Stage {
     /// The sources are for this shard's own keyspace.
     Own,
-    /// They are for the keyspace of the whole, which is here, and then dealt out.
-    Whole(Box<ShardCtx>, Vec<Sender<Dealt>>),
-    Dealing(Box<ShardCtx>, Vec<Sender<Dealt>>),
-    /// Another shard deals out.
-    Taking(Receiver<Dealt>),
+    /// The others' keys come to this one's: from all but so many.
+    Gathering(usize),
+    /// The sources are for the keyspace of the whole, which is here, and then dealt out.
+    Whole(Box<ShardCtx>),
+    Dealing(Box<ShardCtx>),
+    /// The first shard gathers, and then deals out.
+    Giving,
+    Taking,
 }
 
 struct Current {
@@ -143,21 +155,11 @@ enum Input {
 }
 
 impl AofLoader {
-    pub fn new(plan: Arc<Plan>, deal: &Deal, slots: SlotMap, ctx: &mut ShardCtx) -> AofLoader {
+    pub fn new(plan: Arc<Plan>, deal: &Deal, slots: SlotMap, ctx: &ShardCtx) -> AofLoader {
         let last_foreign = plan.sources.iter().rposition(|source| source.kind == SourceKind::Foreign);
-        let foreign = if slots.shards() > 1 { last_foreign.map_or(0, |last| last + 1) } else { 0 };
-        let stage = match (foreign, ctx.shard) {
-            (0, _) => Stage::Own,
-            (_, 0) => {
-                let mut whole = ctx.scratch();
-                (whole.shard, whole.slots) = (0, SlotMap::contiguous(1));
-                whole.scripts.store = ctx.scripts.store.clone();
-                Stage::Whole(Box::new(whole), deal.senders())
-            }
-            (_, shard) => Stage::Taking(deal.receiver(shard).expect("a shard loads once")),
-        };
-        let next = if matches!(stage, Stage::Taking(_)) { foreign } else { 0 };
-        AofLoader { plan, slots, next, current: None, foreign, stage, done_bytes: 0, loaded: Loaded::default() }
+        let foreign = last_foreign.map_or(0, |last| last + 1);
+        let (links, loaded) = (deal.links(ctx.shard), Loaded::default());
+        AofLoader { plan, slots, next: 0, current: None, foreign, stage: Stage::Own, links, done_bytes: 0, loaded }
     }
 
     /// How many bytes of all sources this shard is done with.
@@ -183,71 +185,85 @@ impl AofLoader {
     fn slice_replaying(&mut self, ctx: &mut ShardCtx, bytes: u64) -> Result<Slice, AofError> {
         let sources = self.plan.sources.len();
         match mem::replace(&mut self.stage, Stage::Own) {
-            Stage::Own => {
-                let is_done = self.read(ctx, sources, bytes)?;
-                Ok(if is_done { Slice::Done } else { Slice::More })
-            }
-            Stage::Whole(mut whole, senders) => {
-                (whole.now, whole.replaying) = (ctx.now, true);
-                let is_done = self.read(&mut whole, self.foreign, bytes)?;
-                self.stage = if is_done { Stage::Dealing(whole, senders) } else { Stage::Whole(whole, senders) };
-                Ok(Slice::More)
-            }
-            Stage::Dealing(mut whole, senders) => {
-                if self.deal(&mut whole, &senders, ctx) {
-                    self.stage = Stage::Dealing(whole, senders);
-                } else {
-                    senders.iter().for_each(|sender| drop(sender.send(Dealt::new())));
+            Stage::Own => match self.read(ctx, sources, bytes)? {
+                Progress::End => return Ok(Slice::Done),
+                Progress::More => {}
+                Progress::Spans => {
+                    // All shards read this source, and stop here.
+                    self.foreign = self.foreign.max(self.next);
+                    self.stage = if ctx.shard == 0 { Stage::Gathering(self.links.len()) } else { Stage::Giving };
                 }
-                Ok(Slice::More)
+            },
+            Stage::Gathering(0) => {
+                let mut whole = ctx.scratch();
+                (whole.shard, whole.slots) = (0, SlotMap::contiguous(1));
+                whole.scripts.store = ctx.scripts.store.clone();
+                mem::swap(&mut whole.keyspace, &mut ctx.keyspace);
+                if let Some(Current { input: Input::Log(replay), .. }) = &mut self.current {
+                    replay.keys = Keys::All;
+                }
+                self.stage = Stage::Whole(Box::new(whole));
             }
-            Stage::Taking(receiver) => {
-                match receiver.try_recv() {
-                    Ok(dealt) if dealt.is_empty() => return Ok(Slice::More),
-                    Ok(dealt) => dealt.into_iter().for_each(|(db, entry)| put(ctx, db, entry)),
-                    Err(TryRecvError::Empty) => {
-                        self.stage = Stage::Taking(receiver);
+            Stage::Gathering(left) => {
+                let taken = take_in(&self.links[left - 1], ctx)?;
+                self.stage = Stage::Gathering(if taken == Taken::All { left - 1 } else { left });
+                if taken == Taken::Nothing {
+                    return Ok(Slice::Waiting);
+                }
+            }
+            Stage::Whole(mut whole) => {
+                (whole.now, whole.replaying) = (ctx.now, true);
+                let progress = self.read(&mut whole, self.foreign, bytes)?;
+                self.stage = if progress == Progress::End { Stage::Dealing(whole) } else { Stage::Whole(whole) };
+            }
+            Stage::Dealing(mut whole) => {
+                let shards = ctx.slots.shards();
+                let dealt = some_of(&mut whole, shards, |key| self.slots.shard_of(key));
+                let is_all = dealt.iter().all(Vec::is_empty);
+                for (shard, dealt) in dealt.into_iter().enumerate() {
+                    match shard.checked_sub(1) {
+                        None => dealt.into_iter().for_each(|(db, entry)| put(ctx, db, entry)),
+                        Some(link) if is_all || !dealt.is_empty() => self.links[link].send(dealt),
+                        Some(_) => {}
+                    }
+                }
+                if !is_all {
+                    self.stage = Stage::Dealing(whole);
+                }
+            }
+            Stage::Giving => {
+                let given = some_of(ctx, 1, |_| 0).swap_remove(0);
+                let is_all = given.is_empty();
+                self.links[0].send(given);
+                self.stage = Stage::Giving;
+                if is_all {
+                    // The first goes on with what is left of them.
+                    self.current = None;
+                    self.next = self.foreign;
+                    self.done_bytes = self.plan.sources[..self.foreign].iter().map(|source| source.bytes).sum();
+                    self.stage = Stage::Taking;
+                }
+            }
+            Stage::Taking => match take_in(&self.links[0], ctx)? {
+                Taken::All => {}
+                taken => {
+                    self.stage = Stage::Taking;
+                    if taken == Taken::Nothing {
                         return Ok(Slice::Waiting);
                     }
-                    Err(TryRecvError::Disconnected) => return Err(AofError::Forsaken),
                 }
-                self.stage = Stage::Taking(receiver);
-                Ok(Slice::More)
-            }
+            },
         }
+        Ok(Slice::More)
     }
 
-    /// Deals out some of the keys; false when none are left.
-    fn deal(&mut self, whole: &mut ShardCtx, senders: &[Sender<Dealt>], ctx: &mut ShardCtx) -> bool {
-        let is_filled = |db: &usize| !whole.keyspace.db(*db).is_empty();
-        let Some(db) = (0..whole.keyspace.databases()).find(is_filled) else { return false };
-        whole.db = db;
-        let keys: Vec<Vec<u8>> =
-            whole.keyspace.db(db).iter().take(DEAL_KEYS).map(|entry| entry.key().to_vec()).collect();
-        let mut dealt: Vec<Dealt> = senders.iter().map(|_| Dealt::new()).collect();
-        for key in keys {
-            let entry = whole.take(&key).expect("nobody else takes it");
-            let shard = self.slots.shard_of(&key);
-            if shard == ctx.shard {
-                put(ctx, db, entry);
-            } else {
-                dealt[shard].push((db, entry));
-            }
-        }
-        for (sender, dealt) in senders.iter().zip(dealt).filter(|(_, dealt)| !dealt.is_empty()) {
-            // Who is gone has failed, and the server ends.
-            let _ = sender.send(dealt);
-        }
-        true
-    }
-
-    /// Reads sources up to `end` into `ctx`; true when all are.
-    fn read(&mut self, ctx: &mut ShardCtx, end: usize, bytes: u64) -> Result<bool, AofError> {
+    /// Reads sources up to `end` into `ctx`.
+    fn read(&mut self, ctx: &mut ShardCtx, end: usize, bytes: u64) -> Result<Progress, AofError> {
         let until = self.offset() + bytes;
         while self.offset() < until {
             let Some(current) = &mut self.current else {
                 if self.next >= end {
-                    return Ok(true);
+                    return Ok(Progress::End);
                 }
                 self.current = self.open(ctx, self.next)?;
                 self.next += 1;
@@ -270,15 +286,15 @@ impl AofLoader {
                         continue;
                     }
                 }
-                Input::Log(replay) => {
-                    if !replay.slice(ctx, &self.slots, left)? {
-                        continue;
-                    }
-                }
+                Input::Log(replay) => match replay.slice(ctx, &self.slots, left)? {
+                    Progress::End => {}
+                    Progress::More => continue,
+                    Progress::Spans => return Ok(Progress::Spans),
+                },
             }
             self.end_source();
         }
-        Ok(false)
+        Ok(Progress::More)
     }
 
     /// Begins a source, if it is for this shard.
@@ -305,7 +321,7 @@ impl AofLoader {
             }
             let file = File::open(&source.path).map_err(failed)?;
             let slots = if ctx.slots.shards() == 1 { SlotMap::contiguous(1) } else { self.slots.clone() };
-            let loader = Loader::new(file, ctx.shard, slots, Duplicates::Refused, ctx);
+            let loader = Loader::new(file, source.bytes, ctx.shard, slots, Duplicates::Refused, ctx);
             Input::Rdb(Box::new(loader.map_err(|error| AofError::Base(source.name.clone(), error))?))
         } else {
             Input::Log(Box::new(Replay::open(&source.name, &source.path, 0, source.bytes, keys)?))
@@ -329,6 +345,57 @@ impl AofLoader {
     }
 }
 
+impl Link {
+    fn send(&self, dealt: Dealt) {
+        // Who is gone has failed, and the server ends.
+        let _ = self.sender.send(dealt);
+    }
+}
+
+/// How far reading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    More,
+    /// A command follows that needs keys of several shards.
+    Spans,
+    End,
+}
+
+/// What came through a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Nothing,
+    Some,
+    All,
+}
+
+/// Takes in what has been sent, if anything.
+fn take_in(link: &Link, ctx: &mut ShardCtx) -> Result<Taken, AofError> {
+    match link.receiver.try_recv() {
+        Ok(dealt) if dealt.is_empty() => Ok(Taken::All),
+        Ok(dealt) => {
+            dealt.into_iter().for_each(|(db, entry)| put(ctx, db, entry));
+            Ok(Taken::Some)
+        }
+        Err(TryRecvError::Empty) => Ok(Taken::Nothing),
+        Err(TryRecvError::Disconnected) => Err(AofError::Forsaken),
+    }
+}
+
+/// Takes some keys out of a keyspace, by the shard that each is for; none when none are left.
+fn some_of(ctx: &mut ShardCtx, shards: usize, shard_of: impl Fn(&[u8]) -> ShardId) -> Vec<Dealt> {
+    let mut dealt: Vec<Dealt> = (0..shards).map(|_| Dealt::new()).collect();
+    let is_filled = |db: &usize| !ctx.keyspace.db(*db).is_empty();
+    let Some(db) = (0..ctx.keyspace.databases()).find(is_filled) else { return dealt };
+    ctx.db = db;
+    let keys: Vec<Vec<u8>> = ctx.keyspace.db(db).iter().take(DEAL_KEYS).map(|entry| entry.key().to_vec()).collect();
+    for key in keys {
+        let entry = ctx.take(&key).expect("nobody else takes it");
+        dealt[shard_of(&key)].push((db, entry));
+    }
+    dealt
+}
+
 /// Which commands of a file a shard runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
@@ -350,9 +417,7 @@ fn keys_in(source: &Source, ctx: &ShardCtx) -> Keys {
                 Keys::None
             }
         }
-        SourceKind::Segment { .. } | SourceKind::Rdb => Keys::Own,
-        // Only the keyspace of the whole takes it, which is one shard.
-        SourceKind::Foreign => Keys::None,
+        SourceKind::Segment { .. } | SourceKind::Rdb | SourceKind::Foreign => Keys::Own,
     }
 }
 
@@ -394,8 +459,8 @@ impl Replay {
         Ok(Replay { name, reader, keys, db: 0, errors: 0, output, tells: false })
     }
 
-    /// Runs what begins before this offset; true at the end of the file.
-    fn slice(&mut self, ctx: &mut ShardCtx, slots: &SlotMap, until: u64) -> Result<bool, AofError> {
+    /// Runs what begins before this offset.
+    fn slice(&mut self, ctx: &mut ShardCtx, slots: &SlotMap, until: u64) -> Result<Progress, AofError> {
         let Replay { name, reader, keys, db, errors, output, tells } = self;
         *tells = *keys == Keys::All || ctx.shard == 0;
         while reader.offset() < until {
@@ -406,14 +471,19 @@ impl Replay {
                     if *errors > ERRORS_TOLD {
                         tracing::warn!("AOF {name}: {errors} commands answered with an error");
                     }
-                    return Ok(true);
+                    return Ok(Progress::End);
                 }
                 Err(error) => return Err(AofError::Read(name.clone(), error)),
             };
             output.clear();
             let failed = |reason: Vec<u8>| AofError::Command(name.clone(), reason);
-            if !run(command, ctx, slots, *keys, db, output).map_err(failed)? {
-                continue;
+            match run(command, ctx, slots, *keys, db, output).map_err(failed)? {
+                Outcome::Ran => {}
+                Outcome::Passed => continue,
+                Outcome::Spans => {
+                    reader.put_back();
+                    return Ok(Progress::Spans);
+                }
             }
             if output.first() == Some(&b'-') {
                 *errors += 1;
@@ -423,11 +493,21 @@ impl Replay {
                 }
             }
         }
-        Ok(false)
+        Ok(Progress::More)
     }
 }
 
-/// Runs a command, if it is for this shard; an error says why that cannot be.
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ran,
+    /// It is not for this shard.
+    Passed,
+    /// It needs keys of several shards.
+    Spans,
+}
+
+/// Runs a command, or its part on keys of this shard, if it is for it; an error says why that cannot be.
 fn run(
     command: Command<'_>,
     ctx: &mut ShardCtx,
@@ -435,20 +515,31 @@ fn run(
     keys: Keys,
     db: &mut usize,
     output: &mut Vec<u8>,
-) -> Result<bool, Vec<u8>> {
-    let words: Vec<&[u8]> = command.words().collect();
+) -> Result<Outcome, Vec<u8>> {
+    let mut words: Words<'_> = command.words().collect();
     if command.is("SELECT") {
         let number = words.get(1).and_then(|word| parse_i64(word)).and_then(|number| usize::try_from(number).ok());
         *db = number.filter(|&number| number < ctx.keyspace.databases()).ok_or(&b"DB index is out of range"[..])?;
-        return Ok(false);
+        return Ok(Outcome::Passed);
     }
     // A transaction that has not ended was cut off before.
     if command.is("MULTI") || command.is("EXEC") {
-        return Ok(false);
+        return Ok(Outcome::Passed);
     }
     let row = match ctx.find_command(&words) {
-        Found::Key(row, spec, _) if is_for(spec, &words, slots, ctx.shard, keys) => row,
-        Found::Key(..) | Found::Other(..) => return Ok(false),
+        Found::Key(row, spec, _) => match extent(spec, &words, slots, ctx.shard, keys) {
+            Extent::Here => row,
+            Extent::Elsewhere => return Ok(Outcome::Passed),
+            Extent::Several { first, width } if width > 0 && matches!(spec.shape, Shape::PerKey(_)) => {
+                words = part_of(&words, first, width, |key| slots.shard_of(key) == ctx.shard);
+                if words.len() == first {
+                    return Ok(Outcome::Passed);
+                }
+                row
+            }
+            Extent::Several { .. } => return Ok(Outcome::Spans),
+        },
+        Found::Other(..) => return Ok(Outcome::Passed),
         Found::Unknown => return Err(without_code(&Error::unknown_command(&words))),
         Found::UnknownSubcommand(container) => {
             return Err(without_code(&Error::unknown_subcommand(words[1], container.name)));
@@ -471,7 +562,7 @@ fn run(
     // Nobody waits here for what is not there.
     ctx.waiting = None;
     ctx.forget_hash();
-    Ok(true)
+    Ok(Outcome::Ran)
 }
 
 /// What commands without keys answer to a script that is replayed. They change nothing that is kept.
@@ -489,16 +580,54 @@ fn answer_without_core(asked: &AskedCommand) -> Vec<u8> {
     bytes
 }
 
-fn is_for(spec: &Spec, words: &[&[u8]], slots: &SlotMap, shard: ShardId, keys: Keys) -> bool {
+/// The words of a command.
+type Words<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// On which shards a command does something, as seen from one of them.
+enum Extent {
+    Here,
+    Elsewhere,
+    Several {
+        /// The first key, and how many words there are from each to the next; zero: they are not known.
+        first: usize,
+        width: usize,
+    },
+}
+
+fn extent(spec: &Spec, words: &[&[u8]], slots: &SlotMap, shard: ShardId, keys: Keys) -> Extent {
+    let at = |owner: ShardId| if owner == shard { Extent::Here } else { Extent::Elsewhere };
     match keys {
-        Keys::All => true,
-        Keys::None => false,
-        Keys::Own => match keys_of(spec, words).first() {
-            Some(key) => slots.shard_of(words[key.index as usize]) == shard,
-            // Libraries belong to all shards, databases are emptied and swapped by each.
-            None => spec.group != Group::Scripting || shard == 0,
-        },
+        Keys::All => return Extent::Here,
+        Keys::None => return Extent::Elsewhere,
+        Keys::Own => {}
     }
+    let is_script = spec.group == Group::Scripting && has_keys(spec);
+    if is_script || spec.reaches.is_some_and(|reaches| reaches(words)) {
+        return Extent::Several { first: 0, width: 0 };
+    }
+    let keys = keys_of(spec, words);
+    let owner = |index: u32| slots.shard_of(words[index as usize]);
+    match keys[..] {
+        // Libraries belong to all shards, databases are emptied and swapped by each.
+        [] if spec.group == Group::Scripting => at(0),
+        [] => Extent::Here,
+        [first, ref others @ ..] if others.iter().all(|key| owner(key.index) == owner(first.index)) => {
+            at(owner(first.index))
+        }
+        [first, second, ..] => {
+            let (first, second) = (first.index as usize, second.index as usize);
+            let width = second.saturating_sub(first);
+            let is_even = width > 0 && (words.len() - first).is_multiple_of(width);
+            Extent::Several { first, width: if is_even { width } else { 0 } }
+        }
+        [_] => unreachable!("one key has one owner"),
+    }
+}
+
+/// A command with those of its keys that are wanted, and what follows each.
+fn part_of<'a>(words: &[&'a [u8]], first: usize, width: usize, is_wanted: impl Fn(&[u8]) -> bool) -> Words<'a> {
+    let wanted = words[first..].chunks(width).filter(|words| is_wanted(words[0])).flatten();
+    words[..first].iter().chain(wanted).copied().collect()
 }
 
 fn without_code(error: &Error) -> Vec<u8> {

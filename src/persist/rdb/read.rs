@@ -21,6 +21,7 @@ pub enum Item<'a> {
     Aux(Cow<'a, [u8]>, Cow<'a, [u8]>),
     SelectDb(u64),
     ResizeDb {
+        db: u64,
         keys: u64,
         expires: u64,
     },
@@ -245,7 +246,7 @@ impl<R: Read> RdbReader<R> {
                 opcode::RESIZEDB => {
                     self.doing = Doing::Length;
                     let (keys, expires) = (self.plain_len()?, self.plain_len()?);
-                    return Ok(Item::ResizeDb { keys, expires });
+                    return Ok(Item::ResizeDb { db: self.db, keys, expires });
                 }
                 opcode::SLOT_INFO => {
                     for _ in 0..3 {

@@ -29,7 +29,7 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
     let (mut body, mut has_field_times) = (Vec::new(), false);
     for db in 0..shard.ctx.keyspace.databases() {
         let mut chunk = Chunk::new(db, form);
-        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config));
+        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config, true));
         has_field_times |= chunk.has_field_times;
         let written = chunk.write(|bytes| {
             sum.add(bytes);
@@ -46,7 +46,7 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
 fn load(file: impl Read) -> Result<(TestShard, Loaded), LoadError> {
     let mut shard = TestShard::new(FAMILIES);
     let slots = SlotMap::contiguous(1);
-    let mut loader = Loader::new(file, 0, slots, Duplicates::Refused, &shard.ctx)?;
+    let mut loader = Loader::new(file, 0, 0, slots, Duplicates::Refused, &shard.ctx)?;
     while !loader.slice(&mut shard.ctx, 100)? {}
     Ok((shard, loader.loaded))
 }
@@ -153,6 +153,26 @@ fn the_use_of_keys_is_kept() {
     assert!(frequencies.contains(&5), "{frequencies:?}");
 }
 
+#[test]
+fn who_compresses_makes_no_difference() {
+    let mut shard = everything();
+    for len in [20, 21, 22, 256, 257, 1023, 1024, 5000] {
+        shard.run(&format!("SET even{len} {} | SET odd{len} {:0>len$}", "x".repeat(len), "abc"));
+    }
+    let written = |leaves_compression: bool| {
+        let (mut chunk, mut bytes) = (Chunk::new(0, FORMS[1]), Vec::new());
+        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config, leaves_compression);
+        shard.ctx.keyspace.db(0).iter().for_each(push);
+        let kept = chunk.write(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        kept.expect("memory takes everything");
+        bytes
+    };
+    assert_eq!(written(true), written(false));
+}
+
 /// Of the entries: frequency and key.
 fn items(file: &[u8]) -> Vec<(Option<u8>, Vec<u8>)> {
     let mut reader = RdbReader::new(file, true, Versions::Known).expect("a header");
@@ -173,7 +193,8 @@ fn what_has_expired_stays_out() {
     let file = file(&shard, FORMS[0], Usage::None);
     let mut late = TestShard::new(FAMILIES);
     late.ctx.now = Now { unix_ms: START_MS + 11, mono_ns: 0 };
-    let mut loader = Loader::new(&file[..], 0, SlotMap::contiguous(1), Duplicates::Refused, &late.ctx).unwrap();
+    let mut loader =
+        Loader::new(&file[..], file.len() as u64, 0, SlotMap::contiguous(1), Duplicates::Refused, &late.ctx).unwrap();
     assert!(loader.slice(&mut late.ctx, u64::MAX / 2).unwrap());
     assert_eq!((loader.loaded.keys, loader.loaded.expired), (1, 1));
 }
@@ -186,7 +207,8 @@ fn each_shard_takes_its_own() {
     let mut parts = Vec::new();
     for id in 0..4 {
         let mut part = TestShard::new(FAMILIES);
-        let mut loader = Loader::new(&file[..], id, slots.clone(), Duplicates::Refused, &part.ctx).unwrap();
+        let mut loader =
+            Loader::new(&file[..], file.len() as u64, id, slots.clone(), Duplicates::Refused, &part.ctx).unwrap();
         while !loader.slice(&mut part.ctx, 1000).unwrap() {}
         let keyspace = &part.ctx.keyspace;
         assert!((0..16).all(|db| keyspace.db(db).iter().all(|entry| slots.shard_of(entry.key()) == id)));
@@ -203,7 +225,8 @@ fn a_key_that_is_there_is_refused_or_replaced() {
     let file = file(&shard, FORMS[0], Usage::None);
     shard.run("SET k other | SET more v");
     for (duplicates, replies) in [(Duplicates::Refused, "other | v"), (Duplicates::Replaced, "v | v")] {
-        let mut loader = Loader::new(&file[..], 0, SlotMap::contiguous(1), duplicates, &shard.ctx).unwrap();
+        let mut loader =
+            Loader::new(&file[..], file.len() as u64, 0, SlotMap::contiguous(1), duplicates, &shard.ctx).unwrap();
         let outcome = loader.slice(&mut shard.ctx, 1000);
         assert_eq!(matches!(outcome, Err(LoadError::Duplicate { .. })), duplicates == Duplicates::Refused);
         assert_eq!(shard.run("GET k | GET more"), replies);

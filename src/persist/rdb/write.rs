@@ -4,6 +4,8 @@
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
 use std::io;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,16 +15,20 @@ use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
 use crate::codec::aof;
 use crate::codec::rdb::{
-    Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, opcode, rdb_type, write_len, write_string,
+    COMPRESSED_LEN_MIN, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, opcode, rdb_type,
+    write_len, write_string,
 };
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
+use crate::data::collection::SaveElement;
 use crate::data::dump;
 use crate::data::entry::{EntryRef, TextRef, ValueRef};
 use crate::keyspace::access;
 
-/// A string of this length is compressed by who writes the file.
+/// A string of this length is kept beside the other bytes of its chunk, and shared with the keyspace if it can be.
 const LONG_TEXT_LEN_MIN: usize = 1024;
+/// Elements of a large collection are put together in pieces of this size.
+const PIECE_BYTES: usize = 64 * 1024;
 /// A longer one is not compressed, which would take as much memory again.
 const COMPRESSED_LEN_MAX: usize = 16 * 1024 * 1024;
 
@@ -80,8 +86,13 @@ impl Header {
 #[derive(Debug)]
 pub struct Chunk {
     output: Output,
-    /// Long strings and where in the output each belongs. Whoever writes the chunk compresses them: a shard would do nothing
-    /// else meanwhile.
+    /// What stands in front of the output of a large collection: a vector of all of it would be copied as it grows.
+    pieces: Vec<Vec<u8>>,
+    pieces_bytes: usize,
+    /// Where in the output strings stand that may be compressed. Whoever writes the chunk does that: it takes longer than
+    /// all else that a shard does for a key, and a command that saves before it changes would wait for it.
+    short_texts: Vec<u32>,
+    /// Long ones, and where in the output each belongs.
     texts: Vec<(usize, Bytes)>,
     text_bytes: usize,
     pub keys: u64,
@@ -114,23 +125,79 @@ impl Chunk {
         let mut output = Output::new(form);
         output.push(opcode::SELECTDB);
         write_len(db as u64, &mut output);
-        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: false }
+        Chunk::of(output, false)
     }
 
     /// A chunk of commands.
     pub fn of_commands(db: usize, form: Form) -> Chunk {
         let mut output = Output::new(form);
         aof::write::select(&mut output.bytes, db);
-        Chunk { output, texts: Vec::new(), text_bytes: 0, keys: 0, has_field_times: false, as_commands: true }
+        Chunk::of(output, true)
     }
 
-    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
+    fn of(output: Output, as_commands: bool) -> Chunk {
+        Chunk {
+            output,
+            pieces: Vec::new(),
+            pieces_bytes: 0,
+            short_texts: Vec::new(),
+            texts: Vec::new(),
+            text_bytes: 0,
+            keys: 0,
+            has_field_times: false,
+            as_commands,
+        }
+    }
+
+    /// `leaves_compression`: short strings are for who writes the chunk to compress, as it keeps up.
+    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config, leaves_compression: bool) {
         let out = &mut self.output;
         if self.as_commands {
             with_value_words(entry.key(), entry, |words| aof::write::command(&mut out.bytes, words));
             self.keys += 1;
             return;
         }
+        self.push_head(entry, usage, config);
+        self.keys += 1;
+        let out = &mut self.output;
+        let text = match entry.value() {
+            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
+            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
+            ValueRef::Text(TextRef::Bytes(text))
+                if leaves_compression
+                    && text.len() >= COMPRESSED_LEN_MIN
+                    && out.form == (Form::File { compresses: true }) =>
+            {
+                self.short_texts.push(u32::try_from(out.len()).expect("a chunk is sent before it is so long"));
+                write_len(text.len() as u64, out);
+                return out.extend_from_slice(text);
+            }
+            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
+        };
+        self.text_bytes += text.len();
+        self.texts.push((out.len(), text));
+    }
+
+    /// Begins a collection with a table, whose elements are to follow before anything else; how.
+    pub fn push_collection(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) -> SaveElement {
+        let ValueRef::Collection(collection) = entry.value() else { unreachable!("a collection has elements") };
+        self.push_head(entry, usage, config);
+        collection.save_head(&mut self.output)
+    }
+
+    pub fn push_element(&mut self, save: &SaveElement, element: EntryRef<'_>) {
+        save(element, &mut self.output);
+        if self.output.len() >= PIECE_BYTES {
+            let next = Vec::with_capacity(self.output.len());
+            let piece = std::mem::replace(&mut self.output.bytes, next);
+            self.pieces_bytes += piece.len();
+            self.pieces.push(piece);
+        }
+    }
+
+    /// The key, and what stands in front of it.
+    fn push_head(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
+        let out = &mut self.output;
         if let Some(at_ms) = entry.expire_at_ms() {
             out.push(opcode::EXPIRETIME_MS);
             out.extend_from_slice(&at_ms.to_le_bytes());
@@ -150,31 +217,24 @@ impl Chunk {
         self.has_field_times |= matches!(rdb_type, rdb_type::HASH_METADATA | rdb_type::HASH_LISTPACK_EX);
         out.push(rdb_type);
         write_string(entry.key(), out);
-        self.keys += 1;
-        let text = match entry.value() {
-            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
-            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
-            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
-        };
-        self.text_bytes += text.len();
-        self.texts.push((out.len(), text));
     }
 
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
     pub fn held_bytes(&self) -> usize {
-        self.output.bytes.capacity() + self.text_bytes
+        self.output.bytes.capacity() + self.pieces_bytes + size_of_val(&*self.short_texts) + self.text_bytes
     }
 
     /// How much was pushed.
     pub fn bytes(&self) -> usize {
-        self.output.bytes.len() + self.text_bytes
+        self.output.bytes.len() + self.pieces_bytes + self.text_bytes
     }
 
     /// What the file gets of it, piece by piece.
     pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut from = 0;
+        self.pieces.iter().try_for_each(|piece| write(piece))?;
+        let (mut from, mut short) = (0, self.short_texts.iter().map(|&at| at as usize).peekable());
         for (at, text) in &self.texts {
-            write(&self.output.bytes[from..*at])?;
+            self.write_piece(from..*at, &mut short, &mut write)?;
             from = *at;
             let compresses = text.len() <= COMPRESSED_LEN_MAX;
             let mut head = Output::new(if compresses { self.output.form } else { Form::File { compresses: false } });
@@ -187,7 +247,28 @@ impl Chunk {
                 write(text)?;
             }
         }
-        write(&self.output.bytes[from..])
+        self.write_piece(from..self.output.len(), &mut short, &mut write)
+    }
+
+    /// A part of the output, in which the strings at the beginning of `short` are compressed.
+    fn write_piece(
+        &self,
+        range: Range<usize>,
+        short: &mut Peekable<impl Iterator<Item = usize>>,
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (mut from, mut compressed) = (range.start, Output::new(self.output.form));
+        while let Some(at) = short.next_if(|&at| at < range.end) {
+            compressed.extend_from_slice(&self.output[from..at]);
+            let mut reader = Reader::new(&self.output[at..range.end]);
+            let text = reader.string().expect("`push` has written it");
+            write_string(&text, &mut compressed);
+            from = range.end - reader.len_left();
+        }
+        if !compressed.is_empty() {
+            write(&compressed)?;
+        }
+        if from < range.end { write(&self.output[from..range.end]) } else { Ok(()) }
     }
 }
 

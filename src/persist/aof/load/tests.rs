@@ -51,7 +51,7 @@ fn load(plan: &Arc<Plan>, shards: usize) -> Result<Vec<TestShard>, String> {
             let mut shard = TestShard::new(FAMILIES);
             (shard.ctx.shard, shard.ctx.slots) = (id, SlotMap::contiguous(shards));
             shard.ctx.commands = find;
-            let loader = AofLoader::new(plan.clone(), &deal, SlotMap::contiguous(shards), &mut shard.ctx);
+            let loader = AofLoader::new(plan.clone(), &deal, SlotMap::contiguous(shards), &shard.ctx);
             (shard, loader)
         })
         .collect();
@@ -129,6 +129,22 @@ fn what_redis_wrote_loads_into_any_number_of_shards() {
         // The transaction that did not end is gone from the file, too.
         let left = fs::read(directory.0.join("aof/two")).expect("it is there");
         assert!(left.ends_with(b"EXEC\r\n"));
+    }
+}
+
+#[test]
+fn commands_on_keys_of_several_shards_find_what_was_before_them_and_what_follows_finds_theirs() {
+    let several = "SET a 1 | MSET b 2 c 3 d 4 e 5 | DEL e a | SET x 1 | RENAME x y | INCR y | SELECT 3 | SET b 7 | COPY b z DB 0 | \
+                   SELECT 0 | APPEND z 8 | UNLINK c nothing | SORT list BY w_* STORE sorted | SET last 1";
+    let expected = ["0 b 2", "0 d 4", "0 last 1", "0 y 2", "0 z 78", "3 b 7"];
+    for shards in [1, 2, 3, 4] {
+        let directory = Directory::new();
+        directory.write("a.manifest", b"file base seq 1 type b\nfile one seq 1 type i\nfile two seq 2 type i\n");
+        // Some have no such command: each shard reads all of it, and takes its own.
+        let (before, after) = several.split_at(several.find("RENAME").expect("it is there"));
+        directory.write("base", &commands("SET b 9 | SET gone 1 | FLUSHDB"));
+        directory.write("one", &commands(before.trim_end_matches(" | "))).write("two", &commands(after));
+        assert_eq!(contents(directory.load(shards).expect("it loads")), expected, "{shards}");
     }
 }
 
