@@ -93,6 +93,11 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![bytes.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: set_packed_threshold, words, merge: ok }));
         }
+        // No client has a buffer of its own: to keep all as they are is all that can be asked for.
+        (b"replybuffer", [what, switch]) if what.eq_ignore_ascii_case(b"resizing") => match *switch {
+            b"0" => reply.ok(),
+            _ => return Err(Error::Text("ERR reply buffers are of a pool, there is nothing to resize")),
+        },
         (b"sdslen", [key]) => {
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: text_here, words, merge: write_text }));

@@ -28,6 +28,8 @@ struct Evictable {
     keys: AtomicU64,
     /// How gladly the next one would be removed, by the policy's score.
     score: AtomicU64,
+    /// What is about to be given back without that.
+    leaving: AtomicU64,
 }
 
 impl Evictions {
@@ -60,6 +62,8 @@ pub struct MemoryLimit {
     others_evictable: u64,
     /// This shard is one of [`Evictions::untold`].
     is_untold: bool,
+    /// What this thread is about to give back: no key has to go for it.
+    leaving: i64,
     /// What this thread used when it made room last.
     settled: i64,
     /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
@@ -90,7 +94,32 @@ impl MemoryLimit {
     #[inline]
     pub fn refresh(&mut self) {
         if self.is_set() {
-            self.others = memory::used_bytes() as i64 - memory::used_by_thread();
+            self.others = memory::used_bytes() as i64 - memory::used_by_thread() - self.others_leaving();
+        }
+    }
+
+    fn others_leaving(&self) -> i64 {
+        let Some((evictions, shard)) = &self.evictions else { return 0 };
+        let others = evictions.evictable.iter().enumerate().filter(|(other, _)| other != shard);
+        others.map(|(_, of)| of.leaving.load(Relaxed) as i64).sum()
+    }
+
+    /// A turn begins: of what was about to leave, this much has not left yet.
+    pub fn set_leaving(&mut self, bytes: usize) {
+        self.leaving = bytes as i64;
+        self.tell_leaving();
+    }
+
+    /// This much more is about to leave: with this turn's messages, or with clients that have been ended. (What others
+    /// have to be told of an evicted key can take more than the key: it must not evict others.)
+    pub fn add_leaving(&mut self, bytes: i64) {
+        self.leaving += bytes;
+        self.tell_leaving();
+    }
+
+    fn tell_leaving(&self) {
+        if let Some((evictions, shard)) = &self.evictions {
+            evictions.evictable[*shard].leaving.store(self.leaving.max(0) as u64, Relaxed);
         }
     }
 
@@ -99,8 +128,8 @@ impl MemoryLimit {
         if !self.is_set() {
             return 0;
         }
-        let used = (self.others + memory::used_by_thread()).max(0) as u64;
-        used.saturating_sub(self.limit)
+        let used = self.others + memory::used_by_thread() - self.leaving.max(0);
+        (used.max(0) as u64).saturating_sub(self.limit)
     }
 
     /// How much more this thread uses than when it made room last.
