@@ -70,15 +70,8 @@ impl Core {
 
     #[cold]
     fn make_room_now(&mut self) {
-        if self.sessions.keeps_accounts() {
-            // As in Redis, before any key.
-            self.shard.memory.refresh();
-            if self.shard.memory.excess() > 0 {
-                self.sessions.account_dirty();
-                let leaving = self.sessions.leaving_bytes();
-                self.evict_clients();
-                self.shard.memory.add_leaving((self.sessions.leaving_bytes() - leaving) as i64);
-            }
+        if self.sessions.keeps_accounts() || self.shard.tracking.clients > 0 {
+            self.spare_keys();
         }
         self.evicting = self.shard.make_room() == Room::Coming && self.shard.can_evict();
         self.tell_of_evicted();
@@ -97,6 +90,22 @@ impl Core {
             for shard in (0..self.server.shards).filter(|&shard| shard != self.id) {
                 self.outgoing.push((shard, Message::MakeRoom(self.asking.number)));
             }
+        }
+    }
+
+    /// Gives back what clients take, before any key goes for it.
+    fn spare_keys(&mut self) {
+        self.shard.memory.refresh();
+        if self.shard.memory.excess() == 0 {
+            return;
+        }
+        // The messages about keys that went before have left these behind.
+        self.sessions.pool.clear();
+        if self.sessions.keeps_accounts() {
+            self.sessions.account_dirty();
+            let leaving = self.sessions.leaving_bytes();
+            self.evict_clients();
+            self.shard.memory.add_leaving((self.sessions.leaving_bytes() - leaving) as i64);
         }
     }
 
