@@ -348,6 +348,7 @@ impl Core {
         self.send_invalidations();
         self.idle_batches.truncate(self.idle_batches.len() / 2);
         self.hops.trim();
+        self.shard.ctx.scripts.follow_flush();
         let shard = &self.shard;
         self.rates.sample(shard.ctx.now.mono_ns, shard.commands.total, &self.sessions.traffic, &shard.turns);
         self.tick_lease();

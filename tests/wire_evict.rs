@@ -276,3 +276,51 @@ fn clients_that_take_too_much_are_closed_the_largest_first() {
     control.check("CONFIG SET maxmemory 100mb\r\n", "+OK\r\n");
     small.expect_close();
 }
+
+/// All that clients send in the meantime is run in one turn.
+fn in_one_turn(server: &Server, send: impl FnOnce()) {
+    let mut holder = server.client();
+    holder.send("debug sleep 0.5\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    send();
+    holder.expect("+OK\r\n");
+}
+
+#[test]
+fn clients_that_take_too_much_go_before_any_key() {
+    let server = Server::start_with(1, &["--enable-debug-command", "yes", "--maxmemory-policy", "allkeys-lru"]);
+    let mut control = server.client();
+    control.check("client no-evict on\r\n", "+OK\r\n");
+    set(&mut control, "maxmemory-clients", "3mb");
+    let value = "x".repeat(100_000);
+    for key in 0..10 {
+        control.check(request(&["SET", &key.to_string(), &value]), "+OK\r\n");
+    }
+    set(&mut control, "maxmemory", &(server.info("used_memory") + 5_000_000).to_string());
+    let mut readers: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    in_one_turn(&server, || readers.iter_mut().for_each(|reader| reader.send("mget 1 2 3 4 5\r\n")));
+    eventually("evicted", || server.info("evicted_clients") > 0);
+    assert_eq!((server.info("evicted_keys"), keys(&server)), (0, 10));
+}
+
+#[test]
+fn what_clients_are_told_of_evicted_keys_evicts_no_others() {
+    with_shards(|server| {
+        let mut control = server.client();
+        set(&mut control, "maxmemory-policy", "allkeys-lru");
+        let names: Vec<String> = (0..300).map(|n| format!("{n}{}", "x".repeat(1000))).collect();
+        names.iter().for_each(|name| control.check(request(&["SET", name, "v"]), "+OK\r\n"));
+        let mut trackers: Vec<Client> = (0..10).map(|_| server.client()).collect();
+        for tracker in &mut trackers {
+            tracker.send("hello 3\r\nclient tracking on\r\n");
+            while tracker.line() != "+OK" {}
+            names.iter().for_each(|name| tracker.check(request(&["GET", name]), "$1\r\nv\r\n"));
+        }
+        let limit = server.info("used_memory") - 100_000;
+        set(&mut control, "maxmemory", &limit.to_string());
+        eventually("evicted", || server.info("evicted_keys") >= 10);
+        let left = keys(server);
+        assert!(left > 150, "{left}");
+        trackers.iter_mut().for_each(|tracker| tracker.expect(">2\r\n$10\r\ninvalidate\r\n"));
+    });
+}

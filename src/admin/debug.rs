@@ -93,6 +93,8 @@ fn debug(ctx: &mut AdminCtx, args: &Args, reply: &mut Reply) -> Result<Outcome> 
             let words = vec![bytes.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: set_packed_threshold, words, merge: ok }));
         }
+        // Buffers are of a pool, and a client has none that could be resized, whether that is allowed or not.
+        (b"replybuffer", [what, b"0" | b"1"]) if what.eq_ignore_ascii_case(b"resizing") => reply.ok(),
         (b"sdslen", [key]) => {
             let words = vec![key.to_vec(), ctx.session().db.to_string().into_bytes()];
             return Ok(Outcome::Everywhere(Everywhere { part: text_here, words, merge: write_text }));
@@ -463,6 +465,8 @@ const HELP: &[&str] = &[
     "      existing RDB file.",
     "    * DEBUG RELOAD NOSAVE NOFLUSH MERGE: add the contents of an existing RDB",
     "      file to the database.",
+    "REPLYBUFFER RESIZING <0|1>",
+    "    Whether buffers of replies may be resized: here none ever is.",
     "SEGFAULT",
     "    Crash the server as a bad pointer would.",
     "SET-ACTIVE-EXPIRE <0|1>",

@@ -10,7 +10,6 @@ use super::Core;
 use crate::config::Config;
 use crate::config::value::MemoryShare;
 use crate::engine::memory::limit_of;
-use crate::session::Close;
 
 /// The bytes that clients may take; 0 without a limit.
 fn client_limit(config: &Config) -> u64 {
@@ -55,7 +54,7 @@ impl Core {
             let Some(conn) = self.sessions.largest() else { return };
             let session = self.sessions.at(conn);
             tracing::info!("Evicting client: id={} tot-mem={}", session.id, session.memory().total);
-            self.sessions.close(conn, Close::Now);
+            self.sessions.evict(conn);
             self.sessions.traffic.evicted_clients += 1;
         }
     }

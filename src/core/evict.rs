@@ -9,6 +9,7 @@ use crate::base::ids::ShardId;
 use crate::engine::evict::Room;
 use crate::engine::memory::Standing;
 use crate::engine::msg::Message;
+use crate::sys::memory;
 
 /// They are left in peace for so long when they have answered; less long if a client waits for it.
 const ASK_INTERVAL_NS: u64 = 1_000_000;
@@ -58,8 +59,20 @@ impl Core {
         }
     }
 
+    /// What the turn before has sent is freed, if it has left. Clients that have been ended may still wait for their last
+    /// completion.
+    #[inline]
+    pub fn sends_reaped(&mut self) {
+        if self.shard.memory.is_set() {
+            self.shard.memory.set_leaving(self.sessions.leaving_bytes());
+        }
+    }
+
     #[cold]
     fn make_room_now(&mut self) {
+        if self.sessions.keeps_accounts() || self.shard.tracking.clients > 0 {
+            self.spare_keys();
+        }
         self.evicting = self.shard.make_room() == Room::Coming && self.shard.can_evict();
         self.tell_of_evicted();
         let (memory, now_ns) = (&self.shard.memory, self.shard.ctx.now.mono_ns);
@@ -77,6 +90,22 @@ impl Core {
             for shard in (0..self.server.shards).filter(|&shard| shard != self.id) {
                 self.outgoing.push((shard, Message::MakeRoom(self.asking.number)));
             }
+        }
+    }
+
+    /// Gives back what clients take, before any key goes for it.
+    fn spare_keys(&mut self) {
+        self.shard.memory.refresh();
+        if self.shard.memory.excess() == 0 {
+            return;
+        }
+        // The messages about keys that went before have left these behind.
+        self.sessions.pool.clear();
+        if self.sessions.keeps_accounts() {
+            self.sessions.account_dirty();
+            let leaving = self.sessions.leaving_bytes();
+            self.evict_clients();
+            self.shard.memory.add_leaving((self.sessions.leaving_bytes() - leaving) as i64);
         }
     }
 
@@ -114,7 +143,9 @@ impl Core {
 
     /// Keys may have been evicted: who watches them, waits for them or wants to hear of it learns so.
     pub(super) fn tell_of_evicted(&mut self) {
+        let before = memory::used_by_thread();
         self.shard.after_commands();
         self.send_aftermath();
+        self.shard.memory.add_leaving(memory::used_by_thread() - before);
     }
 }

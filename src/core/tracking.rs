@@ -12,6 +12,7 @@ use crate::engine::msg::Message;
 use crate::engine::tracking::{Invalidation, Kind, Post};
 use crate::resp::reply::{Protocol, Reply};
 use crate::session::Sessions;
+use crate::sys::memory;
 
 /// Keys that a client is to forget: these, or all.
 type Keys = Option<Arc<[Vec<u8>]>>;
@@ -56,7 +57,11 @@ impl Core {
 
     pub(super) fn tracking_message(&mut self, from: ShardId, post: Post) {
         match post {
-            Post::Invalidate(told) => told.into_iter().for_each(|invalidation| self.invalidate(invalidation)),
+            Post::Invalidate(told) => {
+                let before = memory::used_by_thread();
+                told.into_iter().for_each(|invalidation| self.invalidate(invalidation));
+                self.shard.memory.add_leaving(memory::used_by_thread() - before);
+            }
             Post::Flushed => {
                 let tracking = self.sessions.iter().filter(|session| session.tracking().is_some());
                 for conn in tracking.map(|session| session.key).collect::<Vec<_>>() {

@@ -11,6 +11,7 @@ use super::shard::Shard;
 use crate::base::slowlog::LatencySample;
 use crate::command::events::Class;
 use crate::keyspace::evict;
+use crate::sys::memory;
 
 /// Keys that go between two looks at the clock, as in Redis.
 const KEYS_PER_LOOK: u32 = 16;
@@ -167,9 +168,11 @@ impl Shard {
         // If its time is over, it has expired instead.
         if ctx.delete(&key) {
             ctx.stats.evicted += 1;
+            let before = memory::used_by_thread();
             let word: &[u8] = if ctx.config.lazyfree_lazy_eviction { b"UNLINK" } else { b"DEL" };
             ctx.journal.uncounted(db, &[word, &key]);
             ctx.notify(Class::EVICTED, "evicted", &key);
+            self.memory.add_leaving(memory::used_by_thread() - before);
         }
         Evicted::Key
     }

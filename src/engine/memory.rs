@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCs
 
 use crate::base::ids::ShardId;
 use crate::config::Config;
-use crate::config::value::MemoryShare;
+use crate::config::value::{MemoryShare, Policy};
 use crate::sys::memory;
 
 /// This part of the limit may be used beyond it until all shards have removed what they should.
@@ -28,6 +28,8 @@ struct Evictable {
     keys: AtomicU64,
     /// How gladly the next one would be removed, by the policy's score.
     score: AtomicU64,
+    /// What is about to be given back without that.
+    leaving: AtomicU64,
 }
 
 impl Evictions {
@@ -45,13 +47,17 @@ pub enum Standing {
     Coldest,
 }
 
-/// Scores that differ by less than this part of them say nothing: they are of samples.
-const SCORE_MARGIN_DIVISOR: u64 = 8;
+/// Idle times that differ by less than this part of them say nothing: they are of samples.
+const IDLE_MARGIN_DIVISOR: u64 = 8;
+/// The same of logarithmic counters, and of expiry times in milliseconds.
+const FREQUENCY_MARGIN: u64 = 1;
+const EXPIRY_MARGIN_MS: u64 = 1000;
 
 #[derive(Debug, Default)]
 pub struct MemoryLimit {
     /// 0: there is none.
     limit: u64,
+    policy: Option<Policy>,
     /// What the threads other than this one used at the last reading. One of them alone may seem to use less than
     /// nothing.
     others: i64,
@@ -60,6 +66,8 @@ pub struct MemoryLimit {
     others_evictable: u64,
     /// This shard is one of [`Evictions::untold`].
     is_untold: bool,
+    /// What this thread is about to give back: no key has to go for it.
+    leaving: i64,
     /// What this thread used when it made room last.
     settled: i64,
     /// Since when too much has been in use, on the monotonic clock, and for how long in all before that.
@@ -78,6 +86,7 @@ pub fn limit_of(config: &Config) -> u64 {
 impl MemoryLimit {
     pub fn configure(&mut self, config: &Config) {
         self.limit = limit_of(config);
+        self.policy = Some(config.maxmemory_policy);
         self.refresh();
     }
 
@@ -90,7 +99,32 @@ impl MemoryLimit {
     #[inline]
     pub fn refresh(&mut self) {
         if self.is_set() {
-            self.others = memory::used_bytes() as i64 - memory::used_by_thread();
+            self.others = memory::used_bytes() as i64 - memory::used_by_thread() - self.others_leaving();
+        }
+    }
+
+    fn others_leaving(&self) -> i64 {
+        let Some((evictions, shard)) = &self.evictions else { return 0 };
+        let others = evictions.evictable.iter().enumerate().filter(|(other, _)| other != shard);
+        others.map(|(_, of)| of.leaving.load(Relaxed) as i64).sum()
+    }
+
+    /// A turn begins: of what was about to leave, this much has not left yet.
+    pub fn set_leaving(&mut self, bytes: usize) {
+        self.leaving = bytes as i64;
+        self.tell_leaving();
+    }
+
+    /// This much more is about to leave: with this turn's messages, or with clients that have been ended. (What others
+    /// have to be told of an evicted key can take more than the key: it must not evict others.)
+    pub fn add_leaving(&mut self, bytes: i64) {
+        self.leaving += bytes;
+        self.tell_leaving();
+    }
+
+    fn tell_leaving(&self) {
+        if let Some((evictions, shard)) = &self.evictions {
+            evictions.evictable[*shard].leaving.store(self.leaving.max(0) as u64, Relaxed);
         }
     }
 
@@ -99,8 +133,8 @@ impl MemoryLimit {
         if !self.is_set() {
             return 0;
         }
-        let used = (self.others + memory::used_by_thread()).max(0) as u64;
-        used.saturating_sub(self.limit)
+        let used = self.others + memory::used_by_thread() - self.leaving.max(0);
+        (used.max(0) as u64).saturating_sub(self.limit)
     }
 
     /// How much more this thread uses than when it made room last.
@@ -143,7 +177,12 @@ impl MemoryLimit {
         let own = evictable[*shard].score.load(Relaxed);
         let others = evictable.iter().enumerate().filter(|(other, of)| other != shard && of.keys.load(Relaxed) > 0);
         let best = others.map(|(_, of)| of.score.load(Relaxed)).max().unwrap_or(0);
-        if own.abs_diff(best) <= own.max(best) / SCORE_MARGIN_DIVISOR + 1 {
+        let margin = match self.policy {
+            Some(policy) if policy.is_lfu() => FREQUENCY_MARGIN,
+            Some(Policy::VolatileTtl) => EXPIRY_MARGIN_MS,
+            _ => own.max(best) / IDLE_MARGIN_DIVISOR + 1,
+        };
+        if own.abs_diff(best) <= margin {
             Standing::Even
         } else if own > best {
             Standing::Coldest
@@ -250,14 +289,20 @@ mod tests {
             limit.share(evictions.clone(), shard);
             limit
         });
-        let mut told = |scores: [u64; 3], keys: u64| {
+        let mut told_by = |policy, scores: [u64; 3], keys: u64| {
             for (limit, score) in limits.iter_mut().zip(scores) {
+                limit.policy = Some(policy);
                 limit.tell_evictable(keys);
                 limit.tell_score(score);
             }
             [0, 1, 2].map(|shard: usize| limits[shard].standing())
         };
         use Standing::{Coldest, Even, Warmer};
+        // Counters are logarithms, and times of expiry are counted from the end of all time.
+        assert_eq!(told_by(Policy::AllKeysLfu, [250, 249, 245], 1), [Even, Even, Warmer]);
+        let soon = u64::MAX - 1_700_000_000_000;
+        assert_eq!(told_by(Policy::VolatileTtl, [soon, soon - 500, soon - 60_000], 1), [Even, Even, Warmer]);
+        let mut told = |scores, keys| told_by(Policy::AllKeysLru, scores, keys);
         assert_eq!(told([100, 50, 3], 1), [Coldest, Warmer, Warmer]);
         assert_eq!(told([100, 95, 3], 1), [Even, Even, Warmer]);
         assert_eq!(told([1, 0, 0], 1), [Even; 3]);

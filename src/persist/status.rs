@@ -247,9 +247,9 @@ impl Persistence {
     /// The same of a new base for the append-only file, which takes it over at the end.
     pub fn start_rewrite(self: &Arc<Self>, now: Now, config: &Arc<Config>, aof: &Arc<Aof>) -> Result<(), Refused> {
         let format = if config.aof_use_rdb_preamble { "rdb" } else { "aof" };
-        let (disk, directory, file_name) = aof.next_base(format).map_err(Refused::Io)?;
+        let (disk, directory, base) = aof.next_base(format).map_err(Refused::Io)?;
         let temp_name = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
-        let (aof, base) = (aof.clone(), file_name.clone());
+        let (aof, file_name) = (aof.clone(), base.name.clone());
         let keeps_history = config.aof_disable_auto_gc;
         let adopt = move |saving: &Saving| {
             let generation = saving.generation(|| unreachable!("every shard has begun"));

@@ -116,6 +116,7 @@ impl ShardLoop {
             for event in events.drain(..) {
                 self.handle(event, &mut inputs);
             }
+            self.core.sends_reaped();
             self.run_mail(&mut mail);
             self.mesh.drain_overflow();
             self.run_inputs(&mut inputs);

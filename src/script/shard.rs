@@ -171,6 +171,15 @@ impl Scripts {
 
     /// The state of EVAL, to be given back. `spread`: for a script that runs beside others, and stops now and then.
     pub fn take_eval(&mut self, spread: bool) -> Box<EvalVm> {
+        self.follow_flush();
+        let mut vm = if spread { self.spare_evals.pop() } else { self.eval.take() }.unwrap_or_default();
+        vm.spread = spread;
+        vm.flushes = self.flushes;
+        vm
+    }
+
+    /// Gives up what was made before the last SCRIPT FLUSH.
+    pub fn follow_flush(&mut self) {
         let flushes = self.store.flushes();
         if flushes != self.flushes {
             self.flushes = flushes;
@@ -178,10 +187,6 @@ impl Scripts {
             self.spare_evals.clear();
             self.touches_others.clear();
         }
-        let mut vm = if spread { self.spare_evals.pop() } else { self.eval.take() }.unwrap_or_default();
-        vm.spread = spread;
-        vm.flushes = flushes;
-        vm
     }
 
     pub fn give_eval(&mut self, vm: Box<EvalVm>) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Session, Sessions};
+use super::{Close, Session, Sessions};
 use crate::base::ids::ConnKey;
 use crate::base::limits::OUTPUT_BUFFER_BYTES;
 
@@ -122,6 +122,29 @@ impl Sessions {
             self.accounts.change(key.index, session.counted_bytes, bytes);
             session.counted_bytes = bytes;
         }
+    }
+
+    /// Counts anew what those take that have something to be sent, or have sent something.
+    pub fn account_dirty(&mut self) {
+        for place in 0..self.dirty.len() {
+            let session = self.slots.get(self.dirty[place] as usize);
+            if let Some(key) = session.map(|session| session.key) {
+                self.account(key);
+            }
+        }
+    }
+
+    /// Ends a client for what it takes. What it has counted is about to be given back.
+    pub fn evict(&mut self, key: ConnKey) {
+        let session = &mut self.slots[key.index as usize];
+        session.leaving_bytes = session.counted_bytes;
+        self.leaving_bytes += session.leaving_bytes;
+        self.close(key, Close::Now);
+    }
+
+    /// What evicted clients still take.
+    pub fn leaving_bytes(&self) -> usize {
+        self.leaving_bytes
     }
 
     /// Bytes of all clients, as they were counted last.

@@ -159,6 +159,8 @@ pub struct Session {
     subscription_bytes: usize,
     /// Its part of the shard's sum (`memory`).
     counted_bytes: usize,
+    /// Of these, what it gives back, as it was evicted.
+    leaving_bytes: usize,
     /// Listed in `Sessions::dirty`.
     dirty: bool,
     /// The last wave of inputs it had a part in (`core`).
@@ -221,6 +223,7 @@ impl Session {
             held_pushes: None,
             subscription_bytes: 0,
             counted_bytes: 0,
+            leaving_bytes: 0,
             dirty: false,
             wave: 0,
             over_soft_limit_since_ms: None,
@@ -424,6 +427,7 @@ pub struct Sessions {
     /// Clients whose wait CLIENT UNBLOCK has ended.
     unblocked: Vec<(ConnKey, Unblock)>,
     accounts: Accounts,
+    leaving_bytes: usize,
 }
 
 impl Sessions {
@@ -439,6 +443,7 @@ impl Sessions {
         if self.get(key).is_some() {
             self.count(key, 0);
             let mut session = self.slots.remove(key.index as usize);
+            self.leaving_bytes -= session.leaving_bytes;
             session.output.clear(&mut self.pool);
             self.monitors.retain(|&monitor| monitor != key);
             self.caching.retain(|&client| client != key);

@@ -16,6 +16,9 @@ pub struct Output {
     full_bytes: usize,
     /// Bytes that the driver has taken and not reported as sent.
     sending_bytes: usize,
+    /// Memory of the full buffers, and of the one that the driver has.
+    full_allocated: usize,
+    sending_allocated: usize,
 }
 
 /// Drained buffers, for the next connection that replies.
@@ -35,6 +38,11 @@ impl OutputPool {
             buffer.clear();
             self.free.push(buffer);
         }
+    }
+
+    /// Frees all of it: memory is short.
+    pub fn clear(&mut self) {
+        self.free.clear();
     }
 
     /// Frees what has piled up; called now and then.
@@ -59,6 +67,7 @@ impl Output {
     fn start_next(&mut self, pool: &mut OutputPool) {
         let full = std::mem::replace(&mut self.buffer, pool.get());
         self.full_bytes += full.len();
+        self.full_allocated += full.capacity();
         self.full.get_or_insert_default().push_back(full);
     }
 
@@ -74,7 +83,7 @@ impl Output {
 
     /// Memory behind those bytes, besides what is being sent.
     pub fn allocated_bytes(&self) -> usize {
-        self.buffer.capacity() + self.full_bytes + self.sending_bytes
+        self.buffer.capacity() + self.full_allocated + self.sending_allocated
     }
 
     /// Memory of the buffer that replies are written to.
@@ -106,6 +115,7 @@ impl Output {
         let taken = match self.full.as_mut().and_then(|full| full.pop_front()) {
             Some(full) => {
                 self.full_bytes -= full.len();
+                self.full_allocated -= full.capacity();
                 if self.full.as_ref().is_some_and(|queue| queue.is_empty()) {
                     self.full = None;
                 }
@@ -114,6 +124,7 @@ impl Output {
             None => std::mem::take(&mut self.buffer),
         };
         self.sending_bytes += taken.len();
+        self.sending_allocated += taken.capacity();
         taken
     }
 
@@ -121,6 +132,9 @@ impl Output {
     pub fn sent(&mut self, bytes: usize) {
         assert!(bytes <= self.sending_bytes, "more was sent than taken");
         self.sending_bytes -= bytes;
+        if self.sending_bytes == 0 {
+            self.sending_allocated = 0;
+        }
     }
 
     /// Gives everything up: the connection is closing.
@@ -128,6 +142,7 @@ impl Output {
         pool.put(std::mem::take(&mut self.buffer));
         self.full = None;
         self.full_bytes = 0;
+        self.full_allocated = 0;
     }
 }
 
@@ -153,6 +168,21 @@ mod tests {
         }
         assert!(output.is_drained());
         assert_eq!(sent, written);
+    }
+
+    #[test]
+    fn memory_that_grew_beyond_its_bytes_counts_until_it_is_sent() {
+        let (mut output, mut pool) = (Output::default(), OutputPool::default());
+        for _ in 0..3 {
+            output.writer(&mut pool).extend_from_slice(&[0; 100_000]);
+        }
+        let allocated = output.buffer_capacity();
+        let taken = output.take();
+        assert!(allocated >= 400_000 && taken.capacity() == allocated);
+        output.sent(200_000);
+        assert_eq!((output.bytes(), output.allocated_bytes()), (100_000, allocated));
+        output.sent(100_000);
+        assert_eq!(output.allocated_bytes(), 0);
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Target {
             fs::create_dir_all(directory).map_err(|error| failed("creating", directory, &error))?;
         }
         let path = match kind {
-            Kind::Log => to.join(Manifest::default().next_base(APPEND_FILE, "rdb")),
+            Kind::Log => to.join(Manifest::default().next_base(APPEND_FILE, "rdb").name),
             Kind::Rdb | Kind::Json => to.to_owned(),
         };
         let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -111,6 +111,8 @@ pub mod memory {
         /// Of so many syncs, the last one fails.
         pub sync_fails_at: AtomicUsize,
         pub syncs: AtomicUsize,
+        /// Of so many syncs of the directory, the last one fails; 0: none.
+        pub name_syncs_until_failure: AtomicUsize,
     }
 
     pub struct MemoryFile {
@@ -167,7 +169,11 @@ pub mod memory {
         }
 
         fn sync_names(&self) -> io::Result<()> {
-            Ok(())
+            let until_failure = &self.0.name_syncs_until_failure;
+            match until_failure.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+                Ok(1) => Err(io::Error::from_raw_os_error(libc::EIO)),
+                _ => Ok(()),
+            }
         }
     }
 

@@ -436,9 +436,9 @@ mod tests {
         sync_round(&log);
         disk.state().sync_fails.store(false, Relaxed);
         let adopt = |generation| {
-            let (_, _, name) = log.aof().next_base("rdb").expect("it is open");
-            disk.create(&name).expect("memory");
-            log.aof().adopt_base(&name, generation, 0).expect("memory");
+            let (_, _, base) = log.aof().next_base("rdb").expect("it is open");
+            disk.create(&base.name).expect("memory");
+            log.aof().adopt_base(&base, generation, 0).expect("memory");
         };
         adopt(generation);
         assert!(log.aof().is_failing(), "it was written behind the cut");
@@ -471,14 +471,41 @@ mod tests {
         set(second_group, b"k");
         second.commit(second_group, EVERY_SECOND).expect("memory");
         second.switch(second_group);
-        let base = aof.next_base("rdb").map(|(disk, _, name)| disk.create(&name).map(|_| name));
-        aof.adopt_base(&base.expect("it is open").expect("memory"), 2, 0).expect("memory");
+        let (_, _, base) = aof.next_base("rdb").expect("it is open");
+        disk.create(&base.name).expect("memory");
+        aof.adopt_base(&base, 2, 0).expect("memory");
         set(second_group, b"l");
         second.commit(second_group, EVERY_SECOND).expect("memory");
         aof.collect();
         let listed = disk.text("a.manifest");
         let listed: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
         assert_eq!(listed, ["a.1.base.rdb", "a.1.incr.aof", "a.3.incr.aof"]);
+    }
+
+    /// Until the next manifest is there, the one that may not be there for good is.
+    #[test]
+    fn a_base_that_may_be_listed_is_not_replaced() {
+        let (disk, mut log) = log();
+        let mut group = Group::default();
+        set(&mut group, b"k");
+        log.commit(&mut group, EVERY_SECOND).expect("memory");
+        let generation = log.aof().begin_generation();
+        log.switch(&mut group);
+        let create = || {
+            let (_, _, base) = log.aof().next_base("rdb").expect("it is open");
+            disk.create(&base.name).expect("memory");
+            base
+        };
+        let first = create();
+        // The directory is synced before the manifest is renamed, and after.
+        disk.state().name_syncs_until_failure.store(2, Relaxed);
+        assert!(log.aof().adopt_base(&first, generation, 0).is_err());
+        assert!(disk.text("a.manifest").starts_with("file a.1.base.rdb seq 1 type b\n"));
+        let second = create();
+        assert_eq!(second.name, "a.2.base.rdb");
+        log.aof().adopt_base(&second, generation, 0).expect("memory");
+        log.aof().collect();
+        assert_eq!(disk.names(), ["a.2.base.rdb", "a.2.incr.aof", "a.manifest"]);
     }
 
     #[test]

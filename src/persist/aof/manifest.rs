@@ -132,15 +132,17 @@ impl Manifest {
         text
     }
 
-    /// What the next base will be called.
-    pub fn next_base(&self, append_file: &str, format: &str) -> String {
-        format!("{append_file}.{}.base.{format}", self.base_seq + 1)
+    /// What the next base will be. What is about to be deleted keeps its name.
+    pub fn next_base(&self, append_file: &str, format: &str) -> Listed {
+        let listed = |seq: i64| Listed { name: format!("{append_file}.{seq}.base.{format}"), seq };
+        let mut next = (self.base_seq + 1..).map(listed);
+        next.find(|next| !self.history.contains(next)).expect("numbers do not end")
     }
 
     /// A new base; the one before is history, and so are the increments which it contains, by their places.
-    pub fn set_base(&mut self, name: String, contains: impl Fn(usize) -> bool) {
-        self.base_seq += 1;
-        let before = self.base.replace(Listed { name, seq: self.base_seq });
+    pub fn set_base(&mut self, base: Listed, contains: impl Fn(usize) -> bool) {
+        self.base_seq = base.seq;
+        let before = self.base.replace(base);
         let mut places = 0..;
         let is_contained = |_: &Listed| places.next().is_some_and(&contains);
         let (contained, left): (Vec<Listed>, Vec<Listed>) =
@@ -152,6 +154,12 @@ impl Manifest {
         if self.increments.is_empty() {
             self.increment_seq = 0;
         }
+    }
+
+    /// Whether the manifest on disk lists a base, or not, is not known: the file is to be deleted once another manifest is
+    /// there, and not to be replaced before.
+    pub fn give_up_base(&mut self, base: &Listed) {
+        self.history.insert(0, base.clone());
     }
 
     /// A new last increment. What is about to be deleted keeps its name.
@@ -205,11 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_new_increment_does_not_take_the_place_of_one_that_is_about_to_be_deleted() {
+    fn a_new_file_does_not_take_the_place_of_one_that_is_about_to_be_deleted() {
         let mut manifest = Manifest::default();
         assert_eq!(manifest.new_increment("a.aof"), "a.aof.1.incr.aof");
         manifest.set_base(manifest.next_base("a.aof", "rdb"), |_| true);
         assert_eq!(manifest.new_increment("a.aof"), "a.aof.2.incr.aof");
+        let given_up = manifest.next_base("a.aof", "rdb");
+        manifest.give_up_base(&given_up);
+        assert_eq!(manifest.next_base("a.aof", "rdb").name, "a.aof.3.base.rdb");
     }
 
     #[test]

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use self::disk::{Disk, DiskFile};
-use self::manifest::{Manifest, manifest_name, temp_manifest_name};
+use self::manifest::{Listed, Manifest, manifest_name, temp_manifest_name};
 use self::rounds::Rounds;
 use crate::base::ids::ShardId;
 use crate::codec::aof::Header;
@@ -208,13 +208,13 @@ impl Aof {
     pub fn create_base(&self, bytes: &[u8], format: &str) -> io::Result<String> {
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
-            let name = manifest.next_base(&files.append_file, format);
-            manifest.set_base(name.clone(), |_| false);
-            let file = files.disk.create(&name)?;
+            let base = manifest.next_base(&files.append_file, format);
+            manifest.set_base(base.clone(), |_| false);
+            let file = files.disk.create(&base.name)?;
             file.write_at(bytes, 0)?;
             file.sync()?;
             files.replace_manifest(manifest)?;
-            Ok(name)
+            Ok(base.name)
         })
     }
 
@@ -230,27 +230,27 @@ impl Aof {
         self.first.lock().expect("nothing panics while it holds the segment")
     }
 
-    /// Where the next base belongs, and its name.
-    pub fn next_base(&self, format: &str) -> io::Result<(Arc<dyn Disk>, PathBuf, String)> {
+    /// Where the next base belongs, and what it will be listed as.
+    pub fn next_base(&self, format: &str) -> io::Result<(Arc<dyn Disk>, PathBuf, Listed)> {
         self.with_files(|files| {
-            let name = files.manifest.next_base(&files.append_file, format);
-            Ok((files.disk.clone(), files.path.clone(), name))
+            let base = files.manifest.next_base(&files.append_file, format);
+            Ok((files.disk.clone(), files.path.clone(), base))
         })
     }
 
     /// The next base is there, and contains all that was written before a generation. So many bytes had been logged at
     /// that moment, since the start.
-    pub fn adopt_base(&self, name: &str, generation: u64, logged: u64) -> io::Result<()> {
+    pub fn adopt_base(&self, base: &Listed, generation: u64, logged: u64) -> io::Result<()> {
         self.with_files(|files| {
             let mut manifest = files.manifest.clone();
             // A shard may have begun a segment of the generation before when another was in this one already.
             let is_contained = |of: u64| of < generation;
-            manifest.set_base(name.to_owned(), |place| is_contained(files.generations[place]));
+            manifest.set_base(base.clone(), |place| is_contained(files.generations[place]));
             let withheld = std::mem::take(&mut files.withheld);
             files.replace_manifest(manifest).inspect_err(|_| files.withheld = withheld)?;
             files.generations.retain(|&of| !is_contained(of));
             files.unsynced.retain(|(of, _)| !is_contained(*of));
-            let bytes = files.disk.length(name)?;
+            let bytes = files.disk.length(&base.name)?;
             self.sizes.store(bytes.wrapping_sub(logged), Relaxed);
             self.base_bytes.store(self.size(), Relaxed);
             self.rounds.forget_failure(generation);
@@ -469,8 +469,14 @@ impl Files {
         file.sync()?;
         // That it lists a file must not outlive the file's name.
         self.disk.sync_names()?;
-        self.disk.rename(&temp, &name)?;
-        self.disk.sync_names()?;
+        if let Err(error) = self.disk.rename(&temp, &name).and_then(|()| self.disk.sync_names()) {
+            // Either of the two may be the one there is. Both are true as long as no other file takes the place of one
+            // that they list: segments that are begun anew have nothing in them that counts, but a base has.
+            if let Some(base) = manifest.base.filter(|base| self.manifest.base.as_ref() != Some(base)) {
+                self.manifest.give_up_base(&base);
+            }
+            return Err(error);
+        }
         self.manifest = manifest;
         Ok(())
     }
