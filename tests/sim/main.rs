@@ -490,11 +490,6 @@ fn undeclared_unlocked_is_found() {
 }
 
 #[test]
-fn link_forgotten_is_found() {
-    Shape::FewScripts.finds(Fault::LinkForgotten);
-}
-
-#[test]
 fn script_torn_is_found() {
     Shape::FewScripts.finds(Fault::ScriptTorn);
 }
