@@ -504,7 +504,7 @@ impl Core {
                 let may_wait = !self.shard.locks.is_empty();
                 // A script may pause, and be answered later.
                 let in_order = may_wait || is_script || !session.pipeline.is_empty();
-                if in_order && self.shard.lease.is_kept() && !session.pipeline.is_all_at(self.id) {
+                if in_order && self.shard.lease.is_under_way() && !session.pipeline.is_all_at(self.id) {
                     self.shard.lease.link();
                 }
                 let sequence = match leased {
@@ -527,7 +527,7 @@ impl Core {
                     discard,
                     shared,
                 });
-                if may_wait && self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
+                if (may_wait || leased) && self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
                     self.flush(batch, mesh);
                     if !self.sessions.at(conn).pipeline.is_empty() {
                         return Fate::TakenThenPause(Pause::Barrier);

@@ -8,7 +8,7 @@
 //! script until that shard, which is locked for it, has run the command.
 //!
 //! *Why a script finds all in one order.* What stands still elsewhere waits since the lease began. What has run here since
-//! then must not be of those behind it: so the lease is stale, and not used any more, as soon as something runs here that
+//! then must not be of those behind it: so the lease is stale, and not used any more, as soon as something comes here that
 //! is linked with other shards (`RunItem::is_linked`): a part of a transaction in one hop, or a command whose connection
 //! has others under way elsewhere. Transactions that take locks have the table of this shard not empty until they are
 //! over, and then a script waits for a new lease.
@@ -30,8 +30,10 @@ pub type WaitingScript = (ShardId, Box<RunBatch>);
 pub struct Lease {
     state: State,
     waiting: VecDeque<WaitingScript>,
-    /// Something has run here that is linked with what stands still elsewhere.
+    /// Something has come here that is linked with what stands still elsewhere.
     is_stale: bool,
+    /// How many scripts had come by then, if the locks were not all held yet: no others may run.
+    before_link: Option<usize>,
     /// Another shard needs it back.
     is_recalled: bool,
     /// No lease is kept before this, on the monotonic clock.
@@ -101,10 +103,19 @@ impl Lease {
         matches!(self.state, State::None | State::Kept(_)) && self.waiting.is_empty() && !self.is_calling
     }
 
-    /// Something runs here that is linked with what other shards run.
+    /// Shards have been asked for their locks: what comes now may stand still there.
+    #[inline]
+    pub fn is_under_way(&self) -> bool {
+        self.state != State::None
+    }
+
+    /// Something comes that is linked with what other shards run. It counts from its coming, though it may have to wait.
     #[inline]
     pub fn link(&mut self) {
         self.is_stale = true;
+        if matches!(self.state, State::Asked(_)) {
+            self.before_link.get_or_insert(self.waiting.len());
+        }
     }
 
     pub fn wait(&mut self, script: WaitingScript) {
@@ -115,14 +126,14 @@ impl Lease {
     pub fn asked(&mut self, job: JobKey) {
         assert!(self.state == State::None, "there is one lease");
         self.state = State::Asked(job);
-        (self.is_stale, self.is_recalled) = (false, false);
+        (self.is_stale, self.is_recalled, self.before_link) = (false, false, None);
         self.stats.leases += 1;
     }
 
     /// All locks are held.
     pub fn opened(&mut self) {
         let State::Asked(job) = self.state else { panic!("only what was asked for is opened") };
-        self.state = State::Open(job, self.waiting.len());
+        self.state = State::Open(job, self.before_link.unwrap_or(self.waiting.len()));
     }
 
     /// The job that holds the locks.
@@ -219,6 +230,24 @@ mod tests {
                 LeaseAction::CloseOwn(_) => "close-own".to_owned(),
                 LeaseAction::End(_) => "end".to_owned(),
             });
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_link_waits_for_another_lease() {
+        for asked in [true, false] {
+            let mut lease = Lease::default();
+            lease.wait(script(0));
+            assert_eq!(steps(&mut lease, true, 0), "ask");
+            if !asked {
+                lease.opened();
+            }
+            lease.link();
+            lease.wait(script(1));
+            if asked {
+                lease.opened();
+            }
+            assert_eq!(steps(&mut lease, true, 0), "run:0 close-own end ask");
         }
     }
 

@@ -739,7 +739,7 @@ impl Clients {
                     && store::is_blocking_pop(name)
                 {
                     let [sent, begun] = [sent, begun].map(|step| self.world.quiet_before(step));
-                    waits = Some(history::Wait { key: key.clone(), sent, begun });
+                    waits = Some(history::Wait::new(key.clone(), sent, begun));
                 }
             }
             let plain = self.vocabulary.plain_keys(&call);
@@ -748,6 +748,7 @@ impl Clients {
         let mut operations: Vec<history::Operation> =
             self.history.iter().filter(|called| !called.is_refused).filter_map(operation).collect();
         operations.sort_by_key(|operation| operation.sent);
+        history::note_fetchers(&mut operations);
         operations
     }
 }

@@ -121,8 +121,8 @@ impl Fault {
             (Fault::PartsUndecided, _) => request.transaction = 0,
             (Fault::CutUnlocked, Lock::Acquire(set)) if set.whole == Some(Mode::Shared) => set.whole = None,
             (Fault::CheckForgotten, _) if is_check => request.step = Step::Nothing,
-            (Fault::UndeclaredUnlocked, Lock::Acquire(set)) if matches!(request.step, Step::Nothing) => {
-                set.whole = None
+            (Fault::UndeclaredUnlocked, Lock::Acquire(set)) if matches!(request.step, Step::Nothing | Step::Lease) => {
+                set.whole = None;
             }
             (Fault::WholeUnlocked, Lock::Acquire(set)) if set.whole.is_some() => {
                 *set = LockSet { keys: std::mem::take(&mut set.keys), whole: None };

@@ -32,6 +32,30 @@ pub struct Wait {
     /// stands in the queue, or is over.
     pub sent: usize,
     pub begun: usize,
+    /// Somebody else waited for the key who needs another shard, too: who comes while that one is on its way to what is
+    /// there, takes it.
+    may_overtake: bool,
+}
+
+impl Wait {
+    pub fn new(key: Word, sent: usize, begun: usize) -> Wait {
+        Wait { key, sent, begun, may_overtake: false }
+    }
+}
+
+/// Notes who may overtake whom.
+pub fn note_fetchers(operations: &mut [Operation]) {
+    let fetches = |operation: &&Operation| matches!(&operation.call, Call::Command(words) if words[0] == b"BLMOVE");
+    let fetchers: Vec<Operation> = operations.iter().filter(fetches).cloned().collect();
+    for operation in operations {
+        let (sent, end) = (operation.sent, operation.end());
+        let Some(wait) = &mut operation.waits else { continue };
+        wait.may_overtake = fetchers.iter().any(|fetcher| {
+            matches!(&fetcher.call, Call::Command(words) if words[1] == wait.key)
+                && fetcher.sent < end
+                && sent < fetcher.end()
+        });
+    }
 }
 
 /// Neither right nor wrong.
@@ -53,7 +77,9 @@ impl Operation {
     fn is_served_before(&self, later: &Operation) -> bool {
         let has_reply = self.answer.is_some() && later.answer.as_ref().is_some_and(|(_, reply)| reply != b"*-1\r\n");
         match (&self.waits, &later.waits) {
-            (Some(wait), Some(later)) => has_reply && wait.key == later.key && wait.begun < later.sent,
+            (Some(wait), Some(later)) => {
+                has_reply && !later.may_overtake && wait.key == later.key && wait.begun < later.sent
+            }
             _ => false,
         }
     }
