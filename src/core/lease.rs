@@ -90,6 +90,9 @@ impl Core {
     /// A transaction gives up its locks here.
     pub(super) fn lease_ended(&mut self, transaction: TxId) {
         self.lent.take_if(|lent| lent.to == transaction);
+        if transaction.shard == self.id && self.shard.lease.is_closing(transaction.job) {
+            self.shard.lease.closed();
+        }
     }
 
     /// What the shard is locked for, if it is a lease, is to end soon. `waits`: something waits for that.

@@ -768,6 +768,10 @@ impl Core {
                         continue;
                     }
                     self.sessions.complete(own.conn, sequence, &self.scratch);
+                    if own.leased {
+                        // What follows it in its connection may have come in the same turn, and wait for it.
+                        self.resume_behind_barrier(own.conn);
+                    }
                 }
             }
             if own.tracks | self.shard.tracking.is_on() {

@@ -32,8 +32,6 @@ pub struct Lease {
     waiting: VecDeque<WaitingScript>,
     /// Something has come here that is linked with what stands still elsewhere.
     is_stale: bool,
-    /// How many scripts had come by then, if the locks were not all held yet: no others may run.
-    before_link: Option<usize>,
     /// Another shard needs it back.
     is_recalled: bool,
     /// No lease is kept before this, on the monotonic clock.
@@ -49,10 +47,13 @@ pub struct Lease {
 enum State {
     #[default]
     None,
-    /// All shards have been asked for their locks.
-    Asked(JobKey),
-    /// They are held, this shard's among them, for so many scripts.
+    /// All shards have been asked for their locks, for so many scripts: who comes later stands behind commands that wait for
+    /// these locks.
+    Asked(JobKey, usize),
+    /// They are held, this shard's among them, for so many scripts still.
     Open(JobKey, usize),
+    /// This shard's is being given up.
+    Closing(JobKey),
     /// Those of the others are held.
     Kept(JobKey),
 }
@@ -113,9 +114,6 @@ impl Lease {
     #[inline]
     pub fn link(&mut self) {
         self.is_stale = true;
-        if matches!(self.state, State::Asked(_)) {
-            self.before_link.get_or_insert(self.waiting.len());
-        }
     }
 
     pub fn wait(&mut self, script: WaitingScript) {
@@ -125,22 +123,32 @@ impl Lease {
     /// All shards have been asked.
     pub fn asked(&mut self, job: JobKey) {
         assert!(self.state == State::None, "there is one lease");
-        self.state = State::Asked(job);
-        (self.is_stale, self.is_recalled, self.before_link) = (false, false, None);
+        self.state = State::Asked(job, self.waiting.len());
+        (self.is_stale, self.is_recalled) = (false, false);
         self.stats.leases += 1;
     }
 
     /// All locks are held.
     pub fn opened(&mut self) {
-        let State::Asked(job) = self.state else { panic!("only what was asked for is opened") };
-        self.state = State::Open(job, self.before_link.unwrap_or(self.waiting.len()));
+        let State::Asked(job, scripts) = self.state else { panic!("only what was asked for is opened") };
+        self.state = State::Open(job, scripts);
+    }
+
+    pub fn is_closing(&self, job: JobKey) -> bool {
+        self.state == State::Closing(job)
+    }
+
+    /// This shard's lock is given up, and what waited for it goes on.
+    pub fn closed(&mut self) {
+        let State::Closing(job) = self.state else { panic!("the lock was being given up") };
+        self.state = State::Kept(job);
     }
 
     /// The job that holds the locks.
     pub fn job(&self) -> Option<JobKey> {
         match self.state {
             State::None => None,
-            State::Asked(job) | State::Open(job, _) | State::Kept(job) => Some(job),
+            State::Asked(job, _) | State::Open(job, _) | State::Closing(job) | State::Kept(job) => Some(job),
         }
     }
 
@@ -183,9 +191,9 @@ impl Lease {
     pub fn next(&mut self, is_free: bool, now_ns: u64) -> LeaseAction {
         match self.state {
             State::None if !self.waiting.is_empty() => LeaseAction::Ask,
-            State::None | State::Asked(_) => LeaseAction::Nothing,
+            State::None | State::Asked(..) | State::Closing(_) => LeaseAction::Nothing,
             State::Open(job, 0) => {
-                self.state = State::Kept(job);
+                self.state = State::Closing(job);
                 LeaseAction::CloseOwn(job)
             }
             State::Open(job, left) => {
@@ -227,7 +235,10 @@ mod tests {
                     "ask".to_owned()
                 }
                 LeaseAction::Run((shard, _)) => format!("run:{shard}"),
-                LeaseAction::CloseOwn(_) => "close-own".to_owned(),
+                LeaseAction::CloseOwn(_) => {
+                    lease.closed();
+                    "close-own".to_owned()
+                }
                 LeaseAction::End(_) => "end".to_owned(),
             });
         }
@@ -265,20 +276,26 @@ mod tests {
         let mut lease = Lease::default();
         assert_eq!(steps(&mut lease, true, 0), "");
         lease.wait(script(1));
+        lease.wait(script(2));
+        assert_eq!(steps(&mut lease, true, 0), "ask");
+        lease.wait(script(3));
+        lease.opened();
+        assert_eq!(steps(&mut lease, true, 0), "run:1 run:2 close-own run:3");
+        assert!(lease.is_usable());
+        lease.wait(script(4));
+        assert!(!lease.is_usable(), "nobody is overtaken");
+        assert_eq!(steps(&mut lease, true, 0), "run:4");
+    }
+
+    /// Commands may have come before it, and wait behind the locks that were asked for.
+    #[test]
+    fn a_script_that_comes_when_the_locks_are_asked_for_runs_behind_those_who_wait_for_them() {
+        let mut lease = Lease::default();
+        lease.wait(script(1));
         assert_eq!(steps(&mut lease, true, 0), "ask");
         lease.wait(script(2));
         lease.opened();
-        lease.wait(script(3));
-        assert_eq!(
-            steps(&mut lease, false, 0),
-            "run:1 run:2 close-own end ask",
-            "the third came too late for the locks"
-        );
-        lease.opened();
-        assert_eq!(steps(&mut lease, true, 0), "run:3 close-own");
-        assert!(lease.is_usable());
-        lease.wait(script(4));
-        assert_eq!(steps(&mut lease, true, 0), "run:4");
+        assert_eq!(steps(&mut lease, false, 0), "run:1 close-own end ask");
     }
 
     #[test]
