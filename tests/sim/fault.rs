@@ -58,6 +58,8 @@ pub enum Fault {
     TicketForgotten,
     /// A script that may touch any key holds none of the shards.
     UndeclaredUnlocked,
+    /// A lease is used though something has run that is linked with other shards.
+    LinkForgotten,
     /// The locks of a script end with the first command that it calls.
     ScriptTorn,
     /// What is published is overtaken by what comes a turn later.
@@ -77,6 +79,10 @@ pub enum Fault {
 impl Fault {
     /// What arrives in place of a message, now; and what comes later.
     pub fn alter(self, message: Message, core: &Core) -> (Message, Option<Message>) {
+        let mut message = message;
+        if let (Fault::LinkForgotten, Message::Run(batch)) = (self, &mut message) {
+            batch.items.iter_mut().for_each(|item| item.is_linked = false);
+        }
         let Message::Step(mut request) = message else { return (message, None) };
         let later = self.alter_step(&mut request, core);
         (Message::Step(request), later.map(|request| Message::Step(Box::new(request))))

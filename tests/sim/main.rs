@@ -310,6 +310,16 @@ fn nothing_overtakes_a_script_in_its_pipeline() {
     }
 }
 
+/// Which waited for the lease beside the lock table, and was overtaken there; or never went on behind a script that had
+/// run at once.
+#[test]
+fn scripts_that_wait_for_the_lease_keep_their_place_in_their_pipeline() {
+    for seed in [243, 815, 843, 1421, 4972] {
+        let outcome = Shape::FewScripts.run(seed, None);
+        outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
 #[test]
 fn channels() {
     Shape::Channels.holds("channels");
@@ -487,6 +497,11 @@ fn unwatch_lost_is_found() {
 #[test]
 fn undeclared_unlocked_is_found() {
     Shape::FewScripts.finds(Fault::UndeclaredUnlocked);
+}
+
+#[test]
+fn link_forgotten_is_found() {
+    Shape::FewScripts.finds(Fault::LinkForgotten);
 }
 
 #[test]
