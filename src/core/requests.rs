@@ -730,10 +730,17 @@ impl Core {
             if self.sessions.at(own.conn).is_cut_off() {
                 continue;
             }
-            if locked && self.put_off(own, batch) {
+            let words = own.words(batch);
+            if own.leased {
+                // What is locked here, it waits for there.
+                if !self.shard.admits_leased() {
+                    let sequence = own.sequence.expect("a script's reply has its place");
+                    self.shard.defer_for_lease(self.id, own.item(sequence), words, own.shared);
+                    continue;
+                }
+            } else if locked && self.put_off(own, batch) {
                 continue;
             }
-            let words = own.words(batch);
             if let Some(key) = words.get(1) {
                 self.shard.ctx.remember_hash(key, own.hash);
             }
@@ -752,10 +759,6 @@ impl Core {
                     }
                 }
                 Some(sequence) => {
-                    if own.leased && !self.shard.admits_leased() {
-                        self.shard.defer_for_lease(self.id, own.item(sequence), words, own.shared);
-                        continue;
-                    }
                     self.scratch.clear();
                     self.shard.execute(own.row, own.id, own.db, &args, own.protocol, &mut self.scratch);
                     if self.shard.has_suspended() {
