@@ -231,7 +231,7 @@ impl Clients {
         match self.clients[client].kind {
             Kind::Listener => &["HELLO 3"],
             // Every other one is told of all that changes.
-            Kind::Keeper if client % 2 == 0 => &["HELLO 3", "CLIENT TRACKING ON BCAST"],
+            Kind::Keeper if client.is_multiple_of(2) => &["HELLO 3", "CLIENT TRACKING ON BCAST"],
             Kind::Keeper => &["HELLO 3", "CLIENT TRACKING ON"],
             _ => &[],
         }

@@ -190,7 +190,7 @@ impl Bulletin {
         let mut left: Vec<usize> = (0..count).collect();
         while !left.is_empty() {
             let is_first = |&number: &usize| !left.iter().any(|&other| before[other][number]);
-            let Some(first) = left.iter().position(|number| is_first(number)) else {
+            let Some(first) = left.iter().position(is_first) else {
                 let channels: BTreeSet<&str> = left.iter().map(|&number| self.publications[number].channel).collect();
                 return Err(format!("listeners disagree about the order of {left:?} on {channels:?}"));
             };
