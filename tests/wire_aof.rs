@@ -106,6 +106,32 @@ fn what_was_acknowledged_is_there_after_a_kill_with_any_number_of_shards() {
     }
 }
 
+/// Of each script, a part is where its declared key is, and some are elsewhere; one empties all in the middle.
+#[test]
+fn what_scripts_did_on_shards_that_they_did_not_name_is_there_after_a_kill() {
+    let directory = Directory::new();
+    let script = "for n = 1, #ARGV do redis.call('SET', KEYS[1], ARGV[n]) redis.call('RPUSH', ARGV[n], KEYS[1]) end
+        if ARGV[1] == 'flush' then redis.call('FLUSHALL') redis.call('SELECT', 2) end
+        redis.call('INCR', KEYS[1] .. ':' .. ARGV[1]) return redis.call('INCR', 'all')";
+    let digest = {
+        let server = directory.start(4);
+        let mut redis = server.redis();
+        for number in 0..60 {
+            let key = format!("key:{number}");
+            let other = if number == 30 { "flush".to_owned() } else { format!("other:{number}") };
+            let mut command = redis::cmd("EVAL");
+            let _: i64 = command.arg(script).arg(1).arg(key).arg(other).arg("x").arg("y").query(&mut redis).unwrap();
+        }
+        assert_eq!(call(&mut redis, "LLEN x"), "29");
+        assert!(server.info("scripts_leased") == 60);
+        call(&mut redis, "DEBUG DIGEST")
+    };
+    for shards in [4, 1, 3] {
+        let server = directory.start(shards);
+        assert_eq!(call(&mut server.redis(), "DEBUG DIGEST"), digest, "{shards}");
+    }
+}
+
 #[test]
 fn debug_loadaof_loads_what_was_written() {
     for shards in [1, 4] {

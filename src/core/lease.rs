@@ -111,7 +111,7 @@ impl Core {
         let Work::Lease(calling) = &mut self.jobs[key.index as usize].work else { unreachable!("the caller looked") };
         let reply = match calling {
             Some(calling) => match calling.advance(outcomes, &self.slots, &mut self.shard.ctx) {
-                Progress::Round(round) => return self.send_round(key, round, false),
+                Progress::Round(round) => return self.send_leased(key, round),
                 Progress::Replied(reply) => reply,
             },
             None => match outcomes.into_iter().next() {
@@ -147,8 +147,7 @@ impl Core {
         let call = Call { row, spec, id, db, words, protocol };
         let (calling, round) = Calling::begin(call, now, &self.slots, self.dbsize, &mut self.shard.ctx);
         self.jobs[key.index as usize].work = Work::Lease(Some(calling));
-        self.number_leased(key, &round);
-        self.send_round(key, round, false);
+        self.send_leased(key, round);
     }
 
     /// A step is what the script of this shard, in the middle of its work, has called.
@@ -158,15 +157,17 @@ impl Core {
 
     /// From its first command elsewhere on, what the script does is a transaction over several shards. What changes the
     /// whole keyspace begins a segment: what it has done by then stays before that.
-    fn number_leased(&mut self, key: JobKey, round: &Round) {
-        let Some(log) = self.log.as_mut() else { return };
-        let logging = &mut self.jobs[key.index as usize].logging;
-        if logging.transaction == 0 {
-            logging.transaction = log.next_transaction().counter;
+    fn send_leased(&mut self, key: JobKey, round: Round) {
+        if let Some(log) = self.log.as_mut() {
+            let logging = &mut self.jobs[key.index as usize].logging;
+            if logging.transaction == 0 {
+                logging.transaction = log.next_transaction().counter;
+            }
+            if round.iter().any(|(_, step)| is_whole(step)) {
+                self.log_part(key);
+            }
         }
-        if round.iter().any(|(_, step)| is_whole(step)) {
-            self.log_part(key);
-        }
+        self.send_round(key, round, false);
     }
 
     fn log_part(&mut self, key: JobKey) {
