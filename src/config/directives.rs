@@ -127,7 +127,7 @@ directives! {
     shards: u32 = 0, "shards", Fixed, integer(0, SHARDS_MAX), Honoured;
     pipeline_order: PipelineOrder = PipelineOrder::Causal, "pipeline-order", Mutable, TYPE, Honoured;
     snapshot_buffer_max: MemoryShare = MemoryShare::Percent(5), "snapshot-buffer-max", Mutable, BYTES_OR_PERCENT, Honoured;
-    colocate_prefixes: Vec<Vec<u8>> = vec![b"bull".to_vec()], "colocate-prefixes", Immutable, WORDS, Honoured;
+    colocate_prefixes: Vec<Vec<u8>> = vec![b"bull".to_vec()], "colocate-prefixes", Fixed, WORDS, Honoured;
     shard_ports: bool = false, "shard-ports", Fixed, TYPE, Refused(Cluster);
 
     // Listening and connections.

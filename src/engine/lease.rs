@@ -26,7 +26,7 @@ use crate::base::limits::LEASE_REST_NS;
 /// A script that waits for the lease: whose it is, and alone in its batch.
 pub type WaitingScript = (ShardId, Box<RunBatch>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lease {
     state: State,
     waiting: VecDeque<WaitingScript>,
@@ -36,6 +36,8 @@ pub struct Lease {
     is_recalled: bool,
     /// No lease is kept before this, on the monotonic clock.
     keep_from_ns: u64,
+    /// [`LEASE_REST_NS`]; in a simulation less, where time hardly passes.
+    pub rest_ns: u64,
     /// Since the clock ticked last, a script has run.
     is_used: bool,
     /// Its script waits for the reply to a command that it calls elsewhere.
@@ -43,9 +45,8 @@ pub struct Lease {
     pub stats: LeaseStats,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     None,
     /// All shards have been asked for their locks, for so many scripts: who comes later stands behind commands that wait for
     /// these locks.
@@ -78,6 +79,22 @@ pub enum LeaseAction {
     CloseOwn(JobKey),
     /// Give up all locks.
     End(JobKey),
+}
+
+impl Default for Lease {
+    fn default() -> Lease {
+        Lease {
+            state: State::None,
+            waiting: VecDeque::new(),
+            is_stale: false,
+            is_recalled: false,
+            keep_from_ns: 0,
+            rest_ns: LEASE_REST_NS,
+            is_used: false,
+            is_calling: false,
+            stats: LeaseStats::default(),
+        }
+    }
 }
 
 impl Lease {
@@ -176,7 +193,7 @@ impl Lease {
         }
         self.is_recalled = true;
         if waits {
-            self.keep_from_ns = now_ns + LEASE_REST_NS;
+            self.keep_from_ns = now_ns + self.rest_ns;
         }
     }
 

@@ -116,7 +116,7 @@ pub struct RunItem {
     pub tracks: bool,
     /// It waits for a lock: its reply comes later, in a batch of its own.
     pub deferred: bool,
-    /// Commands that its connection sent before it may not have run yet on other shards.
+    /// Commands that its connection sent before it may not have run yet on other shards, or it is a part of what they run.
     pub is_linked: bool,
     /// It is a script that may touch any key: it needs the shard's lease.
     pub leased: bool,

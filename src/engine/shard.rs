@@ -309,7 +309,7 @@ impl Shard {
     /// Runs the commands of another shard's connections; their replies are left in the batch. What has to wait for a lock
     /// is marked there, and comes back in a batch of its own.
     pub fn run_batch(&mut self, from: ShardId, batch: &mut RunBatch) {
-        if self.lease.is_under_way() && batch.items.iter().any(|item| item.is_linked || item.hop.is_some()) {
+        if self.lease.is_under_way() && batch.items.iter().any(|item| item.is_linked) {
             self.lease.link();
         }
         self.run_items(from, batch, self.is_guarded(), false);

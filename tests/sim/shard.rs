@@ -155,7 +155,9 @@ pub fn cores_of(server: &Arc<Server>, config: &Arc<Config>, rng: &mut Rng) -> Ve
     let core = |id: ShardId| {
         let keyspace = Keyspace::new(config.databases as usize, HashSeeds([1, 2, 3, 4]), 0);
         let ctx = ShardCtx::new(keyspace, config.clone(), rng.next_u64(), id, SlotMap::contiguous(server.shards));
-        Core::new(id, ctx, server.clone(), now_ns)
+        let mut core = Core::new(id, ctx, server.clone(), now_ns);
+        core.shard.lease.rest_ns = 0;
+        core
     };
     (0..server.shards).map(core).collect()
 }
