@@ -726,7 +726,9 @@ impl Core {
         self.shard.start_clock();
         let mut locked = !self.shard.locks.is_empty();
         let guarded = self.shard.is_guarded();
-        for own in &batch.own {
+        let mut queue = std::mem::take(&mut batch.own);
+        for at in 0..queue.len() {
+            let own = &queue[at];
             if self.sessions.at(own.conn).is_cut_off() {
                 continue;
             }
@@ -768,6 +770,7 @@ impl Core {
                         }
                         self.became_busy();
                         locked = !self.shard.locks.is_empty();
+                        self.seat(&mut queue[at + 1..]);
                         continue;
                     }
                     self.sessions.complete(own.conn, sequence, &self.scratch);
@@ -792,10 +795,23 @@ impl Core {
         self.shard.after_commands();
         self.send_served();
         self.send_events();
-        batch.own.clear();
+        queue.clear();
+        batch.own = queue;
         batch.words.clear();
         self.send_invalidations();
         self.settle(mesh);
+    }
+
+    /// A script waits for what it calls elsewhere: the commands behind it wait for it, and so have places among the replies.
+    #[cold]
+    fn seat(&mut self, queue: &mut [Own<'_>]) {
+        if self.server.scripts.busy.is_on() {
+            return;
+        }
+        // From the last to the first: each comes before those of its connection that have a place.
+        for own in queue.iter_mut().rev().filter(|own| own.sequence.is_none()) {
+            own.sequence = Some(self.sessions.at(own.conn).pipeline.push_first(own.discard, self.id));
+        }
     }
 
     /// Whether a command of this shard's has to wait for a lock; then it does, and its reply keeps its place. Or for a
@@ -812,11 +828,7 @@ impl Core {
         }
         match own.sequence {
             Some(sequence) => self.shard.defer(self.id, own.item(sequence), words, own.shared),
-            // It came in the turn in which a script has paused; otherwise every reply has a place of its own.
-            None if !self.server.scripts.busy.is_on() => {
-                let sequence = self.sessions.at(own.conn).pipeline.push_waiting(own.discard, self.id);
-                self.shard.defer(self.id, own.item(sequence), words, own.shared);
-            }
+            // It came in the turn in which a script has run for too long; otherwise every reply has a place of its own.
             None => {
                 let error = busy_error(&self.server.scripts.busy);
                 self.shard.commands.rejected(Some(own.id), error.code());

@@ -84,6 +84,15 @@ impl Pipeline {
         self.head.wrapping_add(self.slots.len() as u32 - 1)
     }
 
+    /// The same for one that comes before all that have a place.
+    pub fn push_first(&mut self, discard: bool, shard: ShardId) -> Sequence {
+        self.place = self.is_all_at(shard).then_some(shard);
+        self.slots.push_front(Slot::Waiting { discard });
+        self.waiting += 1;
+        self.head = self.head.wrapping_sub(1);
+        self.head
+    }
+
     /// The same for one that leaves in a message.
     pub fn push_departing(&mut self, discard: bool, shard: ShardId) -> Sequence {
         self.has_departed = true;
@@ -169,6 +178,19 @@ impl Pipeline {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_place_may_be_taken_before_all_others() {
+        let (mut pipeline, mut output) = (Pipeline::default(), Vec::new());
+        let third = pipeline.push_waiting(false, 0);
+        let second = pipeline.push_first(false, 0);
+        let first = pipeline.push_first(true, 0);
+        pipeline.complete(third, b"3", &mut output);
+        pipeline.complete(second, b"2", &mut output);
+        assert!(output.is_empty());
+        pipeline.complete(first, b"1", &mut output);
+        assert!(pipeline.is_empty() && output == b"23", "nobody wants the first");
+    }
 
     #[test]
     fn it_knows_whether_one_shard_runs_all_that_waits() {

@@ -64,6 +64,8 @@ enum Shape {
     Scripts,
     /// The same with less of everything.
     FewScripts,
+    /// One shard's lease, which others seldom need.
+    Leases,
     /// What is published, and who listens.
     Channels,
     /// Copies that clients keep, and transactions and scripts that make them old.
@@ -148,6 +150,12 @@ impl Shape {
                     Shape::FewScripts => Focus::Scripts,
                     _ => Focus::Everything,
                 };
+            }
+            Shape::Leases => {
+                (private, registers, writers, readers) = (0, 0, 0, 0);
+                (transactors, plan.shards, plan.rounds) = (pick(2, 4), pick(2, 4) as usize, pick(5, 20) as u32);
+                (plan.depth_max, plan.reset_one_in) = (pick(1, 4), [0, 5, 20][pick(0, 2) as usize]);
+                plan.focus = Focus::Leases;
             }
             Shape::Channels => {
                 (private, registers, writers, readers) = (0, 0, 0, 0);
@@ -318,6 +326,11 @@ fn scripts_that_wait_for_the_lease_keep_their_place_in_their_pipeline() {
         let outcome = Shape::FewScripts.run(seed, None);
         outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
     }
+}
+
+#[test]
+fn leases() {
+    Shape::Leases.holds("leases");
 }
 
 #[test]
@@ -501,7 +514,7 @@ fn undeclared_unlocked_is_found() {
 
 #[test]
 fn link_forgotten_is_found() {
-    Shape::FewScripts.finds(Fault::LinkForgotten);
+    Shape::Leases.finds(Fault::LinkForgotten);
 }
 
 #[test]

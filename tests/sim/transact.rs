@@ -42,6 +42,9 @@ pub enum Focus {
     Waits,
     /// Scripts of all kinds, many of them in a row on keys of one shard.
     Scripts,
+    /// Scripts that declare one of their keys, which is on one and the same shard, as the others are for the most part; and
+    /// little else.
+    Leases,
     /// What changes much, on several shards and everywhere; and the append-only file is written anew.
     Lasting,
 }
@@ -78,7 +81,7 @@ impl Vocabulary {
     pub fn new(shards: usize, focus: Focus, next_token: u64) -> Vocabulary {
         let slots = SlotMap::contiguous(shards);
         // Of each kind, the names lie on as many shards as there are.
-        let count = if focus == Focus::Scripts { 2 * shards } else { KEYS_OF_A_KIND };
+        let count = if matches!(focus, Focus::Scripts | Focus::Leases) { 2 * shards } else { KEYS_OF_A_KIND };
         let names = |kind: char, first: usize| {
             let mut names: Vec<String> = Vec::new();
             for place in 0..count {
@@ -111,6 +114,7 @@ impl Vocabulary {
         let draw = rng.below(match self.focus {
             Focus::Watches => 8,
             Focus::Scripts if self.streak.of_scripts => 60,
+            Focus::Leases => 200,
             _ => 20,
         });
         match draw {
@@ -170,7 +174,8 @@ impl Vocabulary {
 
     fn script(&mut self, rng: &mut Rng) -> Vec<Word> {
         let script = &SCRIPTS[rng.below(SCRIPTS.len() as u64) as usize];
-        let at_home = rng.below(4) > 0;
+        let leases = self.focus == Focus::Leases;
+        let (at_home, mut is_first) = (leases || rng.below(4) > 0, true);
         let mut key = |kind: char| {
             let names = match kind {
                 't' => &self.texts,
@@ -179,13 +184,16 @@ impl Vocabulary {
             };
             loop {
                 let name = one_of(names, rng);
-                if !at_home || self.slots.shard_of(name.as_bytes()) == self.streak.home || rng.below(16) == 0 {
+                let strays = rng.below(16) == 0 && !(leases && is_first);
+                if !at_home || self.slots.shard_of(name.as_bytes()) == self.streak.home || strays {
+                    is_first = false;
                     return name.to_string();
                 }
             }
         };
         let keys: Vec<String> = script.keys.chars().map(&mut key).collect();
         let declared = match rng.below(8) {
+            _ if leases => 1,
             0..3 => keys.len(),
             3 => 1,
             _ => 0,
@@ -209,6 +217,9 @@ impl Vocabulary {
         if self.focus == Focus::Scripts && self.goes_on_with_scripts(rng) {
             return self.script(rng);
         }
+        if self.focus == Focus::Leases && rng.below(8) < 6 {
+            return self.script(rng);
+        }
         let token = self.next_token;
         let (a, b, c) = (one_of(&self.texts, rng), one_of(&self.texts, rng), one_of(&self.texts, rng));
         let (from, to) = (one_of(&self.lists, rng), one_of(&self.lists, rng));
@@ -218,6 +229,7 @@ impl Vocabulary {
         let kind = match self.focus {
             Focus::Everything => rng.below(48),
             Focus::Scripts => SCRIPTED[rng.below(SCRIPTED.len() as u64) as usize],
+            Focus::Leases => [0, 4, 4, 7, 13][rng.below(5) as usize],
             Focus::Lasting => LASTING[rng.below(LASTING.len() as u64) as usize],
             Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
             Focus::Waits => [28, 28, 30, 31, 33, 50, 50, 51, 51, 52, 53, 44, 25, 32][rng.below(14) as usize],
