@@ -241,6 +241,23 @@ fn scripts_run_inside_transactions() {
     });
 }
 
+/// What it touches is not known when the transaction is planned.
+#[test]
+fn a_transaction_may_call_a_script_that_it_brings_itself() {
+    with_shards(|server| {
+        let mut client = server.redis();
+        let body = "return redis.call('INCR', ARGV[1])";
+        let sha = redis::Script::new(body).get_hash().to_owned();
+        for any in ["a", "b", "c", "d"] {
+            let () = cmd("SCRIPT").arg("FLUSH").query(&mut client).unwrap();
+            let mut transaction = redis::pipe();
+            transaction.atomic().cmd("EVAL").arg(body).arg(1).arg("declared").arg(any);
+            transaction.cmd("EVALSHA").arg(&sha).arg(1).arg("declared").arg(any);
+            assert_eq!(transaction.query(&mut client), Ok([1, 2]));
+        }
+    });
+}
+
 #[test]
 fn transfers_by_scripts_keep_the_sum() {
     let server = Server::start(4);

@@ -628,7 +628,7 @@ impl Core {
         if spec.reaches.is_some_and(|reaches| reaches(words)) {
             return None;
         }
-        if spec.group == Group::Scripting && script::may_touch_others(&mut self.shard.ctx, spec, words).unwrap_or(false)
+        if spec.group == Group::Scripting && script::may_touch_others(&mut self.shard.ctx, spec, words).unwrap_or(true)
         {
             return None;
         }
