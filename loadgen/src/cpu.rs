@@ -96,11 +96,12 @@ mod tests {
         let before = CpuTime::of_process(std::process::id()).unwrap();
         let spun_from = of_this_thread_ns();
         let mut sum = 0u64;
-        while of_this_thread_ns() - spun_from < 60_000_000 {
+        while of_this_thread_ns() - spun_from < 120_000_000 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         let used = CpuTime::of_process(std::process::id()).unwrap().since_ns(before);
-        assert!(used >= 50_000_000, "{used}");
+        // What a running thread has used is accounted for with the clock's ticks only, on both sides.
+        assert!(used >= 80_000_000, "{used}");
         assert_eq!(CpuTime::of_process(u32::MAX), None);
     }
 
