@@ -123,7 +123,7 @@ fn what_scripts_did_on_shards_that_they_did_not_name_is_there_after_a_kill() {
             let _: i64 = command.arg(script).arg(1).arg(key).arg(other).arg("x").arg("y").query(&mut redis).unwrap();
         }
         assert_eq!(call(&mut redis, "LLEN x"), "29");
-        assert!(server.info("scripts_leased") == 60);
+        assert_eq!(server.info("scripts_leased"), 60);
         call(&mut redis, "DEBUG DIGEST")
     };
     for shards in [4, 1, 3] {

@@ -105,16 +105,6 @@ redis.register_function{function_name='peek', callback=function(keys) return red
     });
 }
 
-fn counter(client: &mut Connection, name: &str) -> u64 {
-    let info: String = cmd("INFO").arg("stats").query(client).unwrap();
-    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a counter");
-    value.parse().unwrap()
-}
-
-fn transactions_locked(client: &mut Connection) -> u64 {
-    counter(client, "transactions_locked")
-}
-
 #[test]
 fn a_function_locks_what_it_declares() {
     let server = Server::start(4);
@@ -128,17 +118,17 @@ redis.register_function('swap', swap)
 redis.register_function('add', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)
 redis.register_function('add_to_any', function(keys, args) return redis.call('INCRBY', args[1], 1) end)";
     let () = cmd("FUNCTION").arg("LOAD").arg(library).query(&mut client).unwrap();
-    let before = transactions_locked(&mut client);
+    let before = server.info("transactions_locked");
     for n in 1..=20 {
         assert_eq!(cmd("FCALL").arg("Add").arg(1).arg(format!("n:{n}")).arg(n).query(&mut client), Ok(n));
     }
-    assert_eq!(transactions_locked(&mut client), before, "one shard is enough");
+    assert_eq!(server.info("transactions_locked"), before, "one shard is enough");
     for n in 1..=20 {
         let any = format!("n:{n}");
         assert_eq!(cmd("FCALL").arg("add_to_any").arg(1).arg("declared").arg(&any).query(&mut client), Ok(n + 1));
     }
-    assert_eq!(counter(&mut client, "scripts_leased"), 20);
-    assert!(transactions_locked(&mut client) > before);
+    assert_eq!(server.info("scripts_leased"), 20);
+    assert!(server.info("transactions_locked") > before);
     for n in 1..=10 {
         let (a, b) = (format!("n:{n}"), format!("n:{}", 21 - n));
         let () = cmd("FCALL").arg("swap").arg(2).arg(&a).arg(&b).query(&mut client).unwrap();
@@ -165,7 +155,7 @@ fn scripts_on_keys_of_one_shard_follow_each_other_without_new_locks() {
         }
         assert_eq!(pipeline.query(&mut client), Ok((10 * n + 1..=10 * n + 10).collect::<Vec<u64>>()));
     }
-    let leases = counter(&mut client, "script_leases");
+    let leases = server.info("script_leases");
     assert!(leases <= 10, "on a slow machine one for each pipeline: {leases}");
     let mut waiting = server.redis();
     let waiter =
@@ -178,7 +168,7 @@ fn scripts_on_keys_of_one_shard_follow_each_other_without_new_locks() {
     add(&mut client, "bull:other:children");
     let served = waiter.join().expect("no panic").unwrap();
     assert_eq!(served, ["bull:other:children", "bull:work:121"]);
-    assert_eq!(counter(&mut client, "scripts_leased"), 121);
+    assert_eq!(server.info("scripts_leased"), 121);
 }
 
 #[test]

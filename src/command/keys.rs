@@ -12,7 +12,9 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::spec::{Spec, bit_set};
+use crate::base::ids::ShardId;
 use crate::base::number::parse_u64;
+use crate::keyspace::slots::SlotMap;
 
 /// One way to find keys among a command's words.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +145,14 @@ pub type Waits = fn(&[&[u8]]) -> bool;
 /// See [`Spec::waits`].
 pub fn always(_words: &[&[u8]]) -> bool {
     true
+}
+
+/// The shard on which all keys of a command lie, if it is one; `of_none`: that of a command without any.
+pub fn shard_of_keys(spec: &Spec, words: &[&[u8]], slots: &SlotMap, of_none: Option<ShardId>) -> Option<ShardId> {
+    let keys = keys_of(spec, words);
+    let mut shards = keys.iter().map(|key| slots.shard_of(words[key.index as usize]));
+    let Some(first) = shards.next() else { return of_none };
+    shards.all(|shard| shard == first).then_some(first)
 }
 
 /// The keys a command is going to touch: for routing, locks and access checks.

@@ -104,7 +104,7 @@ impl Core {
         }
         let key = HopKey(self.hops.running.vacant_key() as u32);
         let session = self.sessions.at(conn);
-        let item = item_of(session, row, id, key);
+        let item = part_of(session, row, id, key);
         for of_key in words[from..].chunks(width).enumerate() {
             let (index, words_of_key) = (from + of_key.0 * width, of_key.1);
             let shard = self.slots.shard_of(words_of_key[0]);
@@ -165,7 +165,7 @@ impl Core {
             let part = departing(&mut self.departing, &mut self.idle_batches, shard);
             let head = part.items.iter().rposition(|item| item.hop != Some(key)).map_or(0, |other| other + 1);
             let is_first = head == part.items.len();
-            let item = RunItem { is_queued: true, ..item_of(session, row, id, key) };
+            let item = RunItem { is_queued: true, ..part_of(session, row, id, key) };
             part.push(item, words, &[]);
             part.items[head].followers = (part.items.len() - 1 - head) as u32;
             hopping.hop.place(shard, is_first);
@@ -260,7 +260,13 @@ pub(super) fn departing<'b>(
     departing[shard].get_or_insert_with(|| idle.pop().unwrap_or_default())
 }
 
-fn item_of(session: &Session, row: &'static KeyRow, id: CommandId, hop: HopKey) -> RunItem {
+/// A command that is a part of a transaction in one hop, or of which this is a part.
+fn part_of(session: &Session, row: &'static KeyRow, id: CommandId, hop: HopKey) -> RunItem {
+    RunItem { is_linked: true, hop: Some(hop), ..item_of(session, row, id) }
+}
+
+/// A command of this connection, before it has its place.
+pub(super) fn item_of(session: &Session, row: &'static KeyRow, id: CommandId) -> RunItem {
     RunItem {
         session: session.key,
         sequence: 0,
@@ -272,9 +278,9 @@ fn item_of(session: &Session, row: &'static KeyRow, id: CommandId, hop: HopKey) 
         no_touch: session.no_touch,
         tracks: session.tracks(),
         deferred: false,
-        is_linked: true,
+        is_linked: false,
         leased: false,
-        hop: Some(hop),
+        hop: None,
         is_queued: false,
         followers: 0,
     }

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::lease;
 use super::log::Logging;
 use super::pubsub::{published_kind, receivers_reply};
 use super::scripts::CLIENT_HAS_LEFT;
@@ -23,7 +22,7 @@ use crate::command::error::{self, Error};
 use crate::command::spec::{Group, READONLY, Spec};
 use crate::dispatch::registry::Run;
 use crate::engine::gather::{self, Job, Next, Part};
-use crate::engine::lock::{LockSet, Mode, TxId};
+use crate::engine::lock::{Mode, TxId};
 use crate::engine::mesh::Mesh;
 use crate::engine::msg::{ExecCommand, Lock, Message, Step, StepOutcome, StepReply, StepRequest};
 use crate::engine::multi::{Exec, ExecNext, Queued, Watch};
@@ -106,10 +105,9 @@ impl Work {
             Work::Keys(job) => job.open(dbsize, slots),
             Work::Exec(exec) => exec.open(slots, protocol),
             Work::Watch(watch) => watch.open(),
-            Work::Admin(_) => whole_shards(slots),
+            Work::Admin(_) => between_transactions(slots),
             Work::Script(script) => script.open(slots),
-            Work::Lease(_) => lease::open(slots),
-            Work::Called(..) => Vec::new(),
+            Work::Lease(_) | Work::Called(..) => unreachable!("they are no client's"),
         }
     }
 
@@ -139,10 +137,9 @@ fn everywhere_round(shards: usize, conn: ConnKey, everywhere: &Everywhere) -> ga
     (0..shards).map(|shard| (shard, step())).collect()
 }
 
-/// Everything, to look at it, on all shards: between two transactions.
-fn whole_shards(slots: &SlotMap) -> Vec<Part> {
-    let part = |shard| Part { shard, locks: LockSet::whole(Mode::Shared), step: Step::Nothing };
-    (0..slots.shards()).map(part).collect()
+/// Everything, to look at it, on all shards.
+fn between_transactions(slots: &SlotMap) -> Vec<Part> {
+    gather::whole_shards(slots, Mode::Shared, || Step::Nothing)
 }
 
 impl Core {
@@ -660,7 +657,7 @@ impl Core {
     fn conclude(&mut self, key: JobKey, reply: &[u8]) {
         if let Work::Called(shard, lease) = self.jobs[key.index as usize].work {
             self.jobs.remove(key.index as usize);
-            return self.answer_script(shard, lease, reply.to_vec());
+            return self.answer(shard, lease, 0, StepOutcome::Reply(reply.to_vec()), false);
         }
         self.decide(key);
         self.release_all(key);
@@ -826,7 +823,7 @@ impl Core {
                 let round = everywhere_round(1, ConnKey::NOBODY, everywhere);
                 self.send_round(key, round, false);
             }
-            _ => self.ask_all(key, whole_shards(&self.slots)),
+            _ => self.ask_all(key, between_transactions(&self.slots)),
         }
         self.settle(mesh);
     }

@@ -7,13 +7,12 @@ use super::log::is_whole;
 use crate::base::ids::{ConnKey, JobKey, ShardId};
 use crate::command::spec::WRITE;
 use crate::dispatch::registry::Run;
-use crate::engine::gather::{Next, Part, Round};
+use crate::engine::gather::{self, Next, Round};
 use crate::engine::lease::LeaseAction;
-use crate::engine::lock::{LockSet, Mode, TxId};
+use crate::engine::lock::{Mode, TxId};
 use crate::engine::msg::{Lock, Message, Step, StepOutcome};
 use crate::engine::multi::ExecNext;
 use crate::engine::script::calling::{Call, Calling, Progress};
-use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::Protocol;
 use crate::script::shard::AskedCommand;
 
@@ -23,12 +22,6 @@ pub(super) struct Lent {
     is_recalled: bool,
     /// The clock has ticked since.
     has_ticked: bool,
-}
-
-/// Every shard for itself.
-pub(super) fn open(slots: &SlotMap) -> Vec<Part> {
-    let part = |shard| Part { shard, locks: LockSet::whole(Mode::Exclusive), step: Step::Lease };
-    (0..slots.shards()).map(part).collect()
 }
 
 impl Core {
@@ -52,7 +45,7 @@ impl Core {
             LeaseAction::Ask => {
                 let key = self.own_job(ConnKey::NOBODY, Work::Lease(None));
                 self.shard.lease.asked(key);
-                self.ask_all(key, open(&self.slots));
+                self.ask_all(key, gather::whole_shards(&self.slots, Mode::Exclusive, || Step::Lease));
             }
             LeaseAction::Run((from, mut batch)) => {
                 self.shard.run_leased(from, &mut batch);
@@ -201,9 +194,5 @@ impl Core {
         if let Some(reply) = self.run_keyless(key, &words) {
             self.go_on(key, ExecNext::Job(Next::Reply(reply)));
         }
-    }
-
-    pub(super) fn answer_script(&mut self, shard: ShardId, lease: JobKey, reply: Vec<u8>) {
-        self.answer(shard, lease, 0, StepOutcome::Reply(reply), false);
     }
 }

@@ -15,7 +15,7 @@ use crate::base::limits::{
 use crate::base::slowlog::{Note, SlowCommand, SlowEntry};
 use crate::command::KeyRow;
 use crate::command::args::Args;
-use crate::command::keys::keys_of;
+use crate::command::keys::shard_of_keys;
 use crate::command::keyspace;
 use crate::command::spec::{ALLOW_BUSY, Group, NO_MULTI, READONLY, Shape, Spec, WRITE};
 use crate::config::value::PipelineOrder;
@@ -632,11 +632,8 @@ impl Core {
         {
             return None;
         }
-        let keys = keys_of(spec, words);
-        let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));
         // A command whose keys cannot be found has an error to report, anywhere.
-        let Some(first) = shards.next() else { return Some(self.id) };
-        shards.all(|shard| shard == first).then_some(first)
+        shard_of_keys(spec, words, &self.slots, Some(self.id))
     }
 
     /// The shard of the keys that a script declares, if it is one: there it runs, though it may touch others, under the
@@ -648,10 +645,7 @@ impl Core {
         if !runs_script || self.sessions.at(conn).tracks() {
             return None;
         }
-        let keys = keys_of(spec, words);
-        let mut shards = keys.iter().map(|key| self.slots.shard_of(words[key.index as usize]));
-        let first = shards.next()?;
-        shards.all(|shard| shard == first).then_some(first)
+        shard_of_keys(spec, words, &self.slots, None)
     }
 
     /// A command on keys of another shard joins the batch for it. What comes behind a script does not overtake it.
@@ -677,23 +671,7 @@ impl Core {
             Group::Scripting => session.pipeline.push_script(discard, shard, leased, true),
             _ => session.pipeline.push_departing(discard, shard),
         };
-        let item = RunItem {
-            session: conn,
-            sequence,
-            row,
-            id,
-            db: session.db as u16,
-            arguments: words.len() as u32,
-            protocol: session.protocol,
-            no_touch: session.no_touch,
-            tracks: session.tracks(),
-            deferred: false,
-            is_linked,
-            leased,
-            hop: None,
-            is_queued: false,
-            followers: 0,
-        };
+        let item = RunItem { sequence, is_linked, leased, ..hops::item_of(session, row, id) };
         hops::departing(&mut self.departing, &mut self.idle_batches, shard).push(item, words, shared);
         if self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
             Fate::TakenThenPause(Pause::Barrier)

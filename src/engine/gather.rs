@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::block::{Blocked, Waiter};
-use super::lock::{LockSet, locked_keys, whole_mode};
+use super::lock::{LockSet, Mode, locked_keys, whole_mode};
 use super::msg::{DbKey, Step, StepOutcome};
 use crate::base::ids::ShardId;
 use crate::base::limits::FETCH_KEYS_MAX;
@@ -46,6 +46,11 @@ pub struct Part {
     pub shard: ShardId,
     pub locks: LockSet,
     pub step: Step,
+}
+
+/// All shards, each as a whole. `step` makes what to do then.
+pub fn whole_shards(slots: &SlotMap, mode: Mode, step: fn() -> Step) -> Vec<Part> {
+    (0..slots.shards()).map(|shard| Part { shard, locks: LockSet::whole(mode), step: step() }).collect()
 }
 
 /// A command on its way through several shards.
@@ -169,7 +174,7 @@ impl Job {
         let words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         let part = |shard, locks| Part { shard, locks, step: Step::Nothing };
         if let Some(mode) = whole_mode(&self.row.spec, &words) {
-            return (0..slots.shards()).map(|shard| part(shard, LockSet::whole(mode))).collect();
+            return whole_shards(slots, mode, || Step::Nothing);
         }
         let mut parts: Vec<Part> = Vec::new();
         for (key, mode) in locked_keys(&self.row.spec, &words) {

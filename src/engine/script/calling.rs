@@ -4,7 +4,7 @@ use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ShardId};
 use crate::command::KeyRow;
 use crate::command::ctx::ShardCtx;
-use crate::command::keys::keys_of;
+use crate::command::keys::shard_of_keys;
 use crate::command::keyspace::cursor_shard;
 use crate::command::spec::{Shape, Spec};
 use crate::engine::gather::{Job, Next, Round};
@@ -122,8 +122,5 @@ pub fn place_of(spec: &Spec, words: &[&[u8]], slots: &SlotMap, own: ShardId) -> 
     if spec.reaches.is_some_and(|reaches| reaches(words)) {
         return None;
     }
-    let keys = keys_of(spec, words);
-    let mut shards = keys.iter().map(|key| slots.shard_of(words[key.index as usize]));
-    let Some(first) = shards.next() else { return Some(own) };
-    shards.all(|shard| shard == first).then_some(first)
+    shard_of_keys(spec, words, slots, Some(own))
 }

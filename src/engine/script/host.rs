@@ -215,21 +215,18 @@ impl<'a, 'b> ShardHost<'a, 'b> {
             count_id(ctx, |stats| stats.counts[usize::from(id)].rejected += 1);
             return Err(error);
         }
-        match &self.reach {
-            Reach::Shard => {}
-            Reach::Declared(declared) if declares(declared, spec, words) => {}
-            Reach::Declared(_) => {
-                tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
-                return Err(UNDECLARED);
-            }
-            Reach::Leased if row.is_none() || place_of(spec, words, &ctx.slots, ctx.shard) == Some(ctx.shard) => {}
-            Reach::Leased => {
-                self.watched.wrote |= spec.flags.has(WRITE);
-                self.ask_core(words, reply);
-                return Ok(());
-            }
+        if let Reach::Declared(declared) = &self.reach
+            && !declares(declared, spec, words)
+        {
+            tracing::error!("A script touches keys that it was not seen to touch: {}", spec.name);
+            return Err(UNDECLARED);
         }
         self.watched.wrote |= spec.flags.has(WRITE);
+        let may_stray = row.is_some() && matches!(self.reach, Reach::Leased);
+        if may_stray && place_of(spec, words, &ctx.slots, ctx.shard) != Some(ctx.shard) {
+            self.ask_core(words, reply);
+            return Ok(());
+        }
         ctx.scripts.note_call(self.db, words);
         ctx.db = self.db;
         let args = Args::new(words);

@@ -17,8 +17,8 @@ use crate::command::ctx::ShardCtx;
 use crate::command::error::Error;
 use crate::command::spec::READONLY;
 use crate::command::timing::Timing;
-use crate::engine::gather::{Job, Next, Part};
-use crate::engine::lock::{LockSet, Mode};
+use crate::engine::gather::{Job, Next, Part, whole_shards};
+use crate::engine::lock::Mode;
 use crate::engine::msg::{ExecCommand, Step, StepOutcome};
 use crate::keyspace::slots::SlotMap;
 use crate::resp::reply::{Protocol, Reply};
@@ -109,7 +109,7 @@ impl ScriptJob {
             return Job::new(self.row, self.db, self.protocol, self.words.clone()).locks(slots);
         }
         let mode = if self.row.spec.flags.has(READONLY) { Mode::Shared } else { Mode::Exclusive };
-        (0..slots.shards()).map(|shard| Part { shard, locks: LockSet::whole(mode), step: Step::Nothing }).collect()
+        whole_shards(slots, mode, || Step::Nothing)
     }
 
     /// The outcomes of the last round, in its order: the locks, or a call's.
