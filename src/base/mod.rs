@@ -1,5 +1,6 @@
 //! Level 0: values and algorithms that depend on nothing.
 
+pub mod bytes;
 pub mod clock;
 pub mod crc;
 pub mod glob;

@@ -213,12 +213,6 @@ pub enum Group {
 }
 
 impl Group {
-    /// Large ones of its collections find their elements in a table.
-    #[inline]
-    pub fn has_tables(self) -> bool {
-        matches!(self, Group::Hash | Group::Set | Group::SortedSet)
-    }
-
     pub const fn name(self) -> &'static str {
         match self {
             Group::Bitmap => "bitmap",

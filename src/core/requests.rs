@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::admin::is_run_in_multi;
 use super::{Core, Fate, Input, hops};
+use crate::base::bytes::equal;
 use crate::base::ids::{CommandId, ConnKey, Sequence, ShardId};
 use crate::base::limits::{
     BATCH_COMMANDS_MAX, BATCH_WORDS_KEPT_MAX, OUTPUT_CHUNK_BYTES, PROTOCOL_DUMP_BYTES, TURN_COMMANDS_MAX,
@@ -42,6 +43,7 @@ pub(super) struct Own<'t> {
     row: &'static KeyRow,
     id: CommandId,
     db: usize,
+    /// Of the word behind the command's name; 0 if that is no key.
     hash: u64,
     first_word: u32,
     words: u32,
@@ -57,6 +59,35 @@ pub(super) struct Own<'t> {
 }
 
 impl<'t> Own<'t> {
+    /// The session's next command, whose reply goes to the output at once.
+    #[inline]
+    fn start(
+        session: &mut Session,
+        row: &'static KeyRow,
+        id: CommandId,
+        first: usize,
+        words: usize,
+        shared: &'t [(usize, Bytes)],
+    ) -> Own<'t> {
+        let discard = session.start_command(id);
+        Own {
+            conn: session.key,
+            row,
+            id,
+            db: session.db,
+            hash: 0,
+            first_word: first as u32,
+            words: words as u32,
+            protocol: session.protocol,
+            no_touch: session.no_touch,
+            tracks: session.tracks(),
+            sequence: None,
+            leased: false,
+            discard,
+            shared,
+        }
+    }
+
     #[inline]
     fn words<'b>(&self, batch: &'b Batch<'t>) -> &'b [&'t [u8]] {
         &batch.words[self.first_word as usize..][..self.words as usize]
@@ -456,9 +487,42 @@ impl Core {
         mesh: &mut M,
     ) -> Fate {
         let words = &batch.words[first..];
-        let direct = self.sessions.at(conn).is_direct();
         let found = self.registry.find_after(&mut self.recent, words[0]);
-        let called = found.filter(|_| direct).and_then(|command| self.registry.called(command, words));
+        let session = self.sessions.at(conn);
+        let called = found.filter(|_| session.is_direct()).and_then(|command| self.registry.called(command, words));
+        if let (Some(&Command { run: Run::Key(row), keys: KeyPlan::First, .. }), Some((_, id))) = (found, called)
+            && session.pipeline.is_empty()
+            && !self.restricted
+            && self.shard.locks.is_empty()
+            && (self.server.shards == 1 || self.slots.shard_of(words[1]) == self.id)
+        {
+            // As nearly all do: it runs at once, and its reply is the next.
+            let own = Own::start(session, row, id, first, words.len(), shared);
+            let hash = match batch.own.last() {
+                // Commands on one key often follow each other.
+                Some(before) if before.hash != 0 && before.db == own.db && equal(before.words(batch)[1], words[1]) => {
+                    before.hash
+                }
+                _ => self.shard.prefetch(own.db, words[1]),
+            };
+            batch.own.push(Own { hash, ..own });
+            return Fate::Taken;
+        }
+        self.dispatch_any(conn, first, shared, (found, called), batch, mesh)
+    }
+
+    /// The same for what may have to wait, to leave, or to become a job.
+    #[inline(never)]
+    fn dispatch_any<'t, M: Mesh>(
+        &mut self,
+        conn: ConnKey,
+        first: usize,
+        shared: &'t [(usize, Bytes)],
+        (found, called): (Option<&'static Command>, Option<(&'static Spec, CommandId)>),
+        batch: &mut Batch<'t>,
+        mesh: &mut M,
+    ) -> Fate {
+        let words = &batch.words[first..];
         let (command, row, (spec, id)) = match (found, called) {
             (Some(command @ Command { run: Run::Key(row), .. }), Some(called))
                 if !self.restricted || self.may_run(called.0, words).is_ok() =>
@@ -500,7 +564,7 @@ impl Core {
                     return Fate::NotYet(Pause::Barrier);
                 }
                 let hash = if command.keys == KeyPlan::None { 0 } else { self.shard.prefetch(session.db, words[1]) };
-                let discard = session.start_command(id);
+                let own = Own::start(session, row, id, first, words.len(), shared);
                 let may_wait = !self.shard.locks.is_empty();
                 // A script may pause, and be answered later.
                 let in_order = may_wait || is_script || !session.pipeline.is_empty();
@@ -508,25 +572,10 @@ impl Core {
                     self.shard.lease.link();
                 }
                 let sequence = match leased {
-                    true => Some(session.pipeline.push_script(discard, self.id, leased, false)),
-                    false => in_order.then(|| session.pipeline.push_waiting(discard, self.id)),
+                    true => Some(session.pipeline.push_script(own.discard, self.id, leased, false)),
+                    false => in_order.then(|| session.pipeline.push_waiting(own.discard, self.id)),
                 };
-                batch.own.push(Own {
-                    conn,
-                    row,
-                    id,
-                    db: session.db,
-                    hash,
-                    first_word: first as u32,
-                    words: words.len() as u32,
-                    protocol: session.protocol,
-                    no_touch: session.no_touch,
-                    tracks: session.tracks(),
-                    sequence,
-                    leased,
-                    discard,
-                    shared,
-                });
+                batch.own.push(Own { hash, sequence, leased, ..own });
                 if (may_wait || leased) && self.shard.ctx.config.pipeline_order == PipelineOrder::Strict {
                     self.flush(batch, mesh);
                     if !self.sessions.at(conn).pipeline.is_empty() {
@@ -694,12 +743,9 @@ impl Core {
             self.publish(mesh);
             batch.departing = 0;
         }
-        for own in &batch.own {
-            self.shard.prefetch_entry(own.db, own.hash);
-        }
-        for own in batch.own.iter().filter(|own| own.row.spec.group.has_tables()) {
-            self.shard.prefetch_element(&own.row.spec, own.db, own.hash, own.words(batch));
-        }
+        self.shard.prefetch_entries(batch.own.iter().map(|own| (own.db, own.hash)));
+        let elements = batch.own.iter().map(|own| (own.row.spec.group, own.db, own.hash, own.words(batch)));
+        self.shard.prefetch_elements(elements);
         self.shard.memory.refresh();
         self.shard.start_clock();
         let mut locked = !self.shard.locks.is_empty();

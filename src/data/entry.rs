@@ -665,8 +665,15 @@ impl<'a> EntryRef<'a> {
         Entry::new(key, value, self.expire_at_ms(), self.access())
     }
 
+    #[inline]
     pub fn key(self) -> &'a [u8] {
         self.bytes(self.key_at(), self.key_len())
+    }
+
+    /// Their kinds come first.
+    #[inline]
+    pub fn is_string(self) -> bool {
+        self.flags() & KIND_MASK <= Kind::StringRaw as u8
     }
 
     /// Is this a hash in which fields may have expired? Asked with every lookup: these kinds come last.
@@ -679,6 +686,7 @@ impl<'a> EntryRef<'a> {
         Kind::ALL[usize::from(self.flags() & KIND_MASK)]
     }
 
+    #[inline]
     pub fn value(self) -> ValueRef<'a> {
         let at = self.value_at();
         match self.flags() & STORAGE_MASK {
@@ -700,6 +708,7 @@ impl<'a> EntryRef<'a> {
     }
 
     /// The string that the entry holds. Panics if it holds a collection.
+    #[inline]
     pub fn text(self) -> TextRef<'a> {
         match self.value() {
             ValueRef::Text(text) => text,

@@ -122,9 +122,20 @@ fn parse_array<'a>(input: &'a [u8], limits: RequestLimits, args: &mut Vec<&'a [u
 /// nearly all have. No limit is that low.
 #[inline]
 fn short_bulk(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let (length, line) = short_number(bytes.get(1..)?)?;
-    let whole = bytes.get(..1 + line + length + 2).filter(|whole| whole[0] == b'$')?;
-    Some((&whole[1 + line..][..length], whole.len()))
+    let &[dollar, first, second, third, ..] = bytes.first_chunk::<8>()?;
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let (length, body) = match (second, third) {
+        (b'\r', _) => (digit(first), 4),
+        // A leading zero is a number only alone.
+        (_, b'\r') if first != b'0' && digit(second) < 10 => (digit(first) * 10 + digit(second), 5),
+        _ => return None,
+    };
+    // As ever, nobody looks at the byte behind a carriage return.
+    let end = body + length + 2;
+    if dollar != b'$' || digit(first) >= 10 || end > bytes.len() {
+        return None;
+    }
+    Some((&bytes[body..body + length], end))
 }
 
 /// The number of one or two digits that is the first line, and how many bytes that takes.

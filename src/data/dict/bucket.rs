@@ -58,7 +58,8 @@ impl Fingerprint {
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     tag: u8,
-    pointer: [u8; 6],
+    /// The other bits of the fingerprint, and the entry's address: as many as six bytes hold.
+    packed: u64,
 }
 
 impl Slot {
@@ -66,25 +67,18 @@ impl Slot {
         let address = pointer.as_ptr().expose_provenance() as u64;
         assert!(address >> ADDRESS_BITS == 0 && address.trailing_zeros() >= POINTER_SHIFT, "unforeseen address");
         let packed = address >> POINTER_SHIFT | u64::from(fingerprint.high()) << POINTER_BITS;
-        let [a, b, c, d, e, f, ..] = packed.to_le_bytes();
-        Slot { tag: fingerprint.tag(), pointer: [a, b, c, d, e, f] }
-    }
-
-    #[inline]
-    fn packed(self) -> u64 {
-        let [a, b, c, d, e, f] = self.pointer;
-        u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(u16::from_le_bytes([e, f])) << 32
+        Slot { tag: fingerprint.tag(), packed }
     }
 
     #[inline]
     pub(super) fn fingerprint(self) -> Fingerprint {
-        Fingerprint(((self.packed() >> POINTER_BITS) as u16) << 8 | u16::from(self.tag))
+        Fingerprint(((self.packed >> POINTER_BITS) as u16) << 8 | u16::from(self.tag))
     }
 
     /// Null at a free place.
     #[inline]
     fn address(self) -> *mut u8 {
-        ptr::with_exposed_provenance_mut(((self.packed() & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT) as usize)
+        ptr::with_exposed_provenance_mut(((self.packed & ((1 << POINTER_BITS) - 1)) << POINTER_SHIFT) as usize)
     }
 }
 
@@ -149,7 +143,9 @@ impl Bucket {
 
     #[inline]
     pub(super) fn slot(&self, place: usize) -> Slot {
-        Slot { tag: self.tags[place], pointer: self.pointers[place] }
+        let [a, b, c, d, e, f] = self.pointers[place];
+        let packed = u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(u16::from_le_bytes([e, f])) << 32;
+        Slot { tag: self.tags[place], packed }
     }
 
     #[inline]
@@ -181,13 +177,14 @@ impl Bucket {
     #[inline]
     pub(super) fn put(&mut self, place: usize, slot: Slot) {
         self.tags[place] = slot.tag;
-        self.pointers[place] = slot.pointer;
+        let [a, b, c, d, e, f, ..] = slot.packed.to_le_bytes();
+        self.pointers[place] = [a, b, c, d, e, f];
     }
 
     /// Gives an occupied place free and the entry away.
     pub(super) fn clear(&mut self, place: usize) -> NonNull<u8> {
         let pointer = self.pointer(place);
-        self.put(place, Slot { tag: 0, pointer: [0; 6] });
+        self.put(place, Slot { tag: 0, packed: 0 });
         pointer
     }
 }

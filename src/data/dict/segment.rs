@@ -14,6 +14,7 @@ use super::super::size_class::allocation_size;
 use super::bucket::{Bucket, Fingerprint, PLACES, Slot, prefetch};
 use super::expiries::{Expiries, TICK_NEVER, Tick};
 use super::snapshot::SnapshotState;
+use crate::base::bytes;
 
 /// A prefix is kept left-aligned in this many bits, so that it keeps its place in the order when segments split.
 pub(super) const PREFIX_BITS: u32 = 24;
@@ -65,6 +66,42 @@ impl Place {
     fn from_number(number: u16) -> Place {
         let number = usize::from(number);
         Place { bucket: (number / PLACES) as u32, place: (number % PLACES) as u32 }
+    }
+}
+
+/// Moves entries to a segment that none has left yet, so that those of a bucket have its first places. How many they are
+/// is counted beside it: to look for a free place among tags that were stored a moment ago takes as long as all the rest.
+struct Filler<'s> {
+    segment: &'s mut Segment,
+    filled: Vec<u8>,
+}
+
+impl Filler<'_> {
+    fn new(segment: &mut Segment) -> Filler<'_> {
+        let filled = segment.buckets.iter().map(|bucket| bucket.occupied().count() as u8).collect();
+        Filler { segment, filled }
+    }
+
+    #[inline]
+    fn put(&mut self, slot: Slot, tick: Option<Tick>) {
+        let fingerprint = slot.fingerprint();
+        let mut index = fingerprint.home(self.filled.len());
+        for _ in 0..self.filled.len() {
+            let (bucket, filled) = (&mut self.segment.buckets[index], &mut self.filled[index]);
+            if usize::from(*filled) < PLACES {
+                let at = Place { bucket: index as u32, place: u32::from(*filled) };
+                bucket.put(at.place as usize, slot);
+                *filled += 1;
+                self.segment.len += 1;
+                if let Some(tick) = tick {
+                    self.segment.add_expiry(at, tick);
+                }
+                return;
+            }
+            bucket.pass(fingerprint);
+            index = self.segment.next(index);
+        }
+        unreachable!("the segment was made for as many");
     }
 }
 
@@ -180,7 +217,7 @@ impl Segment {
             for place in bucket.candidates(fingerprint) {
                 if bucket.fingerprint(place) == fingerprint {
                     let entry = bucket.entry(place);
-                    if entry.key() == key {
+                    if bytes::equal(entry.key(), key) {
                         return Some((Place { bucket: index as u32, place: place as u32 }, entry));
                     }
                 }
@@ -357,8 +394,9 @@ impl Segment {
     /// Takes over all entries of `sources`, which are emptied.
     pub(super) fn absorb(&mut self, sources: &mut [&mut Segment]) {
         self.expiries.reserve(sources.iter().map(|source| source.expiries.len()).sum());
+        let mut filler = Filler::new(self);
         for source in sources {
-            source.drain(|slot, tick, _| self.receive(slot, tick));
+            source.drain(|slot, tick, _| filler.put(slot, tick));
         }
     }
 
@@ -386,9 +424,10 @@ impl Segment {
             Segment::new(self.prefix, depth, self.len() - right_len, self.snapshot),
             Segment::new(right_prefix, depth, right_len, self.snapshot),
         ];
+        let mut fillers = halves.each_mut().map(|half| Filler::new(half));
         self.drain(|slot, tick, from| {
             let right = sides[from.bucket as usize] >> from.place & 1;
-            halves[usize::from(right)].receive(slot, tick);
+            fillers[usize::from(right)].put(slot, tick);
         });
         halves
     }
@@ -405,13 +444,6 @@ impl Segment {
         }
         self.len = 0;
         self.expiries = Expiries::new();
-    }
-
-    fn receive(&mut self, slot: Slot, tick: Option<Tick>) {
-        let at = self.put(slot);
-        if let Some(tick) = tick {
-            self.add_expiry(at, tick);
-        }
     }
 
     /// The index of expiries the other way round; empty if there is none.
