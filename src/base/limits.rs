@@ -63,8 +63,8 @@ pub const SHARDS_MAX: usize = 1024;
 /// A slice of background work ends when it has taken so long (of the shard's own clock), and the next waits for a turn
 /// of requests.
 pub const BACKGROUND_SLICE_NS: u64 = 500_000;
-/// In a turn that has served clients, it takes this part of their time at most, but so long in any case: a shard that has
-/// little to spare goes on serving.
+/// It ends before when somebody comes, but for this part of the time that the turn has served clients, and so long in any
+/// case: a shard that has little to spare goes on serving, and background work goes on, too.
 pub const BACKGROUND_SHARE_DIVISOR: u64 = 2;
 pub const BACKGROUND_SLICE_NS_MIN: u64 = 50_000;
 

@@ -196,13 +196,17 @@ pub fn write_string(text: &[u8], out: &mut Output) {
         return write_integer(n, out);
     }
     if out.form == (Form::File { compresses: true })
-        && text.len() >= COMPRESSED_LEN_MIN
-        && let Some(compressed) = lzf::compress(text, text.len() - COMPRESSED_GAIN_MIN)
+        && let Some(compressed) = compressed(text)
     {
         return write_lzf(&compressed, text.len(), out);
     }
     write_len(text.len() as u64, out);
     out.extend_from_slice(text);
+}
+
+/// The string in a compressed form, if that helps.
+pub fn compressed(text: &[u8]) -> Option<Vec<u8>> {
+    (text.len() >= COMPRESSED_LEN_MIN).then(|| lzf::compress(text, text.len() - COMPRESSED_GAIN_MIN))?
 }
 
 /// A string of `len` bytes that was compressed before.

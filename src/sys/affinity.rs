@@ -16,6 +16,19 @@ pub fn allowed_cpus() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
+/// The calling thread may run where the process may, whatever thread has started it.
+pub fn follow_process() {
+    let size = size_of::<libc::cpu_set_t>();
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: valid for a write of `size` bytes, and for a read once that has succeeded. The first thread, whose id is that
+    // of the process, is never pinned. A thread that cannot be moved stays.
+    unsafe {
+        if libc::sched_getaffinity(libc::getpid(), size, set.as_mut_ptr()) == 0 {
+            libc::sched_setaffinity(0, size, set.as_ptr());
+        }
+    }
+}
+
 /// Whole processors that the cgroup's quota grants, rounded up; `None` without a quota.
 pub fn quota_cpus() -> Option<usize> {
     let parse = |text: &str| {

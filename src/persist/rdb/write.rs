@@ -4,7 +4,6 @@
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
 use std::io;
-use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
 use crate::codec::aof;
 use crate::codec::rdb::{
-    COMPRESSED_LEN_MIN, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, opcode, rdb_type,
-    write_len, write_string,
+    self, COMPRESSED_LEN_MIN, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, opcode, rdb_type,
+    write_len, write_lzf, write_string,
 };
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
@@ -219,6 +218,11 @@ impl Chunk {
         write_string(entry.key(), out);
     }
 
+    /// It will be about so long.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.output.reserve(bytes);
+    }
+
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
     pub fn held_bytes(&self) -> usize {
         self.output.bytes.capacity() + self.pieces_bytes + size_of_val(&*self.short_texts) + self.text_bytes
@@ -230,45 +234,92 @@ impl Chunk {
     }
 
     /// What the file gets of it, piece by piece.
-    pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn write(&self, trials: &mut Trials, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.pieces.iter().try_for_each(|piece| write(piece))?;
-        let (mut from, mut short) = (0, self.short_texts.iter().map(|&at| at as usize).peekable());
+        let (mut from, mut short) = (0, &*self.short_texts);
         for (at, text) in &self.texts {
-            self.write_piece(from..*at, &mut short, &mut write)?;
-            from = *at;
-            let compresses = text.len() <= COMPRESSED_LEN_MAX;
-            let mut head = Output::new(if compresses { self.output.form } else { Form::File { compresses: false } });
-            if compresses {
-                write_string(text, &mut head);
-                write(&head.bytes)?;
+            let before = short.partition_point(|&short| (short as usize) < *at);
+            self.write_piece(from..*at, &short[..before], trials, &mut write)?;
+            (from, short) = (*at, &short[before..]);
+            let compresses = self.output.form == Form::File { compresses: true } && text.len() <= COMPRESSED_LEN_MAX;
+            let mut head = Vec::new();
+            if compresses
+                && trials.go_on()
+                && let Some(compressed) = trials.compress(text)
+            {
+                write_lzf(&compressed, text.len(), &mut head);
+                write(&head)?;
             } else {
                 write_len(text.len() as u64, &mut head);
-                write(&head.bytes)?;
+                write(&head)?;
                 write(text)?;
             }
         }
-        self.write_piece(from..self.output.len(), &mut short, &mut write)
+        self.write_piece(from..self.output.len(), short, trials, &mut write)
     }
 
-    /// A part of the output, in which the strings at the beginning of `short` are compressed.
+    /// A part of the output, in which the strings at `short` may be compressed.
     fn write_piece(
         &self,
         range: Range<usize>,
-        short: &mut Peekable<impl Iterator<Item = usize>>,
+        short: &[u32],
+        trials: &mut Trials,
         mut write: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut from, mut compressed) = (range.start, Output::new(self.output.form));
-        while let Some(at) = short.next_if(|&at| at < range.end) {
-            compressed.extend_from_slice(&self.output[from..at]);
+        let (mut from, mut changed) = (range.start, Vec::new());
+        for at in short.iter().map(|&at| at as usize) {
+            if !trials.go_on() {
+                continue;
+            }
             let mut reader = Reader::new(&self.output[at..range.end]);
             let text = reader.string().expect("`push` has written it");
-            write_string(&text, &mut compressed);
-            from = range.end - reader.len_left();
+            if let Some(compressed) = trials.compress(&text) {
+                changed.extend_from_slice(&self.output[from..at]);
+                write_lzf(&compressed, text.len(), &mut changed);
+                from = range.end - reader.len_left();
+            }
         }
-        if !compressed.is_empty() {
-            write(&compressed)?;
+        if !changed.is_empty() {
+            write(&changed)?;
         }
         if from < range.end { write(&self.output[from..range.end]) } else { Ok(()) }
+    }
+}
+
+/// Whether to compress strings is worth the time, as far as those before tell: to find out that random bytes do not become
+/// shorter costs more than all else that is done to save them.
+#[derive(Debug, Default)]
+pub struct Trials {
+    /// Since a string became shorter.
+    failures: usize,
+    passed_over: usize,
+}
+
+impl Trials {
+    /// After so many failures ...
+    const FAILURES_MAX: usize = 64;
+    /// ... one string in so many is tried, until it becomes shorter.
+    const TRIED_SHARE: usize = 16;
+    /// A failure with so many bytes counts twice.
+    const FAILURE_BYTES: usize = 16 * 1024;
+
+    /// Most strings are not tried.
+    pub fn are_in_vain(&self) -> bool {
+        self.failures >= Trials::FAILURES_MAX
+    }
+
+    /// The next string is to be tried.
+    fn go_on(&mut self) -> bool {
+        let tries = !self.are_in_vain() || self.passed_over + 1 >= Trials::TRIED_SHARE;
+        self.passed_over = if tries { 0 } else { self.passed_over + 1 };
+        tries
+    }
+
+    /// A string in its compressed form, if that is shorter.
+    fn compress(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        let compressed = rdb::compressed(text);
+        self.failures = if compressed.is_some() { 0 } else { self.failures + 1 + text.len() / Trials::FAILURE_BYTES };
+        compressed
     }
 }
 
