@@ -8,7 +8,8 @@
 //! Each shard begins its snapshot (`keyspace/snapshot.rs`) and from then on fills chunks: a walk in slices, and writes
 //! that save before they change. A chunk is whole in itself, so that chunks of all shards may follow each other in any
 //! order. A large set, hash or sorted set is a chunk of its own, which is sent when its own table is saved whole, slice by
-//! slice; a list or a stream is copied in one go. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
+//! slice. The nodes of a list or a stream are not copied: the chunk shares them, and a command that changes one copies it
+//! before. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
 //! What writes save ahead of the walk is not held back before it comes to `snapshot-buffer-max`; then these writers wait
 //! (`engine/hold.rs`), and if they have waited for long, the save fails. Long strings are not copied: the chunk shares
 //! them with the keyspace.
@@ -101,7 +102,6 @@ pub struct Saving {
     pub changes: AtomicU64,
 }
 
-#[derive(Debug)]
 enum FromShard {
     Begun {
         /// By database: keys, and those with an expiry.
@@ -271,7 +271,8 @@ impl Sink {
             return self.begin_collection(entry);
         }
         let before = self.chunk.bytes();
-        self.chunk.push(entry.as_ref(), self.usage, &self.saving.config, self.saving.leaves_compression(cause));
+        self.chunk.leave_compression(self.saving.leaves_compression(cause));
+        self.chunk.push(entry.as_ref(), self.usage, &self.saving.config);
         let after = self.chunk.bytes();
         if after >= CHUNK_BYTES {
             self.send();
@@ -283,6 +284,7 @@ impl Sink {
     fn begin_collection(&mut self, entry: &mut Entry) -> usize {
         let (saving, sender, db, usage) = (self.saving.clone(), self.sender.clone(), self.db, self.usage);
         let mut chunk = saving.chunk(db);
+        chunk.leave_compression(true);
         let save = chunk.push_collection(entry.as_ref(), usage, &saving.config);
         let mut sink = Sink { saving, sender, db, usage, chunk };
         let table = entry.table_mut().expect("it is large");
@@ -576,6 +578,8 @@ mod tests {
             shard.run(&format!("HSET h{}", words(&|n| format!(" f{n} v{n}"))));
             shard.run(&format!("HSET t{}", words(&|n| format!(" f{n} v{n}"))));
             shard.run(&format!("ZADD z{}", words(&|n| format!(" {n}.5 m{n}"))));
+            shard.run(&format!("RPUSH l{}", words(&|n| format!(" e{n}"))));
+            (first..first + 100).for_each(|n| drop(shard.run(&format!("XADD x {}-1 f v{n}", n + 1))));
             let at_ms = START_MS + 1_000_000 + first as i64;
             shard.run(&format!("HPEXPIREAT t {at_ms} FIELDS 3 f{} f{} f{}", first, first + 7, first + 50));
         }
@@ -609,6 +613,8 @@ mod tests {
                         25..45 => format!("SREM s m{n} | DEL k{n}"),
                         45..65 => format!("HSET h f{n} new | HSET t f{n} new | HDEL t f{}", n / 2),
                         65..75 => format!("HPEXPIREAT t {} FIELDS 1 f{n}", START_MS + 500_000),
+                        75..80 => format!("LSET l {} new | LPUSH l a | RPOP l | LREM l 1 e{n}", n / 2),
+                        80..85 => format!("XADD x * f new | XDEL x {n}-1 | LTRIM l 1 -2"),
                         _ => format!("ZADD z 7 m{n} | ZREM z m{} | SET k{n} new", n / 2),
                     };
                     shard.run(&command);

@@ -350,7 +350,7 @@ impl RdbWriter {
             self.write_chunk()?;
         }
         let (_, chunk) = self.chunk.get_or_insert_with(|| (db, Chunk::new(db, FORM)));
-        chunk.push(entry, Usage::None, &self.config, false);
+        chunk.push(entry, Usage::None, &self.config);
         Ok(())
     }
 

@@ -31,7 +31,8 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
     let (mut body, mut has_field_times) = (Vec::new(), false);
     for db in 0..shard.ctx.keyspace.databases() {
         let mut chunk = Chunk::new(db, form);
-        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config, true));
+        chunk.leave_compression(true);
+        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config));
         has_field_times |= chunk.has_field_times;
         let written = chunk.write(&mut Trials::default(), |bytes| {
             sum.add(bytes);
@@ -163,7 +164,8 @@ fn who_compresses_makes_no_difference() {
     }
     let written = |leaves_compression: bool| {
         let (mut chunk, mut bytes) = (Chunk::new(0, FORMS[1]), Vec::new());
-        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config, leaves_compression);
+        chunk.leave_compression(leaves_compression);
+        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config);
         shard.ctx.keyspace.db(0).iter().for_each(push);
         let kept = chunk.write(&mut Trials::default(), |piece| {
             bytes.extend_from_slice(piece);
@@ -181,9 +183,10 @@ fn strings_that_do_not_become_shorter_are_tried_now_and_then() {
     let mut trials = Trials::default();
     let mut len_of = |value: &mut dyn FnMut() -> Vec<u8>| {
         let (mut chunk, mut len) = (Chunk::new(0, FORMS[1]), 0);
+        chunk.leave_compression(true);
         for _ in 0..200 {
             let entry = Entry::new(b"k", Value::Text(&value()), None, 0);
-            chunk.push(entry.as_ref(), Usage::None, &config, true);
+            chunk.push(entry.as_ref(), Usage::None, &config);
         }
         let written = chunk.write(&mut trials, |piece| {
             len += piece.len();
