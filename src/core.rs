@@ -401,10 +401,13 @@ impl Core {
     }
 
     /// A slice of what nobody waits for: loading, active expiry, lazy freeing, saving. Called once a turn while there is
-    /// some. `is_wanted`: somebody has come; where background work has had its part, it ends.
+    /// some. `is_wanted`: somebody has come; it ends then, as soon as it has had its part.
     pub fn run_background(&mut self, mut is_wanted: impl FnMut() -> bool) {
         if self.loader.is_some() {
             return self.load_slice();
+        }
+        if !self.has_background() {
+            return;
         }
         let start = self.shard.ticks();
         let is_busy = self.shard.is_busy();
