@@ -649,6 +649,17 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_compresses_where_the_file_falls_behind_and_it_helps_but_a_change_never_waits_for_that() {
+        let (saving, _feed, _shards) = begun();
+        let leaves = || (saving.leaves_compression(Cause::Walk), saving.leaves_compression(Cause::Change));
+        assert_eq!(leaves(), (true, true));
+        saving.in_flight_bytes.store(IN_FLIGHT_BYTES_MAX / 2, Relaxed);
+        assert_eq!(leaves(), (false, true));
+        saving.compresses_in_vain.store(true, Relaxed);
+        assert_eq!(leaves(), (true, true));
+    }
+
+    #[test]
     fn a_snapshot_that_ended_early_makes_no_file() {
         let (saving, feed, mut shards) = begun();
         shards[0].ctx.keyspace.abort_snapshot();

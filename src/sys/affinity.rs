@@ -49,3 +49,26 @@ pub fn place(shards: usize) -> Vec<usize> {
     let cpus = allowed_cpus();
     (0..shards).map(|shard| cpus[shard % cpus.len()]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_inherited_a_shards_processor_may_leave_it() {
+        let of_process = allowed_cpus();
+        let first = of_process[0];
+        let thread = std::thread::spawn(move || {
+            let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+            // SAFETY: zeros are an empty set; valid for a read of its size.
+            unsafe {
+                libc::CPU_SET(first, set.assume_init_mut());
+                assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set.as_ptr()), 0);
+            }
+            assert_eq!(allowed_cpus(), [first]);
+            std::thread::spawn(|| (allowed_cpus(), follow_process(), allowed_cpus())).join().expect("it ends")
+        });
+        let (inherited, (), after) = thread.join().expect("it ends");
+        assert_eq!((inherited, after), (vec![first], of_process));
+    }
+}
