@@ -68,7 +68,7 @@ impl Shard {
         if self.mesh.has_own_mail() {
             self.run_mail();
         }
-        self.core.run_background();
+        self.core.run_background(|| false);
         self.core.end_turn(&mut self.mesh);
         while let Some(key) = self.core.sessions.next_dirty() {
             while self.core.sessions.at(key).output.is_pending() {

@@ -5,10 +5,12 @@
 
 Transfers are made by WATCH, MULTI and EXEC (read, then write what was computed: a lost update makes or loses money), by
 EXEC of DECRBY and INCRBY, by MSET of two accounts that no other client writes, and by script where the server has EVAL,
-with its keys declared and not. Readers add up all accounts by MGET and by EXEC: every sum has to be the same. At the end
-nothing is locked: commands on the whole keyspace answer. Exits with 1 if any of that does not hold.
+with its keys declared and not. Readers add up all accounts by MGET and by EXEC: every sum has to be the same. Meanwhile
+one BGSAVE follows another; how long they took to begin is told. At the end nothing is locked: commands on the whole
+keyspace answer. Exits with 1 if any of that does not hold.
 """
 
+import multiprocessing
 import random
 import sys
 import threading
@@ -115,6 +117,21 @@ class Bank:
         assert found == self.total, f"the accounts hold {found} and not {self.total}"
 
 
+def save_again_and_again(port, seconds):
+    """Tells how long BGSAVE took to begin, for which transactions and scripts have to make way. A process of its own: the
+    clients' threads leave each other no time to measure."""
+    admin, begins_ms, end = Connection(port), [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        if info(admin, "rdb_bgsave_in_progress") == {"rdb_bgsave_in_progress": "0"}:
+            begun = time.monotonic()
+            admin.call("BGSAVE")
+            begins_ms.append((time.monotonic() - begun) * 1000)
+        time.sleep(0.05)
+    begins_ms.sort()
+    print(f"{len(begins_ms)} saves begun, half of them within {begins_ms[len(begins_ms) // 2]:.1f} ms, all within "
+          f"{begins_ms[-1]:.1f} ms")
+
+
 def main():
     options = parse_options(__doc__, "clients")
     with server(options.server_bin, options.shards) as port:
@@ -122,6 +139,8 @@ def main():
         admin.send(("EVAL", "return 1", 0))
         bank = Bank(port, options.clients, options.seed, has_scripts=admin.read() == 1)
         admin.call("MSET", *(word for account in bank.accounts for word in (account, BALANCE)))
+        saver = multiprocessing.get_context("fork").Process(target=save_again_and_again, args=(port, options.seconds))
+        saver.start()
         for thread in bank.threads:
             thread.start()
         time.sleep(options.seconds)
@@ -130,6 +149,9 @@ def main():
             thread.join(timeout=60)
         stuck = sum(thread.is_alive() for thread in bank.threads)
         errors = bank.errors
+        saver.join(timeout=60)
+        if saver.exitcode != 0:
+            errors.append("saves could not be begun")
         if stuck:
             errors.append(f"{stuck} clients wait for ever")
         bank.check(admin.call("MGET", *bank.accounts))

@@ -395,20 +395,23 @@ impl Core {
         self.waits_for_file || self.is_log_failing() || self.awaits_round
     }
 
-    /// A slice of what nobody waits for: active expiry and lazy freeing. Called once a turn while there is some.
-    pub fn run_background(&mut self) {
+    /// There is something for `run_background`.
+    pub fn has_background(&self) -> bool {
+        self.loader.is_some() || self.background || self.waits_for_file
+    }
+
+    /// A slice of what nobody waits for: loading, active expiry, lazy freeing, saving. Called once a turn while there is
+    /// some. `is_wanted`: somebody has come; it ends then, as soon as it has had its part.
+    pub fn run_background(&mut self, mut is_wanted: impl FnMut() -> bool) {
         if self.loader.is_some() {
             return self.load_slice();
         }
-        if !self.background && !self.waits_for_file {
+        if !self.has_background() {
             return;
         }
         let start = self.shard.ticks();
         let is_busy = self.shard.is_busy();
-        let slice_ns = match self.served_ns {
-            0 => BACKGROUND_SLICE_NS,
-            served_ns => (served_ns / BACKGROUND_SHARE_DIVISOR).clamp(BACKGROUND_SLICE_NS_MIN, BACKGROUND_SLICE_NS),
-        };
+        let part_ns = (self.served_ns / BACKGROUND_SHARE_DIVISOR).clamp(BACKGROUND_SLICE_NS_MIN, BACKGROUND_SLICE_NS);
         // Commands that save before they change have done the walk's part of this turn.
         let walks = self.shard.ctx.keyspace.take_saved_ahead() < BACKGROUND_STEP_KEYS;
         loop {
@@ -421,7 +424,7 @@ impl Core {
             self.background = more || !walks;
             self.send_events();
             let elapsed = self.shard.ticks() - start;
-            if !more || elapsed >= slice_ns {
+            if !more || elapsed >= BACKGROUND_SLICE_NS || elapsed >= part_ns && is_wanted() {
                 self.shard.after_commands();
                 self.send_served();
                 self.send_events();

@@ -63,10 +63,10 @@ pub const SHARDS_MAX: usize = 1024;
 /// A slice of background work ends when it has taken so long (of the shard's own clock), and the next waits for a turn
 /// of requests.
 pub const BACKGROUND_SLICE_NS: u64 = 500_000;
-/// In a turn that has served clients, it takes this part of their time at most, but so long in any case: a shard that has
-/// little to spare goes on serving.
+/// It ends before when somebody comes, but for this part of the time that the turn has served clients, and so long in any
+/// case: a shard that has little to spare goes on serving, and background work goes on, too.
 pub const BACKGROUND_SHARE_DIVISOR: u64 = 2;
-pub const BACKGROUND_SLICE_NS_MIN: u64 = 50_000;
+pub const BACKGROUND_SLICE_NS_MIN: u64 = 20_000;
 
 /// `appendfsync everysec`: what a power loss takes at most. Replies to writes wait where it would be more.
 pub const LOG_LAG_MAX_NS: u64 = 2_000_000_000;
@@ -79,6 +79,9 @@ pub const LOG_RETRY_NS: u64 = 100_000_000;
 
 /// Keys that background work expires or frees between two looks at the clock.
 pub const BACKGROUND_STEP_KEYS: usize = 128;
+
+/// Keys that a snapshot saves between two looks: each may be far from the last in memory, and takes four times as long.
+pub const SNAPSHOT_STEP_KEYS: usize = 32;
 
 /// A snapshot whose file does not keep up holds writers back so long at a stretch; then it fails, and they go on.
 pub const SNAPSHOT_STALL_NS_MAX: u64 = 10_000_000_000;

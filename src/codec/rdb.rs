@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use crate::base::crc::crc64;
 use crate::base::lzf;
@@ -84,7 +85,9 @@ pub const LZF: u8 = 3;
 const INTEGER_LEN_MAX: usize = 11;
 
 /// Shorter strings are not worth an attempt at compressing them; the gain must be this large, too.
-pub const COMPRESSED_LEN_MIN: usize = 21;
+/// To share a shorter string takes more than to copy it.
+pub const SHARED_LEN_MIN: usize = 1024;
+const COMPRESSED_LEN_MIN: usize = 21;
 const COMPRESSED_GAIN_MIN: usize = 4;
 
 /// What values are written for, where that makes a difference.
@@ -97,15 +100,46 @@ pub enum Form {
 }
 
 /// Bytes being written, in a form.
-#[derive(Debug)]
 pub struct Output {
     pub bytes: Vec<u8>,
     pub form: Form,
+    /// Strings are not compressed here: it is only noted where those stand that may be.
+    pub leaves_compression: bool,
+    pub uncompressed: Vec<u32>,
+    /// Long strings are not copied, if they can be shared with who goes on using them: they stand between the bytes.
+    pub shares: bool,
+    pub shared: Vec<Shared>,
+    pub shared_bytes: usize,
+}
+
+/// A string that its owner goes on using, and copies if it changes it.
+pub type SharedText = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A string that an output shares.
+pub struct Shared {
+    /// Where in the bytes it belongs.
+    pub at: usize,
+    pub text: SharedText,
+    /// It is in its compressed form, and has its head in front of it already.
+    pub is_compressed: bool,
 }
 
 impl Output {
     pub fn new(form: Form) -> Output {
-        Output { bytes: Vec::new(), form }
+        Output {
+            bytes: Vec::new(),
+            form,
+            leaves_compression: false,
+            uncompressed: Vec::new(),
+            shares: false,
+            shared: Vec::new(),
+            shared_bytes: 0,
+        }
+    }
+
+    fn share(&mut self, text: SharedText, is_compressed: bool) {
+        self.shared_bytes += (*text).as_ref().len();
+        self.shared.push(Shared { at: self.len(), text, is_compressed });
     }
 }
 
@@ -195,22 +229,52 @@ pub fn write_string(text: &[u8], out: &mut Output) {
     if let Some(n) = integer.and_then(|n| i32::try_from(n).ok()) {
         return write_integer(n, out);
     }
-    if out.form == (Form::File { compresses: true })
-        && text.len() >= COMPRESSED_LEN_MIN
-        && let Some(compressed) = lzf::compress(text, text.len() - COMPRESSED_GAIN_MIN)
-    {
-        return write_lzf(&compressed, text.len(), out);
+    if out.form == (Form::File { compresses: true }) && text.len() >= COMPRESSED_LEN_MIN {
+        match u32::try_from(out.len()) {
+            Ok(at) if out.leaves_compression => out.uncompressed.push(at),
+            _ => {
+                if let Some(compressed) = compressed(text) {
+                    return write_lzf(&compressed, text.len(), out);
+                }
+            }
+        }
     }
     write_len(text.len() as u64, out);
     out.extend_from_slice(text);
 }
 
+/// The string in a compressed form, if that helps.
+pub fn compressed(text: &[u8]) -> Option<Vec<u8>> {
+    (text.len() >= COMPRESSED_LEN_MIN).then(|| lzf::compress(text, text.len() - COMPRESSED_GAIN_MIN))?
+}
+
+/// The same of a string that can be shared.
+pub fn write_shared<T: AsRef<[u8]> + Send + Sync + 'static>(text: &Arc<T>, out: &mut Output) {
+    let bytes = (**text).as_ref();
+    if out.shares && bytes.len() >= SHARED_LEN_MIN { out.share(text.clone(), false) } else { write_string(bytes, out) }
+}
+
 /// A string of `len` bytes that was compressed before.
 pub fn write_lzf(compressed: &[u8], len: usize, out: &mut Vec<u8>) {
-    out.push(SPECIAL << 6 | LZF);
-    write_len(compressed.len() as u64, out);
-    write_len(len as u64, out);
+    write_lzf_head(compressed.len(), len, out);
     out.extend_from_slice(compressed);
+}
+
+/// The same of one that can be shared.
+pub fn write_shared_lzf<T: AsRef<[u8]> + Send + Sync + 'static>(compressed: &Arc<T>, len: usize, out: &mut Output) {
+    let bytes = (**compressed).as_ref();
+    if out.shares && bytes.len() >= SHARED_LEN_MIN {
+        write_lzf_head(bytes.len(), len, out);
+        out.share(compressed.clone(), true);
+    } else {
+        write_lzf(bytes, len, out);
+    }
+}
+
+fn write_lzf_head(compressed_len: usize, len: usize, out: &mut Vec<u8>) {
+    out.push(SPECIAL << 6 | LZF);
+    write_len(compressed_len as u64, out);
+    write_len(len as u64, out);
 }
 
 fn write_integer(n: i32, out: &mut Vec<u8>) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Core;
 use crate::admin::persistence;
 use crate::base::ids::ConnKey;
-use crate::base::limits::{BACKGROUND_STEP_KEYS, LOAD_STEP_BYTES, SNAPSHOT_STALL_NS_MAX};
+use crate::base::limits::{LOAD_STEP_BYTES, SNAPSHOT_STALL_NS_MAX, SNAPSHOT_STEP_KEYS};
 use crate::command::ctx::ShardCtx;
 use crate::command::error::{self, Error, LOADING_DATA};
 use crate::command::spec::{LOADING, Spec, WRITE};
@@ -93,7 +93,7 @@ impl Core {
         match self.server.persistence.running() {
             Some(saving) if saving.is_given_up() => keyspace.abort_snapshot(),
             None => keyspace.abort_snapshot(),
-            Some(saving) if saving.has_room() => return keyspace.snapshot_slice(BACKGROUND_STEP_KEYS),
+            Some(saving) if saving.has_room() => return keyspace.snapshot_slice(SNAPSHOT_STEP_KEYS),
             Some(_) => self.waits_for_file = true,
         }
         false

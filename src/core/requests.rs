@@ -176,7 +176,7 @@ impl Core {
     pub fn turn<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {
         let began = self.shard.ticks();
         self.serve(inputs, mesh);
-        self.served_ns = if inputs.is_empty() { 0 } else { self.shard.ticks() - began };
+        self.served_ns = self.shard.ticks() - began;
     }
 
     fn serve<M: Mesh>(&mut self, inputs: &[Input<'_>], mesh: &mut M) {

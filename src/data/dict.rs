@@ -45,7 +45,7 @@ use directory::{Directory, end_of, hash_of};
 pub use expire::ExpireSlice;
 use expire::ExpiryState;
 use segment::{PREFIX_BITS, PREFIX_END, Place, Segment};
-pub use snapshot::SaveFn;
+pub use snapshot::{Cause, SaveFn};
 use snapshot::{Snapshot, SnapshotState};
 
 /// How many entries are asked for ahead of their removal, so that the misses overlap.

@@ -63,16 +63,11 @@ impl CollectionType for List {
             List::Quick(quicklist) => {
                 rdb::write_len(quicklist.nodes() as u64, out);
                 for node in quicklist.saved() {
-                    let (layout, bytes, compressed_len) = match node {
-                        Saved::Packed(bytes) => (SAVED_PACKED, bytes, None),
-                        Saved::Plain(bytes) => (SAVED_PLAIN, bytes, None),
-                        Saved::PackedLzf(bytes, len) => (SAVED_PACKED, bytes, Some(len)),
-                        Saved::PlainLzf(bytes, len) => (SAVED_PLAIN, bytes, Some(len)),
-                    };
-                    rdb::write_len(layout, out);
-                    match compressed_len {
-                        None => rdb::write_string(bytes, out),
-                        Some(len) => rdb::write_lzf(bytes, len, out),
+                    rdb::write_len(if node.is_plain() { SAVED_PLAIN } else { SAVED_PACKED }, out);
+                    match node {
+                        Saved::Packed(listpack) => rdb::write_shared(listpack, out),
+                        Saved::Plain(text) => rdb::write_shared(text, out),
+                        Saved::PackedLzf(lzf, len) | Saved::PlainLzf(lzf, len) => rdb::write_shared_lzf(lzf, len, out),
                     }
                 }
             }

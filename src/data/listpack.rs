@@ -82,6 +82,12 @@ pub struct Listpack {
 /// Room before the block that is less than this cannot be noted.
 const ROOM_BEFORE_MIN: usize = 4;
 
+impl AsRef<[u8]> for Listpack {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Clone for Listpack {
     fn clone(&self) -> Listpack {
         Listpack { held: self.bytes().to_vec() }
@@ -103,6 +109,9 @@ impl Default for Listpack {
 }
 
 impl Listpack {
+    /// What one takes behind an `Arc`, but for its block.
+    pub const SHARED_USABLE_BYTES: usize = allocation_size(2 * size_of::<usize>() + size_of::<Listpack>());
+
     pub fn new() -> Listpack {
         let mut held = Vec::with_capacity(allocation_size(HEADER_BYTES + 1));
         held.extend_from_slice(&[HEADER_BYTES as u8 + 1, 0, 0, 0, 0, 0, END]);

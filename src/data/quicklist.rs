@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::listpack::{At, Element, Listpack};
 use super::size_class::allocation_size;
@@ -70,12 +71,13 @@ impl Fill {
     }
 }
 
+/// What a node holds. A file that is being written may share it; then it is copied before it changes.
 #[derive(Clone, Debug)]
 enum Data {
-    Packed(Listpack),
-    Plain(Box<[u8]>),
-    PackedLzf(Box<[u8]>),
-    PlainLzf(Box<[u8]>),
+    Packed(Arc<Listpack>),
+    Plain(Arc<Box<[u8]>>),
+    PackedLzf(Arc<Box<[u8]>>),
+    PlainLzf(Arc<Box<[u8]>>),
 }
 
 #[derive(Clone, Debug)]
@@ -87,14 +89,20 @@ struct Node {
     unpacked_bytes: u32,
 }
 
-const _: () = assert!(size_of::<Node>() == 32);
+const _: () = assert!(size_of::<Node>() == 24);
 
 /// A node as RDB files hold it.
 pub enum Saved<'a> {
-    Packed(&'a [u8]),
-    Plain(&'a [u8]),
-    PackedLzf(&'a [u8], usize),
-    PlainLzf(&'a [u8], usize),
+    Packed(&'a Arc<Listpack>),
+    Plain(&'a Arc<Box<[u8]>>),
+    PackedLzf(&'a Arc<Box<[u8]>>, usize),
+    PlainLzf(&'a Arc<Box<[u8]>>, usize),
+}
+
+impl Saved<'_> {
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Saved::Plain(_) | Saved::PlainLzf(..))
+    }
 }
 
 /// What a reader finds in a node.
@@ -106,16 +114,16 @@ enum Unpacked<'a> {
 impl Node {
     fn of(text: &[u8], is_large: bool) -> Node {
         if is_large {
-            return Node { data: Data::Plain(text.into()), count: 1, unpacked_bytes: 0 };
+            return Node { data: Data::Plain(Arc::new(text.into())), count: 1, unpacked_bytes: 0 };
         }
         let mut listpack = Listpack::new();
         listpack.push(text);
-        Node { data: Data::Packed(listpack), count: 1, unpacked_bytes: 0 }
+        Node { data: Data::Packed(Arc::new(listpack)), count: 1, unpacked_bytes: 0 }
     }
 
     fn of_listpack(listpack: Listpack) -> Node {
         let count = u32::try_from(listpack.len()).expect("a listpack is below 2 GiB");
-        Node { data: Data::Packed(listpack), count, unpacked_bytes: 0 }
+        Node { data: Data::Packed(Arc::new(listpack)), count, unpacked_bytes: 0 }
     }
 
     fn len(&self) -> usize {
@@ -137,8 +145,10 @@ impl Node {
 
     fn usable_bytes(&self) -> usize {
         match &self.data {
-            Data::Packed(listpack) => listpack.usable_bytes(),
-            Data::Plain(bytes) | Data::PackedLzf(bytes) | Data::PlainLzf(bytes) => allocation_size(bytes.len()),
+            Data::Packed(listpack) => Listpack::SHARED_USABLE_BYTES + listpack.usable_bytes(),
+            Data::Plain(bytes) | Data::PackedLzf(bytes) | Data::PlainLzf(bytes) => {
+                allocation_size(2 * size_of::<usize>() + size_of::<Box<[u8]>>()) + allocation_size(bytes.len())
+            }
         }
     }
 
@@ -166,7 +176,7 @@ impl Node {
             return;
         }
         if let Some(lzf) = lzf::compress(bytes, bytes.len() - COMPRESS_GAIN_MIN - 1) {
-            let lzf = lzf.into_boxed_slice();
+            let lzf = Arc::new(lzf.into_boxed_slice());
             self.data = if is_plain { Data::PlainLzf(lzf) } else { Data::PackedLzf(lzf) };
             self.unpacked_bytes = len;
         }
@@ -175,8 +185,10 @@ impl Node {
     fn decompress(&mut self) {
         match &self.data {
             Data::Packed(_) | Data::Plain(_) => {}
-            Data::PackedLzf(lzf) => self.data = Data::Packed(Listpack::from_own_bytes(self.decompressed(lzf))),
-            Data::PlainLzf(lzf) => self.data = Data::Plain(self.decompressed(lzf).into_boxed_slice()),
+            Data::PackedLzf(lzf) => {
+                self.data = Data::Packed(Arc::new(Listpack::from_own_bytes(self.decompressed(lzf))))
+            }
+            Data::PlainLzf(lzf) => self.data = Data::Plain(Arc::new(self.decompressed(lzf).into_boxed_slice())),
         }
     }
 
@@ -184,7 +196,7 @@ impl Node {
     fn listpack_mut(&mut self) -> &mut Listpack {
         self.decompress();
         match &mut self.data {
-            Data::Packed(listpack) => listpack,
+            Data::Packed(listpack) => Arc::make_mut(listpack),
             _ => panic!("the node of one large element"),
         }
     }
@@ -651,7 +663,7 @@ impl Quicklist {
 
     pub fn saved(&self) -> impl Iterator<Item = Saved<'_>> {
         self.nodes.iter().map(|node| match &node.data {
-            Data::Packed(listpack) => Saved::Packed(listpack.bytes()),
+            Data::Packed(listpack) => Saved::Packed(listpack),
             Data::Plain(text) => Saved::Plain(text),
             Data::PackedLzf(lzf) => Saved::PackedLzf(lzf, node.bytes()),
             Data::PlainLzf(lzf) => Saved::PlainLzf(lzf, node.bytes()),

@@ -117,7 +117,7 @@ mod tests {
                 let (save, saved) = mpsc::channel();
                 keyspace.begin_snapshot(|db| {
                     let save = save.clone();
-                    Box::new(move |entry| {
+                    Box::new(move |entry, _| {
                         save.send((db, entry.key().to_vec(), text(entry.as_ref()))).expect("the test listens");
                         1
                     })
@@ -163,7 +163,7 @@ mod tests {
         }
         let saved = |keyspace: &Keyspace| keys.iter().filter(|key| keyspace.db(0).is_saved(keyspace.hash(key))).count();
         assert_eq!(saved(&keyspace), 1000);
-        keyspace.begin_snapshot(|_| Box::new(|_| 1));
+        keyspace.begin_snapshot(|_| Box::new(|_, _| 1));
         assert_eq!(saved(&keyspace), 0);
         let hash = keyspace.hash(&keys[7]);
         keyspace.db_mut(0).get_mut(hash, &keys[7]).expect("it is there").update(|entry| entry.set_expire(Some(1)));

@@ -8,7 +8,8 @@
 //! Each shard begins its snapshot (`keyspace/snapshot.rs`) and from then on fills chunks: a walk in slices, and writes
 //! that save before they change. A chunk is whole in itself, so that chunks of all shards may follow each other in any
 //! order. A large set, hash or sorted set is a chunk of its own, which is sent when its own table is saved whole, slice by
-//! slice; a list or a stream is copied in one go. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
+//! slice. The nodes of a list or a stream are not copied: the chunk shares them, and a command that changes one copies it
+//! before. A thread of the save's own waits for the disk, never a shard: the walk pauses while too much is on its way.
 //! What writes save ahead of the walk is not held back before it comes to `snapshot-buffer-max`; then these writers wait
 //! (`engine/hold.rs`), and if they have waited for long, the save fails. Long strings are not copied: the chunk shares
 //! them with the keyspace.
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::aof::disk::{Disk, DiskFile};
-use super::rdb::write::{Chunk, Header, Sum, Usage};
+use super::rdb::write::{Chunk, Header, Sum, Trials, Usage};
 use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::base::limits::SNAPSHOT_BUFFER_BYTES_MIN;
@@ -33,14 +34,17 @@ use crate::codec::rdb::Form;
 use crate::command::ctx::ShardCtx;
 use crate::config::Config;
 use crate::config::value::MemoryShare;
+use crate::data::dict::Cause;
 use crate::data::entry::Entry;
 use crate::script::store::Libraries;
 use crate::sys::memory;
 
 /// A chunk leaves its shard when it is so large.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How much more than that one that was is usually takes.
+const CHUNK_SLACK_BYTES: usize = 4 * 1024;
 /// The walks pause while so much of their chunks is on its way to the file.
-const IN_FLIGHT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const IN_FLIGHT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// To save this much is as much work as a usual entry is.
 const USUAL_ENTRY_BYTES: usize = 512;
 /// A collection with no more elements is saved at once: that takes less than a slice.
@@ -87,6 +91,8 @@ pub struct Saving {
     in_flight_bytes: AtomicU64,
     /// `snapshot-buffer-max`, as of the start.
     buffer_bytes_max: u64,
+    /// Short strings do not become shorter by compression, mostly.
+    compresses_in_vain: AtomicBool,
     given_up: AtomicBool,
     /// The file did not keep up.
     stalled: AtomicBool,
@@ -96,7 +102,6 @@ pub struct Saving {
     pub changes: AtomicU64,
 }
 
-#[derive(Debug)]
 enum FromShard {
     Begun {
         /// By database: keys, and those with an expiry.
@@ -144,6 +149,7 @@ impl Saving {
             senders: Mutex::new(vec![Some(sender); shards]),
             in_flight_bytes: AtomicU64::new(0),
             buffer_bytes_max,
+            compresses_in_vain: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             keys_total: AtomicU64::new(0),
@@ -187,7 +193,7 @@ impl Saving {
         ctx.keyspace.begin_snapshot(|db| {
             let chunk = self.chunk(db);
             let mut sink = Sink { saving: self.clone(), sender: sender.clone(), db, usage, chunk };
-            Box::new(move |entry| sink.push(entry))
+            Box::new(move |entry, cause| sink.push(entry, cause))
         });
     }
 
@@ -206,9 +212,11 @@ impl Saving {
         self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX.min(self.buffer_bytes_max / 2).max(1)
     }
 
-    /// Who writes the file has time for more than writing.
-    fn keeps_up(&self) -> bool {
-        self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX / 2
+    /// Who writes the file is to compress short strings. Where it has no time for more than writing, the walks do that.
+    fn leaves_compression(&self, cause: Cause) -> bool {
+        cause == Cause::Change
+            || self.in_flight_bytes.load(Relaxed) < IN_FLIGHT_BYTES_MAX / 2
+            || self.compresses_in_vain.load(Relaxed)
     }
 
     /// How much waits to be written, and how much of it there may be before writers have to wait.
@@ -257,13 +265,14 @@ struct Sink {
 
 impl Sink {
     /// How much work it was, in usual entries.
-    fn push(&mut self, entry: &mut Entry) -> usize {
+    fn push(&mut self, entry: &mut Entry, cause: Cause) -> usize {
         let is_large = entry.table_mut().is_some_and(|table| table.len() > SAVED_AT_ONCE_MAX);
         if is_large && !self.saving.is_of_commands() {
             return self.begin_collection(entry);
         }
         let before = self.chunk.bytes();
-        self.chunk.push(entry.as_ref(), self.usage, &self.saving.config, self.saving.keeps_up());
+        self.chunk.leave_compression(self.saving.leaves_compression(cause));
+        self.chunk.push(entry.as_ref(), self.usage, &self.saving.config);
         let after = self.chunk.bytes();
         if after >= CHUNK_BYTES {
             self.send();
@@ -275,11 +284,12 @@ impl Sink {
     fn begin_collection(&mut self, entry: &mut Entry) -> usize {
         let (saving, sender, db, usage) = (self.saving.clone(), self.sender.clone(), self.db, self.usage);
         let mut chunk = saving.chunk(db);
+        chunk.leave_compression(true);
         let save = chunk.push_collection(entry.as_ref(), usage, &saving.config);
         let mut sink = Sink { saving, sender, db, usage, chunk };
         let table = entry.table_mut().expect("it is large");
         let mut left = table.len();
-        table.begin_snapshot(Box::new(move |element| {
+        table.begin_snapshot(Box::new(move |element, _| {
             let before = sink.chunk.bytes();
             sink.chunk.push_element(&save, element.as_ref());
             left -= 1;
@@ -291,7 +301,9 @@ impl Sink {
     }
 
     fn send(&mut self) {
-        let chunk = std::mem::replace(&mut self.chunk, self.saving.chunk(self.db));
+        let mut next = self.saving.chunk(self.db);
+        next.reserve(CHUNK_BYTES + CHUNK_SLACK_BYTES);
+        let chunk = std::mem::replace(&mut self.chunk, next);
         self.saving.in_flight_bytes.fetch_add(chunk.held_bytes() as u64, Relaxed);
         let _ = self.sender.send(FromShard::Chunk(chunk));
     }
@@ -383,7 +395,8 @@ impl Feed {
             file,
             end: old.len() as u64,
             sum: Sum::default(),
-            unsynced: 0,
+            trials: Trials::default(),
+            synced_to: 0,
             has_field_times: false,
         };
         for chunk in waiting {
@@ -434,7 +447,9 @@ struct Body<'a> {
     /// To where it is written.
     end: u64,
     sum: Sum,
-    unsynced: u64,
+    trials: Trials,
+    /// To where it was handed to the disk.
+    synced_to: u64,
     has_field_times: bool,
 }
 
@@ -442,15 +457,15 @@ impl Body<'_> {
     fn write(&mut self, chunk: &Chunk) -> io::Result<()> {
         let config = &self.saving.config;
         delay(self.saving, chunk.keys, config.rdb_key_save_delay);
-        chunk.write(|bytes| {
+        chunk.write(&mut self.trials, |bytes| {
             self.file.write_at(bytes, self.end)?;
             self.end += bytes.len() as u64;
             if config.rdbchecksum {
                 self.sum.add(bytes);
             }
-            self.unsynced += bytes.len() as u64;
             Ok(())
         })?;
+        self.saving.compresses_in_vain.store(self.trials.are_in_vain(), Relaxed);
         self.has_field_times |= chunk.has_field_times;
         let syncs = match self.saving.purpose {
             Purpose::Rewrite => config.aof_rewrite_incremental_fsync,
@@ -458,9 +473,9 @@ impl Body<'_> {
                 config.rdb_save_incremental_fsync
             }
         };
-        if syncs && self.unsynced >= SYNC_BYTES {
-            self.file.sync()?;
-            self.unsynced = 0;
+        if syncs && self.end - self.synced_to >= SYNC_BYTES {
+            self.file.write_out(self.synced_to, self.end)?;
+            self.synced_to = self.end;
         }
         self.saving.keys_saved.fetch_add(chunk.keys, Relaxed);
         self.saving.in_flight_bytes.fetch_sub(chunk.held_bytes() as u64, Relaxed);
@@ -563,6 +578,8 @@ mod tests {
             shard.run(&format!("HSET h{}", words(&|n| format!(" f{n} v{n}"))));
             shard.run(&format!("HSET t{}", words(&|n| format!(" f{n} v{n}"))));
             shard.run(&format!("ZADD z{}", words(&|n| format!(" {n}.5 m{n}"))));
+            shard.run(&format!("RPUSH l{}", words(&|n| format!(" e{n}"))));
+            (first..first + 100).for_each(|n| drop(shard.run(&format!("XADD x {}-1 f v{n}", n + 1))));
             let at_ms = START_MS + 1_000_000 + first as i64;
             shard.run(&format!("HPEXPIREAT t {at_ms} FIELDS 3 f{} f{} f{}", first, first + 7, first + 50));
         }
@@ -596,6 +613,8 @@ mod tests {
                         25..45 => format!("SREM s m{n} | DEL k{n}"),
                         45..65 => format!("HSET h f{n} new | HSET t f{n} new | HDEL t f{}", n / 2),
                         65..75 => format!("HPEXPIREAT t {} FIELDS 1 f{n}", START_MS + 500_000),
+                        75..80 => format!("LSET l {} new | LPUSH l a | RPOP l | LREM l 1 e{n}", n / 2),
+                        80..85 => format!("XADD x * f new | XDEL x {n}-1 | LTRIM l 1 -2"),
                         _ => format!("ZADD z 7 m{n} | ZREM z m{} | SET k{n} new", n / 2),
                     };
                     shard.run(&command);
@@ -627,6 +646,17 @@ mod tests {
         let directory = target.place.directory.clone();
         assert!(matches!(feed.write(target), Err(Failure::GivenUp)));
         std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[test]
+    fn a_walk_compresses_where_the_file_falls_behind_and_it_helps_but_a_change_never_waits_for_that() {
+        let (saving, _feed, _shards) = begun();
+        let leaves = || (saving.leaves_compression(Cause::Walk), saving.leaves_compression(Cause::Change));
+        assert_eq!(leaves(), (true, true));
+        saving.in_flight_bytes.store(IN_FLIGHT_BYTES_MAX / 2, Relaxed);
+        assert_eq!(leaves(), (false, true));
+        saving.compresses_in_vain.store(true, Relaxed);
+        assert_eq!(leaves(), (true, true));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::base::clock::Now;
 use crate::base::ids::ShardId;
 use crate::config::Config;
 use crate::config::parse::REDIS_VERSION;
-use crate::sys::{memory, process};
+use crate::sys::{affinity, memory, process};
 
 /// After a save that failed the next one by the `save` rules waits so long, as in Redis.
 const RETRY_S: i64 = 5;
@@ -54,6 +54,7 @@ pub type Spawn = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
 fn spawn_thread(work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let behind_shards = || {
+        affinity::follow_process();
         process::yield_to_others();
         work();
     };

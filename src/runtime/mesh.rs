@@ -270,7 +270,7 @@ impl<P: Pace> ShardMesh<P> {
     }
 
     /// Something can be received, or will be in a moment: stamps do not count here.
-    fn has_mail(&mut self) -> bool {
+    pub fn has_mail(&mut self) -> bool {
         let pace = &mut self.pace;
         !self.own.is_empty()
             || self.inboxes.iter().flatten().any(|inbox| {

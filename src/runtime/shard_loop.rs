@@ -6,8 +6,9 @@
 //! yield to it, and sleep by the ring's eventfd.
 //!
 //! A turn: reap the ring; read the time; run what the mailboxes hold up to it, in the order of stamps; then what the
-//! sockets brought; hand over one send for each connection that has something to say. A connection's descriptor is
-//! closed only after its last completion: shut down, cancel, reap, close.
+//! sockets brought; hand over one send for each connection that has something to say. While there is background work, a
+//! slice of it follows behind the sends, and ends when something has come in. A connection's descriptor is closed only
+//! after its last completion: shut down, cancel, reap, close.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -129,7 +130,9 @@ impl ShardLoop {
                 self.tick(now_ns);
             }
             // What the clock asked for begins in the same turn.
-            self.core.run_background();
+            if self.core.has_background() {
+                self.run_background()?;
+            }
             if self.listener_changes != self.core.server.sockets.changes() {
                 self.listen_anew();
             }
@@ -175,6 +178,16 @@ impl ShardLoop {
             self.ring.accept(index as u32, socket.as_raw_fd());
             self.listeners.push(Some(Listener { socket, is_unix: false }));
         }
+    }
+
+    /// A slice of what nobody waits for, behind the replies of this turn.
+    fn run_background(&mut self) -> io::Result<()> {
+        let leaves = self.core.end_turn(&mut self.mesh);
+        self.end_turn(leaves);
+        self.ring.submit()?;
+        let ShardLoop { core, ring, mesh, .. } = self;
+        core.run_background(|| ring.has_news() || mesh.has_mail());
+        Ok(())
     }
 
     fn now(&self, mono_ns: u64) -> Now {

@@ -16,6 +16,19 @@ pub fn allowed_cpus() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
+/// The calling thread may run where the process may, whatever thread has started it.
+pub fn follow_process() {
+    let size = size_of::<libc::cpu_set_t>();
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: valid for a write of `size` bytes, and for a read once that has succeeded. The first thread, whose id is that
+    // of the process, is never pinned. A thread that cannot be moved stays.
+    unsafe {
+        if libc::sched_getaffinity(libc::getpid(), size, set.as_mut_ptr()) == 0 {
+            libc::sched_setaffinity(0, size, set.as_ptr());
+        }
+    }
+}
+
 /// Whole processors that the cgroup's quota grants, rounded up; `None` without a quota.
 pub fn quota_cpus() -> Option<usize> {
     let parse = |text: &str| {
@@ -35,4 +48,27 @@ pub fn quota_cpus() -> Option<usize> {
 pub fn place(shards: usize) -> Vec<usize> {
     let cpus = allowed_cpus();
     (0..shards).map(|shard| cpus[shard % cpus.len()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_inherited_a_shards_processor_may_leave_it() {
+        let of_process = allowed_cpus();
+        let first = of_process[0];
+        let thread = std::thread::spawn(move || {
+            let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+            // SAFETY: zeros are an empty set; valid for a read of its size.
+            unsafe {
+                libc::CPU_SET(first, set.assume_init_mut());
+                assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set.as_ptr()), 0);
+            }
+            assert_eq!(allowed_cpus(), [first]);
+            std::thread::spawn(|| (allowed_cpus(), follow_process(), allowed_cpus())).join().expect("it ends")
+        });
+        let (inherited, (), after) = thread.join().expect("it ends");
+        assert_eq!((inherited, after), (vec![first], of_process));
+    }
 }

@@ -30,7 +30,7 @@ use crate::persist::aof::manifest::{Manifest, manifest_name, temp_manifest_name}
 use crate::persist::aof::open::{self, Place};
 use crate::persist::rdb::MAGIC;
 use crate::persist::rdb::read::{Item, RdbReader, Record, Versions};
-use crate::persist::rdb::write::{Chunk, Header, Sum, Usage};
+use crate::persist::rdb::write::{Chunk, Header, Sum, Trials, Usage};
 use crate::sys::{clock, memory, process};
 
 /// What a new directory's files are called.
@@ -350,14 +350,14 @@ impl RdbWriter {
             self.write_chunk()?;
         }
         let (_, chunk) = self.chunk.get_or_insert_with(|| (db, Chunk::new(db, FORM)));
-        chunk.push(entry, Usage::None, &self.config, false);
+        chunk.push(entry, Usage::None, &self.config);
         Ok(())
     }
 
     fn write_chunk(&mut self) -> io::Result<()> {
         let Some((_, chunk)) = self.chunk.take() else { return Ok(()) };
         self.has_field_times |= chunk.has_field_times;
-        chunk.write(|bytes| {
+        chunk.write(&mut Trials::default(), |bytes| {
             self.sum.add(bytes);
             self.file.write_all(bytes)
         })

@@ -398,7 +398,7 @@ fn load(server: &Server, cores: &mut [Core], found: Arc<Found>) -> Result<(), St
     server.persistence.start_load(found.bytes(), what, Now::default());
     cores.iter_mut().for_each(|core| core.begin_load_log(found.clone(), &deal));
     while server.persistence.loading.is_under_way() {
-        cores.iter_mut().for_each(Core::run_background);
+        cores.iter_mut().for_each(|core| core.run_background(|| false));
     }
     let never = AtomicBool::new(false);
     server.persistence.wait_for_load(&never).map_err(|reason| format!("does not load: {reason}"))

@@ -226,7 +226,7 @@ impl Driver<'_> {
             let turn: Vec<Input> = inputs.iter().map(|(conn, bytes)| Input { conn: *conn, bytes }).collect();
             self.core.turn(&turn, &mut self.mesh);
             inputs.clear();
-            self.core.run_background();
+            self.core.run_background(|| false);
             let leaves = self.core.end_turn(&mut self.mesh);
             self.end_turn(&mut ended, leaves);
             if self.world.ticks && mono_ns >= self.next_tick_ns {

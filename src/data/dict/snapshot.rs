@@ -22,7 +22,16 @@ use super::segment::PREFIX_END;
 
 /// Takes an entry of a snapshot, and says how much work that was, in usual entries. It may begin a snapshot of the table of
 /// a collection instead, and change nothing else. Dropped when the table has no more to save.
-pub type SaveFn = Box<dyn FnMut(&mut Entry) -> usize + Send>;
+pub type SaveFn = Box<dyn FnMut(&mut Entry, Cause) -> usize + Send>;
+
+/// Why an entry is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its turn has come.
+    Walk,
+    /// Something is about to change it, or a neighbour, and waits.
+    Change,
+}
 
 pub(super) struct Snapshot {
     /// Of the latest; zero: there was none yet.
@@ -172,7 +181,7 @@ impl Dict {
             if saved >= entries_max {
                 break;
             }
-            saved += self.save_group(hash_of(prefix), group);
+            saved += self.save_group(hash_of(prefix), group, Cause::Walk);
         }
         saved
     }
@@ -198,7 +207,7 @@ impl Dict {
         let group = SnapshotState::group(fingerprint);
         let number = self.snapshot.number;
         if self.directory.segment(hash).is_some_and(|segment| !segment.snapshot.is_saved(group, number)) {
-            self.snapshot.saved_ahead += self.save_group(hash, group);
+            self.snapshot.saved_ahead += self.save_group(hash, group, Cause::Change);
         }
     }
 
@@ -208,7 +217,7 @@ impl Dict {
     }
 
     /// Saves a group that is not saved, in the segment of a hash; how much work that was.
-    fn save_group(&mut self, hash: u64, group: u32) -> usize {
+    fn save_group(&mut self, hash: u64, group: u32, cause: Cause) -> usize {
         let Snapshot { number, running: Some(running), .. } = &mut self.snapshot else { return 0 };
         let Running { save, begun, .. } = &mut **running;
         let segment = self.directory.segment_mut(hash).expect("what is not saved is in a segment");
@@ -220,7 +229,7 @@ impl Dict {
             segment.prefetch_entries(home + 1);
             segment.visit_home_mut(home, range.clone(), |entry| {
                 entry.share_text();
-                saved += save(entry);
+                saved += save(entry, cause);
                 if entry.table_mut().is_some_and(|table| table.is_in_snapshot()) {
                     begun.push(entry.key().to_vec());
                 }

@@ -171,7 +171,7 @@ impl Model {
             Step::Scan { calls } => self.scan(calls),
             Step::BeginSnapshot => {
                 let (save, saved) = mpsc::channel();
-                self.dict.begin_snapshot(Box::new(move |entry| {
+                self.dict.begin_snapshot(Box::new(move |entry, _| {
                     save.send((entry.key().to_vec(), number(entry.as_ref()))).expect("the model listens");
                     1
                 }));

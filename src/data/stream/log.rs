@@ -329,7 +329,7 @@ fn has_room(node: &Node, words: &[&[u8]], config: &Config) -> bool {
         0 => NODE_BYTES_MAX,
         bytes => bytes.min(NODE_BYTES_MAX),
     };
-    let bytes = node.bytes().len();
+    let bytes = node.listpack().bytes().len();
     if bytes + words.iter().map(|word| word.len()).sum::<usize>() >= bytes_max {
         return false;
     }

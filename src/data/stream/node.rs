@@ -13,6 +13,8 @@
 //!
 //! Whatever comes in from outside passes `from_listpack`, which checks all that is relied on here.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::id::StreamId;
@@ -25,7 +27,8 @@ const ENTRY_HEAD: usize = 3;
 
 #[derive(Clone, Debug)]
 pub struct Node {
-    listpack: Listpack,
+    /// A file that is being written may share it; then it is copied before it changes.
+    listpack: Arc<Listpack>,
 }
 
 /// Where the parts of a master are.
@@ -108,7 +111,7 @@ impl Node {
         [1, 0, (words.len() / 2) as i64].into_iter().for_each(|n| listpack.push_integer(n));
         words.iter().step_by(2).for_each(|field| listpack.push(field));
         listpack.push_integer(0);
-        let mut node = Node { listpack };
+        let mut node = Node { listpack: Arc::new(listpack) };
         node.push_entry(StreamId::ZERO, words, true);
         node
     }
@@ -135,7 +138,7 @@ impl Node {
             elements.extend(words.iter().map(|word| Element::of(word)));
         }
         elements.push(Element::Int(elements.len() as i64));
-        self.listpack.push_all(&elements);
+        Arc::make_mut(&mut self.listpack).push_all(&elements);
     }
 
     /// Entries that are not deleted.
@@ -153,21 +156,21 @@ impl Node {
 
     fn set_count(&mut self, index: i64, count: u64) {
         let at = self.listpack.at_index(index).expect("a node has a master");
-        self.listpack.replace_integer(at, count as i64);
+        Arc::make_mut(&mut self.listpack).replace_integer(at, count as i64);
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        self.listpack.bytes()
+    pub fn listpack(&self) -> &Arc<Listpack> {
+        &self.listpack
     }
 
     pub fn usable_bytes(&self) -> usize {
-        self.listpack.usable_bytes()
+        Listpack::SHARED_USABLE_BYTES + self.listpack.usable_bytes()
     }
 
     /// Flags an entry as deleted; other places stay valid. The counts are `count_deleted`'s.
     pub fn delete(&mut self, place: At) {
         let flags = self.integer(place) | DELETED;
-        self.listpack.replace_integer(place, flags);
+        Arc::make_mut(&mut self.listpack).replace_integer(place, flags);
     }
 
     /// So many entries have been deleted. Places are not valid any more.
@@ -284,7 +287,7 @@ impl Node {
             if flags & DELETED != 0 { found_deleted += 1 } else { found_live += 1 }
         }
         let counted = (live, deleted) == (found_live, found_deleted) && last.is_some();
-        counted.then_some(Node { listpack })
+        counted.then(|| Node { listpack: Arc::new(listpack) })
     }
 }
 

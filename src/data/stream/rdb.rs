@@ -19,7 +19,7 @@ use super::group::{Consumer, Group, Pending};
 use super::id::StreamId;
 use super::log::Log;
 use super::node::Node;
-use crate::codec::rdb::{Form, Output, Reader, rdb_type, write_len, write_string};
+use crate::codec::rdb::{Form, Output, Reader, rdb_type, write_len, write_shared, write_string};
 use crate::data::listpack::Listpack;
 
 const ID_BYTES: usize = 16;
@@ -29,7 +29,7 @@ pub fn save(log: &Log, groups: &Groups, out: &mut Output) {
     write_len(log.nodes.len() as u64, out);
     for (key, node) in &log.nodes {
         write_string(&key.to_bytes(), out);
-        write_string(node.bytes(), out);
+        write_shared(node.listpack(), out);
     }
     write_len(log.len, out);
     for id in [log.last_id, log.first_id, log.max_deleted_id] {

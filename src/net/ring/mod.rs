@@ -117,6 +117,7 @@ impl Ring {
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)?;
@@ -239,6 +240,16 @@ impl Ring {
             }
             self.enter(Wait::Never)?;
         }
+    }
+
+    /// Submits all that is queued, and comes back at once: sends do not wait for what is done before the next turn.
+    pub fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() { Ok(()) } else { self.enter(Wait::Never) }
+    }
+
+    /// Something has completed, or will have when the kernel is asked: a look at memory, no system call.
+    pub fn has_news(&mut self) -> bool {
+        self.ring.submission().taskrun() || !self.ring.completion().is_empty()
     }
 
     fn is_settled(&mut self) -> bool {

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::sys::file;
+
 /// A directory of files. Nothing that was changed is safe before it was synced, names included.
 pub trait Disk: Send + Sync {
     /// The directory is there.
@@ -26,6 +28,11 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     fn truncate(&self, length: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
+    /// What was written between two places is on its way to the disk from now on, and what is before them has arrived: so
+    /// `sync` will have little left to do. Nothing is safe by that.
+    fn write_out(&self, _from: u64, _to: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A directory of the file system.
@@ -87,6 +94,10 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn write_out(&self, from: u64, to: u64) -> io::Result<()> {
+        file::write_out(self, from, to)
     }
 }
 

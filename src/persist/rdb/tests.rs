@@ -3,13 +3,15 @@ use std::io::{self, Read};
 use proptest::prelude::*;
 
 use super::read::{Item, RdbReader, Versions, What, module_name};
-use super::write::{Chunk, Header, Sum, Usage};
+use super::write::{Chunk, Header, Sum, Trials, Usage};
 use crate::base::clock::Now;
 use crate::base::crc::crc64;
 use crate::base::rng::Rng;
 use crate::codec::rdb::Form;
 use crate::command::testing::{START_MS, TestShard};
+use crate::config::Config;
 use crate::data::digest::{self, Digest};
+use crate::data::entry::{Entry, Value};
 use crate::engine::table::FAMILIES;
 use crate::keyspace::slots::SlotMap;
 use crate::persist::load::{Duplicates, LoadError, Loaded, Loader};
@@ -29,9 +31,10 @@ fn file(shard: &TestShard, form: Form, usage: Usage) -> Vec<u8> {
     let (mut body, mut has_field_times) = (Vec::new(), false);
     for db in 0..shard.ctx.keyspace.databases() {
         let mut chunk = Chunk::new(db, form);
-        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config, true));
+        chunk.leave_compression(true);
+        shard.ctx.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, usage, &shard.ctx.config));
         has_field_times |= chunk.has_field_times;
-        let written = chunk.write(|bytes| {
+        let written = chunk.write(&mut Trials::default(), |bytes| {
             sum.add(bytes);
             body.extend_from_slice(bytes);
             Ok(())
@@ -161,9 +164,10 @@ fn who_compresses_makes_no_difference() {
     }
     let written = |leaves_compression: bool| {
         let (mut chunk, mut bytes) = (Chunk::new(0, FORMS[1]), Vec::new());
-        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config, leaves_compression);
+        chunk.leave_compression(leaves_compression);
+        let push = |entry| chunk.push(entry, Usage::None, &shard.ctx.config);
         shard.ctx.keyspace.db(0).iter().for_each(push);
-        let kept = chunk.write(|piece| {
+        let kept = chunk.write(&mut Trials::default(), |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         });
@@ -171,6 +175,32 @@ fn who_compresses_makes_no_difference() {
         bytes
     };
     assert_eq!(written(true), written(false));
+}
+
+#[test]
+fn strings_that_do_not_become_shorter_are_tried_now_and_then() {
+    let (config, mut rng) = (Config::default(), Rng::new(1));
+    let mut trials = Trials::default();
+    let mut len_of = |value: &mut dyn FnMut() -> Vec<u8>| {
+        let (mut chunk, mut len) = (Chunk::new(0, FORMS[1]), 0);
+        chunk.leave_compression(true);
+        for _ in 0..200 {
+            let entry = Entry::new(b"k", Value::Text(&value()), None, 0);
+            chunk.push(entry.as_ref(), Usage::None, &config);
+        }
+        let written = chunk.write(&mut trials, |piece| {
+            len += piece.len();
+            Ok(())
+        });
+        written.expect("memory takes everything");
+        (len, trials.are_in_vain())
+    };
+    let mut random = || (0..100).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>();
+    let (len, in_vain) = len_of(&mut random);
+    assert!(len > 200 * 100 && in_vain);
+    // The first of the even ones that is tried brings the others back.
+    let (len, in_vain) = len_of(&mut || b"x".repeat(100));
+    assert!((200 * 10..200 * 25).contains(&len) && !in_vain, "{len}");
 }
 
 /// Of the entries: frequency and key.

@@ -4,19 +4,16 @@
 //! all are written: so a header is made for either, of equal length, and checksums are combined.
 
 use std::io;
-use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::MAGIC;
 use crate::base::clock::Now;
 use crate::base::crc::{crc64, crc64_combine};
 use crate::codec::aof;
 use crate::codec::rdb::{
-    COMPRESSED_LEN_MIN, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, opcode, rdb_type,
-    write_len, write_string,
+    self, Form, Output, RDB_VERSION_OF_FIELD_TIMES, RDB_VERSION_OF_FILES, Reader, SHARED_LEN_MIN, Shared, opcode,
+    rdb_type, write_len, write_lzf, write_shared, write_string,
 };
 use crate::command::ctx::with_value_words;
 use crate::config::Config;
@@ -25,8 +22,6 @@ use crate::data::dump;
 use crate::data::entry::{EntryRef, TextRef, ValueRef};
 use crate::keyspace::access;
 
-/// A string of this length is kept beside the other bytes of its chunk, and shared with the keyspace if it can be.
-const LONG_TEXT_LEN_MIN: usize = 1024;
 /// Elements of a large collection are put together in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
 /// A longer one is not compressed, which would take as much memory again.
@@ -82,19 +77,13 @@ impl Header {
     }
 }
 
-/// Entries of one database, to stand anywhere behind the header.
-#[derive(Debug)]
+/// Entries of one database, to stand anywhere behind the header. Long strings are kept beside its other bytes, shared with
+/// the keyspace where they can be.
 pub struct Chunk {
     output: Output,
     /// What stands in front of the output of a large collection: a vector of all of it would be copied as it grows.
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<Output>,
     pieces_bytes: usize,
-    /// Where in the output strings stand that may be compressed. Whoever writes the chunk does that: it takes longer than
-    /// all else that a shard does for a key, and a command that saves before it changes would wait for it.
-    short_texts: Vec<u32>,
-    /// Long ones, and where in the output each belongs.
-    texts: Vec<(usize, Bytes)>,
-    text_bytes: usize,
     pub keys: u64,
     /// Some hash has fields that expire.
     pub has_field_times: bool,
@@ -135,22 +124,18 @@ impl Chunk {
         Chunk::of(output, true)
     }
 
-    fn of(output: Output, as_commands: bool) -> Chunk {
-        Chunk {
-            output,
-            pieces: Vec::new(),
-            pieces_bytes: 0,
-            short_texts: Vec::new(),
-            texts: Vec::new(),
-            text_bytes: 0,
-            keys: 0,
-            has_field_times: false,
-            as_commands,
-        }
+    fn of(mut output: Output, as_commands: bool) -> Chunk {
+        output.shares = true;
+        Chunk { output, pieces: Vec::new(), pieces_bytes: 0, keys: 0, has_field_times: false, as_commands }
     }
 
-    /// `leaves_compression`: short strings are for who writes the chunk to compress, as it keeps up.
-    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config, leaves_compression: bool) {
+    /// From now on strings are for who writes the chunk to compress, or not: it takes longer than all else that a shard
+    /// does for a key, and a command that saves before it changes would wait for it.
+    pub fn leave_compression(&mut self, leaves: bool) {
+        self.output.leaves_compression = leaves;
+    }
+
+    pub fn push(&mut self, entry: EntryRef<'_>, usage: Usage, config: &Config) {
         let out = &mut self.output;
         if self.as_commands {
             with_value_words(entry.key(), entry, |words| aof::write::command(&mut out.bytes, words));
@@ -160,22 +145,13 @@ impl Chunk {
         self.push_head(entry, usage, config);
         self.keys += 1;
         let out = &mut self.output;
-        let text = match entry.value() {
-            ValueRef::Text(TextRef::Shared(text)) => text.clone(),
-            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= LONG_TEXT_LEN_MIN => Bytes::copy_from_slice(text),
-            ValueRef::Text(TextRef::Bytes(text))
-                if leaves_compression
-                    && text.len() >= COMPRESSED_LEN_MIN
-                    && out.form == (Form::File { compresses: true }) =>
-            {
-                self.short_texts.push(u32::try_from(out.len()).expect("a chunk is sent before it is so long"));
-                write_len(text.len() as u64, out);
-                return out.extend_from_slice(text);
+        match entry.value() {
+            ValueRef::Text(TextRef::Shared(text)) => write_shared(&Arc::new(text.clone()), out),
+            ValueRef::Text(TextRef::Bytes(text)) if text.len() >= SHARED_LEN_MIN => {
+                write_shared(&Arc::new(text.to_vec()), out);
             }
-            ValueRef::Text(_) | ValueRef::Collection(_) => return dump::save(entry, out),
-        };
-        self.text_bytes += text.len();
-        self.texts.push((out.len(), text));
+            ValueRef::Text(_) | ValueRef::Collection(_) => dump::save(entry, out),
+        }
     }
 
     /// Begins a collection with a table, whose elements are to follow before anything else; how.
@@ -188,9 +164,12 @@ impl Chunk {
     pub fn push_element(&mut self, save: &SaveElement, element: EntryRef<'_>) {
         save(element, &mut self.output);
         if self.output.len() >= PIECE_BYTES {
-            let next = Vec::with_capacity(self.output.len());
-            let piece = std::mem::replace(&mut self.output.bytes, next);
-            self.pieces_bytes += piece.len();
+            let mut next = Output::new(self.output.form);
+            next.leaves_compression = self.output.leaves_compression;
+            next.reserve(self.output.len());
+            let piece = std::mem::replace(&mut self.output, next);
+            debug_assert!(piece.shared.is_empty(), "elements of tables are copied");
+            self.pieces_bytes += piece.len() + size_of_val(&*piece.uncompressed);
             self.pieces.push(piece);
         }
     }
@@ -219,56 +198,119 @@ impl Chunk {
         write_string(entry.key(), out);
     }
 
+    /// It will be about so long.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.output.reserve(bytes);
+    }
+
     /// How much memory it takes, roughly: what is shared with the keyspace, and may be replaced there, included.
     pub fn held_bytes(&self) -> usize {
-        self.output.bytes.capacity() + self.pieces_bytes + size_of_val(&*self.short_texts) + self.text_bytes
+        let notes = size_of_val(&*self.output.uncompressed);
+        self.output.bytes.capacity() + notes + self.pieces_bytes + self.output.shared_bytes
     }
 
     /// How much was pushed.
     pub fn bytes(&self) -> usize {
-        self.output.bytes.len() + self.pieces_bytes + self.text_bytes
+        self.output.bytes.len() + self.pieces_bytes + self.output.shared_bytes
     }
 
     /// What the file gets of it, piece by piece.
-    pub fn write(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.pieces.iter().try_for_each(|piece| write(piece))?;
-        let (mut from, mut short) = (0, self.short_texts.iter().map(|&at| at as usize).peekable());
-        for (at, text) in &self.texts {
-            self.write_piece(from..*at, &mut short, &mut write)?;
+    pub fn write(&self, trials: &mut Trials, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        for piece in &self.pieces {
+            write_piece(piece, 0..piece.len(), trials, &mut write)?;
+        }
+        let mut from = 0;
+        for Shared { at, text, is_compressed } in &self.output.shared {
+            write_piece(&self.output, from..*at, trials, &mut write)?;
             from = *at;
-            let compresses = text.len() <= COMPRESSED_LEN_MAX;
-            let mut head = Output::new(if compresses { self.output.form } else { Form::File { compresses: false } });
-            if compresses {
-                write_string(text, &mut head);
-                write(&head.bytes)?;
+            let text = (**text).as_ref();
+            if *is_compressed {
+                write(text)?;
+                continue;
+            }
+            let compresses = self.output.form == Form::File { compresses: true } && text.len() <= COMPRESSED_LEN_MAX;
+            let mut head = Vec::new();
+            if compresses
+                && trials.go_on()
+                && let Some(compressed) = trials.compress(text)
+            {
+                write_lzf(&compressed, text.len(), &mut head);
+                write(&head)?;
             } else {
                 write_len(text.len() as u64, &mut head);
-                write(&head.bytes)?;
+                write(&head)?;
                 write(text)?;
             }
         }
-        self.write_piece(from..self.output.len(), &mut short, &mut write)
+        write_piece(&self.output, from..self.output.len(), trials, &mut write)
     }
+}
 
-    /// A part of the output, in which the strings at the beginning of `short` are compressed.
-    fn write_piece(
-        &self,
-        range: Range<usize>,
-        short: &mut Peekable<impl Iterator<Item = usize>>,
-        mut write: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let (mut from, mut compressed) = (range.start, Output::new(self.output.form));
-        while let Some(at) = short.next_if(|&at| at < range.end) {
-            compressed.extend_from_slice(&self.output[from..at]);
-            let mut reader = Reader::new(&self.output[at..range.end]);
-            let text = reader.string().expect("`push` has written it");
-            write_string(&text, &mut compressed);
+/// A part of an output, in which the strings that are noted may be compressed.
+fn write_piece(
+    output: &Output,
+    range: Range<usize>,
+    trials: &mut Trials,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let behind = |place: usize| output.uncompressed.partition_point(|&at| (at as usize) < place);
+    let (mut from, mut changed) = (range.start, Vec::new());
+    for &at in &output.uncompressed[behind(range.start)..behind(range.end)] {
+        if !trials.go_on() {
+            continue;
+        }
+        let mut reader = Reader::new(&output[at as usize..range.end]);
+        let text = reader.string().expect("`write_string` has written it");
+        if let Some(compressed) = trials.compress(&text) {
+            changed.extend_from_slice(&output[from..at as usize]);
+            write_lzf(&compressed, text.len(), &mut changed);
             from = range.end - reader.len_left();
         }
-        if !compressed.is_empty() {
-            write(&compressed)?;
+        if changed.len() >= PIECE_BYTES {
+            write(&changed)?;
+            changed.clear();
         }
-        if from < range.end { write(&self.output[from..range.end]) } else { Ok(()) }
+    }
+    if !changed.is_empty() {
+        write(&changed)?;
+    }
+    if from < range.end { write(&output[from..range.end]) } else { Ok(()) }
+}
+
+/// Whether to compress strings is worth the time, as far as those before tell: to find out that random bytes do not become
+/// shorter costs more than all else that is done to save them.
+#[derive(Debug, Default)]
+pub struct Trials {
+    /// Since a string became shorter.
+    failures: usize,
+    passed_over: usize,
+}
+
+impl Trials {
+    /// After so many failures ...
+    const FAILURES_MAX: usize = 64;
+    /// ... one string in so many is tried, until it becomes shorter.
+    const TRIED_SHARE: usize = 16;
+    /// A failure with so many bytes counts twice.
+    const FAILURE_BYTES: usize = 16 * 1024;
+
+    /// Most strings are not tried.
+    pub fn are_in_vain(&self) -> bool {
+        self.failures >= Trials::FAILURES_MAX
+    }
+
+    /// The next string is to be tried.
+    fn go_on(&mut self) -> bool {
+        let tries = !self.are_in_vain() || self.passed_over + 1 >= Trials::TRIED_SHARE;
+        self.passed_over = if tries { 0 } else { self.passed_over + 1 };
+        tries
+    }
+
+    /// A string in its compressed form, if that is shorter.
+    fn compress(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        let compressed = rdb::compressed(text);
+        self.failures = if compressed.is_some() { 0 } else { self.failures + 1 + text.len() / Trials::FAILURE_BYTES };
+        compressed
     }
 }
 
