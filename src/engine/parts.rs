@@ -235,7 +235,7 @@ impl Parts {
         let (keys, all) = (evictions.shards[*own].keys.load(Relaxed), evictions.keys().max(1));
         let part = (u128::from(rest) * u128::from(keys) / u128::from(all)) as u64;
         let debt = rest.min(DEBT_BYTES);
-        let drawn = (u128::from(draw) * u128::from(debt) >> 64) as u64;
+        let drawn = ((u128::from(draw) * u128::from(debt)) >> 64) as u64;
         part / debt * debt + if drawn < part % debt { debt } else { 0 }
     }
 
