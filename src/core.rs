@@ -181,7 +181,7 @@ impl Core {
         ctx.scripts.store = server.scripts.clone();
         let mut shard = Shard::new(ctx, registry.names().len(), ticks);
         let slots = shard.ctx.slots.clone();
-        shard.memory.share(server.evictions.clone(), id);
+        shard.memory.parts.share(server.evictions.clone(), id);
         shard.ctx.journal.is_shared = server.shards > 1;
         Core {
             id,

@@ -211,6 +211,27 @@ fn what_is_used_often_stays() {
 }
 
 #[test]
+fn a_shard_without_keys_gets_its_room_when_another_has_taken_it_all() {
+    let server = Server::start(4);
+    let mut client = server.client();
+    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+        limit(&server, &mut client, policy);
+        assert_eq!(fill(&mut client, "{a}", false), 0, "{policy}");
+        assert!(server.info("evicted_keys") > 0, "{policy}");
+        // Idle times are whole seconds.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let value = "v".repeat(1000);
+        for n in 0..300 {
+            client.check(request(&["SET", &format!("{{b}}{n}"), &value]), "+OK\r\n");
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        let left = left(&server, "{b}");
+        assert!(left > 200, "{policy}: {left} of 300");
+        client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
+    }
+}
+
+#[test]
 fn a_lower_limit_is_kept_without_any_command() {
     with_shards(|server| {
         let mut client = server.client();

@@ -18,7 +18,7 @@ use crate::command::error;
 use crate::command::spec::{Row, Spec};
 use crate::config::rewrite::Missing;
 use crate::config::{Config, SetError};
-use crate::engine::memory::Evictions;
+use crate::engine::parts::Evictions;
 use crate::engine::pubsub::Kind;
 use crate::engine::shard::Shard;
 use crate::keyspace::slots::SlotMap;

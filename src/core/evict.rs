@@ -7,8 +7,8 @@
 use super::Core;
 use crate::base::ids::ShardId;
 use crate::engine::evict::Room;
-use crate::engine::memory::Standing;
 use crate::engine::msg::Message;
+use crate::engine::parts::Standing;
 use crate::sys::memory;
 
 /// They are left in peace for so long when they have answered; less long if a client waits for it.
@@ -77,11 +77,11 @@ impl Core {
         self.tell_of_evicted();
         let (memory, now_ns) = (&self.shard.memory, self.shard.ctx.now.mono_ns);
         let excess = memory.excess();
-        let others_should = excess > 0 && memory.standing() == Standing::Warmer;
-        let others_lag = memory.others_can_evict() && (excess > memory.slack() || others_should);
+        let others_should = excess > 0 && memory.parts.standing() == Standing::Warmer;
+        let others_lag = memory.parts.others_can_evict() && (excess > memory.slack() || others_should);
         let someone_waits = self.shard.tracking.clients > 0;
         // What others have evicted makes the excess go before they have told of it.
-        let is_due = others_lag || someone_waits && memory.others_are_evicting();
+        let is_due = others_lag || someone_waits && memory.parts.others_are_evicting();
         let interval_ns = if someone_waits { WAITED_INTERVAL_NS } else { ASK_INTERVAL_NS };
         if is_due && self.asking.may_ask(now_ns, interval_ns) {
             self.asking.number = self.asking.number.wrapping_add(1);

@@ -186,7 +186,7 @@ impl Core {
         // What came of the mail, of connections that have ended and of background work; and who has copies of what made
         // room learns it before the replies of this turn.
         self.settle(mesh);
-        self.shard.memory.told_of_evicted();
+        self.shard.memory.parts.told_of_evicted();
         if self.stopped {
             return;
         }
@@ -216,7 +216,7 @@ impl Core {
         // The other shards begin to make room before a client can send what it does next.
         self.make_room();
         self.settle(mesh);
-        self.shard.memory.told_of_evicted();
+        self.shard.memory.parts.told_of_evicted();
     }
 
     pub(super) fn wave<'t, M: Mesh>(

@@ -1,12 +1,10 @@
 //! Making room: a shard removes keys while the process uses more memory than it may.
 //!
-//! A shard pays for what it has taken since it made room last, whatever the number of its turns; who grows has to shrink.
-//! But where one has keys that would rather go than all others', it pays for all, so that the parts follow use. What is too
-//! much and nobody has just taken (`maxmemory` was lowered) goes by the keys that each may remove, in steps of time. A
-//! command that takes memory waits for that only while little is too much, and else makes all the room itself.
+//! Its part of what is too much is the one that `parts` tells. A command that takes memory waits for the others' parts only
+//! while little is too much, and else makes all the room itself.
 
 use super::lock::{LockSet, Mode};
-use super::memory::Standing;
+use super::parts::Excess;
 use super::shard::Shard;
 use crate::base::slowlog::LatencySample;
 use crate::command::events::Class;
@@ -18,9 +16,6 @@ const KEYS_PER_LOOK: u32 = 16;
 
 /// After so many keys that are in use others are not looked for any more: transactions, or a snapshot, must go on first.
 const HELD_MAX: u32 = 16;
-
-/// So long what nobody has just taken waits for its next sharing out.
-const SHARING_INTERVAL_NS: u64 = 1_000_000;
 
 enum Evicted {
     Key,
@@ -51,31 +46,15 @@ fn time_max_ns(tenacity: u32) -> u64 {
 impl Shard {
     /// Looks anew at how much memory is in use, and removes this shard's part of what is too much.
     pub fn make_room(&mut self) -> Room {
-        let (own, all) = self.tell_evictable();
+        self.tell_evictable();
         self.memory.refresh();
-        let excess = self.memory.excess();
-        // What waits to be freed is to be freed, though there may be no keys.
-        let part = if own == all || excess == 0 { excess } else { self.part_of(excess, own, all) };
+        let (excess, grown, slack) = (self.memory.excess(), self.memory.grown(), self.memory.slack());
+        let (now_ns, draw) = (self.ctx.now.mono_ns, self.ctx.rng.next_u64());
+        let part = self.memory.parts.part_of(Excess { bytes: excess, grown, slack }, now_ns, draw);
         let room = self.reduce_excess_to(excess - part);
         self.memory.settle();
-        self.memory.note_excess(self.memory.excess(), self.ctx.now.mono_ns);
+        self.memory.note_excess(self.memory.excess(), now_ns);
         room
-    }
-
-    /// This shard's part of what is too much, of `all` keys that may go having `own`.
-    fn part_of(&mut self, excess: u64, own: u64, all: u64) -> u64 {
-        let grown = self.memory.grown().min(excess);
-        match self.memory.standing() {
-            Standing::Coldest => excess,
-            Standing::Warmer if excess <= self.memory.slack() => 0,
-            Standing::Warmer => grown,
-            Standing::Even if self.ctx.now.mono_ns < self.shared_excess_ns + SHARING_INTERVAL_NS => grown,
-            Standing::Even => {
-                self.shared_excess_ns = self.ctx.now.mono_ns;
-                let rest = excess - grown;
-                grown + (u128::from(rest) * u128::from(own)).div_ceil(u128::from(all)) as u64
-            }
-        }
     }
 
     /// Now and then: tells the others how gladly a key of this shard's would go.
@@ -83,20 +62,19 @@ impl Shard {
         if self.memory.is_set() {
             let ctx = &mut self.ctx;
             let score = self.pool.best(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng);
-            self.memory.tell_score(score);
+            self.memory.parts.tell_score(score);
         }
     }
 
-    /// How many keys this shard may evict, and how many all may.
-    pub(super) fn tell_evictable(&mut self) -> (u64, u64) {
+    pub(super) fn tell_evictable(&mut self) {
         let own = evict::evictable(&self.ctx.keyspace, self.ctx.config.maxmemory_policy) as u64;
-        (own, self.memory.tell_evictable(own))
+        self.memory.parts.tell_keys(own);
     }
 
     /// Makes room for a command that may take memory. What the others are going to remove need not be waited for, while it
     /// is little.
     pub fn make_room_at_once(&mut self) -> Room {
-        let slack = if self.memory.others_can_evict() { self.memory.slack() } else { 0 };
+        let slack = if self.memory.parts.others_can_evict() { self.memory.slack() } else { 0 };
         self.reduce_excess_to(slack)
     }
 
@@ -133,7 +111,7 @@ impl Shard {
                 match self.evict_key() {
                     Evicted::Key => {}
                     Evicted::NotIt if held < HELD_MAX => held += 1,
-                    Evicted::Nothing if !self.memory.others_can_evict() => return Room::Lacking,
+                    Evicted::Nothing if !self.memory.parts.others_can_evict() => return Room::Lacking,
                     _ => return Room::Coming,
                 }
             }
@@ -151,7 +129,7 @@ impl Shard {
         let Some((db, key, score)) = self.pool.choose(&ctx.keyspace, ctx.now, &ctx.config, &mut ctx.rng) else {
             return Evicted::Nothing;
         };
-        self.memory.tell_score(score);
+        self.memory.parts.tell_score(score);
         // To save it, and others with it, would take more memory than it leaves.
         if !ctx.keyspace.db(db).is_saved(ctx.keyspace.hash(&key)) {
             return Evicted::NotIt;
@@ -163,7 +141,7 @@ impl Shard {
                 return Evicted::NotIt;
             }
         }
-        self.memory.begin_eviction();
+        self.memory.parts.begin_eviction();
         ctx.db = db;
         // If its time is over, it has expired instead.
         if ctx.delete(&key) {

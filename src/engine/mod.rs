@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mesh;
 pub mod msg;
 pub mod multi;
+pub mod parts;
 pub mod pause;
 pub mod pubsub;
 pub mod script;

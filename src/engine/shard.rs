@@ -78,8 +78,6 @@ pub struct Shard {
     pub memory: MemoryLimit,
     /// Keys that may make room.
     pub(super) pool: Pool,
-    /// When it took part in sharing out what is too much.
-    pub(super) shared_excess_ns: u64,
     /// A script that runs too long.
     pub(super) busy: Option<Box<Busy>>,
     /// Of scripts that may touch any key.
@@ -110,7 +108,6 @@ impl Shard {
             turns: Turns::default(),
             memory: MemoryLimit::default(),
             pool: Pool::default(),
-            shared_excess_ns: 0,
             busy: None,
             lease: Lease::default(),
         };

@@ -10,7 +10,7 @@ use crate::data::entry::EntryRef;
 
 const LRU_MASK: u32 = 0xff_ffff;
 /// A new key starts here, so that it is not evicted at once.
-const LFU_INITIAL: u8 = 5;
+pub const LFU_INITIAL: u8 = 5;
 
 fn lru_clock(now: Now) -> u32 {
     now.unix_s() as u32 & LRU_MASK

@@ -13,6 +13,9 @@ use crate::data::entry::EntryRef;
 /// As many as in Redis.
 const POOL_MAX: usize = 16;
 
+/// How gladly a key is removed that is new, under an LFU policy.
+pub const SCORE_OF_NEW_LFU: u64 = (u8::MAX - access::LFU_INITIAL) as u64;
+
 /// A key that may go, and how gladly.
 #[derive(Debug)]
 struct Candidate {

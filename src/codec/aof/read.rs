@@ -102,6 +102,17 @@ pub struct LogReader<R> {
     /// How long the last item is, in bytes and in lines.
     taken: usize,
     taken_lines: u64,
+    /// Items that were read together, and the words of all of them.
+    batch: Vec<Batched>,
+    batch_words: Vec<Range<usize>>,
+}
+
+/// One of several items that were read together.
+struct Batched {
+    /// In the buffer.
+    bytes: Range<usize>,
+    /// Among those of all; none of a line.
+    words: Range<usize>,
 }
 
 /// What the buffer begins with.
@@ -116,8 +127,20 @@ enum Step {
 impl<R: Read> LogReader<R> {
     /// Reads from the beginning of a file of this length, or from `offset`, where `input` already is.
     pub fn new(input: R, offset: u64, length: u64) -> LogReader<R> {
-        let (buffer, words) = (Vec::new(), Vec::new());
-        LogReader { input, buffer, at: 0, filled: 0, offset, length, lines: 0, words, taken: 0, taken_lines: 0 }
+        LogReader {
+            input,
+            buffer: Vec::new(),
+            at: 0,
+            filled: 0,
+            offset,
+            length,
+            lines: 0,
+            words: Vec::new(),
+            taken: 0,
+            taken_lines: 0,
+            batch: Vec::new(),
+            batch_words: Vec::new(),
+        }
     }
 
     pub fn into_inner(self) -> R {
@@ -153,6 +176,7 @@ impl<R: Read> LogReader<R> {
                 }
                 return Err(self.error(What::Truncated));
             }
+            self.words.clear();
             match step(&self.buffer[self.at..self.filled], &mut self.words) {
                 Step::Needs(more) => needed = more,
                 Step::Malformed => return Err(self.error(What::Malformed)),
@@ -177,6 +201,50 @@ impl<R: Read> LogReader<R> {
     pub fn put_back(&mut self) {
         self.at -= mem::take(&mut self.taken);
         self.lines -= mem::take(&mut self.taken_lines);
+    }
+
+    /// Reads the next items together, so that what they need can be asked for before the first of them is run: one at least,
+    /// and more, up to `max`, that are in the buffer already. How many there are; none at the end. They are still to come
+    /// until [`Self::take_batch`].
+    pub fn read_batch(&mut self, max: usize) -> Result<usize, ReadError> {
+        self.batch.clear();
+        self.batch_words.clear();
+        if self.next_item()?.is_none() {
+            return Ok(0);
+        }
+        self.put_back();
+        let mut at = self.at;
+        while self.batch.len() < max && at < self.filled {
+            let first = self.batch_words.len();
+            let length = match step(&self.buffer[at..self.filled], &mut self.batch_words) {
+                Step::Line(length) | Step::Command(length) => length,
+                // As the first of a batch it is read whole, or found to be none.
+                Step::Needs(_) | Step::Malformed => {
+                    self.batch_words.truncate(first);
+                    break;
+                }
+            };
+            self.batch.push(Batched { bytes: at..at + length, words: first..self.batch_words.len() });
+            at += length;
+        }
+        Ok(self.batch.len())
+    }
+
+    /// An item of the batch.
+    pub fn batched(&self, index: usize) -> Item<'_> {
+        let Batched { bytes, words } = &self.batch[index];
+        let (bytes, words) = (&self.buffer[bytes.clone()], &self.batch_words[words.clone()]);
+        if words.is_empty() { Item::Line(bytes) } else { Item::Command(Command { bytes, words }) }
+    }
+
+    /// So many items of the batch are done with; the others are forgotten, and the next ones again.
+    pub fn take_batch(&mut self, count: usize) {
+        for index in 0..count {
+            let Batched { bytes, words } = &self.batch[index];
+            let (length, lines) = (bytes.len(), if words.is_empty() { 1 } else { 1 + 2 * words.len() as u64 });
+            self.take(length, lines);
+        }
+        self.batch.clear();
     }
 
     fn take(&mut self, length: usize, lines: u64) {
@@ -219,7 +287,7 @@ impl<R: Read> LogReader<R> {
     }
 }
 
-/// Looks at the beginning of `bytes`, of which there is at least one.
+/// Looks at the beginning of `bytes`, of which there is at least one, and adds the words of a command to `words`.
 fn step(bytes: &[u8], words: &mut Vec<Range<usize>>) -> Step {
     match bytes[0] {
         b'#' => match memchr::memchr(b'\n', bytes) {
@@ -233,7 +301,6 @@ fn step(bytes: &[u8], words: &mut Vec<Range<usize>>) -> Step {
 }
 
 fn command(bytes: &[u8], words: &mut Vec<Range<usize>>) -> Step {
-    words.clear();
     let (count, mut at) = match number(bytes, 1) {
         Ok(found) => found,
         Err(step) => return step,
@@ -446,6 +513,47 @@ mod tests {
         assert!(read(&bytes).1.is_none());
         for cut in (1..7).chain(8..40).chain([299_000]).chain(bytes.len() - 20..bytes.len()) {
             assert!(matches!(read(&bytes[..cut]).1, Some(What::Truncated)), "{cut}");
+        }
+    }
+
+    /// The items as batches of up to `max` give them, of each of which only some are taken at first.
+    fn read_in_batches(bytes: &[u8], max: usize, mut random: Rng) -> (Vec<String>, u64) {
+        let mut reader = LogReader::new(Trickle(bytes, Rng::new(7)), 0, bytes.len() as u64);
+        let mut seen = Vec::new();
+        while let Ok(count @ 1..) = reader.read_batch(max) {
+            let taken = random.below(count as u64 + 1) as usize;
+            seen.extend((0..taken).map(|index| match reader.batched(index) {
+                Item::Line(line) => line.escape_ascii().to_string(),
+                Item::Command(command) => {
+                    command.words().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+                }
+            }));
+            reader.take_batch(taken);
+        }
+        (seen, reader.lines())
+    }
+
+    #[test]
+    fn batches_hold_what_is_read_one_by_one() {
+        let mut bytes = Vec::new();
+        for number in 0..500 {
+            let key = number.to_string();
+            match number % 5 {
+                0 => bytes.extend_from_slice(b"#TS:5\r\n"),
+                1 => write::command(&mut bytes, &[b"SET", key.as_bytes(), &[b'x'; 3000]]),
+                _ => write::command(&mut bytes, &[b"DEL", key.as_bytes()]),
+            }
+        }
+        for end in [bytes.len(), bytes.len() - 1] {
+            let bytes = &bytes[..end];
+            let (all, _) = read(bytes);
+            for max in [1, 3, 16] {
+                let (seen, lines) = read_in_batches(bytes, max, Rng::new(max as u64));
+                assert!(seen == all, "{max}: {} of {}", seen.len(), all.len());
+                let lines_of =
+                    |item: &String| if item.starts_with('#') { 1 } else { 1 + 2 * item.split(' ').count() as u64 };
+                assert_eq!(lines, all.iter().map(lines_of).sum::<u64>());
+            }
         }
     }
 

@@ -39,6 +39,8 @@ use crate::script::shard::AskedCommand;
 
 /// Keys that are dealt out between two looks at the clients.
 const DEAL_KEYS: usize = 1024;
+/// Commands of a file that are read together.
+const AHEAD: usize = 16;
 /// Commands that answered with an error, of each file, which are told one by one.
 const ERRORS_TOLD: u64 = 3;
 
@@ -464,37 +466,60 @@ impl Replay {
         let Replay { name, reader, keys, db, errors, output, tells } = self;
         *tells = *keys == Keys::All || ctx.shard == 0;
         while reader.offset() < until {
-            let command = match reader.next_item() {
-                Ok(Some(Item::Command(command))) => command,
-                Ok(Some(Item::Line(_))) => continue,
-                Ok(None) => {
-                    if *errors > ERRORS_TOLD {
-                        tracing::warn!("AOF {name}: {errors} commands answered with an error");
+            let count = reader.read_batch(AHEAD).map_err(|error| AofError::Read(name.clone(), error))?;
+            if count == 0 {
+                if *errors > ERRORS_TOLD {
+                    tracing::warn!("AOF {name}: {errors} commands answered with an error");
+                }
+                return Ok(Progress::End);
+            }
+            let hashes = look_ahead(reader, count, ctx, *db);
+            for (index, &hash) in hashes.iter().enumerate() {
+                let Item::Command(command) = reader.batched(index) else { continue };
+                if let Some(word) = command.word(1) {
+                    ctx.remember_hash(word, hash);
+                }
+                output.clear();
+                let failed = |reason: Vec<u8>| AofError::Command(name.clone(), reason);
+                match run(command, ctx, slots, *keys, db, output).map_err(failed)? {
+                    Outcome::Ran => {}
+                    Outcome::Passed => continue,
+                    Outcome::Spans => {
+                        ctx.forget_hash();
+                        reader.take_batch(index);
+                        return Ok(Progress::Spans);
                     }
-                    return Ok(Progress::End);
                 }
-                Err(error) => return Err(AofError::Read(name.clone(), error)),
-            };
-            output.clear();
-            let failed = |reason: Vec<u8>| AofError::Command(name.clone(), reason);
-            match run(command, ctx, slots, *keys, db, output).map_err(failed)? {
-                Outcome::Ran => {}
-                Outcome::Passed => continue,
-                Outcome::Spans => {
-                    reader.put_back();
-                    return Ok(Progress::Spans);
+                if output.first() == Some(&b'-') {
+                    *errors += 1;
+                    if *errors <= ERRORS_TOLD {
+                        let (what, reply) = (command.word(0).unwrap_or_default(), output.trim_ascii_end());
+                        tracing::warn!("AOF {name}: {}: {}", what.escape_ascii(), String::from_utf8_lossy(reply));
+                    }
                 }
             }
-            if output.first() == Some(&b'-') {
-                *errors += 1;
-                if *errors <= ERRORS_TOLD {
-                    let (what, reply) = (command.word(0).unwrap_or_default(), output.trim_ascii_end());
-                    tracing::warn!("AOF {name}: {}: {}", what.escape_ascii(), String::from_utf8_lossy(reply));
-                }
-            }
+            ctx.forget_hash();
+            reader.take_batch(count);
         }
         Ok(Progress::More)
     }
+}
+
+/// Hashes the first words of commands, keys most of them, and asks for what these need of the table: else each command
+/// would wait for the memory of its own.
+fn look_ahead(reader: &LogReader<File>, count: usize, ctx: &ShardCtx, db: usize) -> SmallVec<[u64; AHEAD]> {
+    let dict = ctx.keyspace.db(db);
+    let ask = |index| match reader.batched(index) {
+        Item::Command(command) => command.word(1).map_or(0, |word| {
+            let hash = ctx.keyspace.hash(word);
+            dict.prefetch_bucket(hash);
+            hash
+        }),
+        Item::Line(_) => 0,
+    };
+    let hashes: SmallVec<[u64; AHEAD]> = (0..count).map(ask).collect();
+    hashes.iter().for_each(|&hash| dict.prefetch_entry(hash));
+    hashes
 }
 
 /// What became of a command.

