@@ -61,6 +61,7 @@ impl Draws {
 mod tests {
     use std::sync::Arc;
 
+    use super::*;
     use crate::command::testing::TestShard;
     use crate::command::{hash, set, zset};
     use crate::config::value::OutputLimit;
