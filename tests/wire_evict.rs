@@ -341,7 +341,10 @@ fn what_clients_are_told_of_evicted_keys_evicts_no_others() {
         set(&mut control, "maxmemory", &limit.to_string());
         eventually("evicted", || server.info("evicted_keys") >= 10);
         let left = keys(server);
-        assert!(left > 150, "{left}");
+        // Each gives back its name twice: its own, and that of what was noted of who has read it. (Several shards do not know
+        // how much the others are about to give back.)
+        let shards = server.info("shards");
+        assert!(left > if shards == 1 { 225 } else { 150 }, "{left}");
         trackers.iter_mut().for_each(|tracker| tracker.expect(">2\r\n$10\r\ninvalidate\r\n"));
     });
 }

@@ -538,13 +538,36 @@ fn save_rules_are_kept_by_the_server_itself() {
     call(&mut redis, "SET c 1").unwrap();
     eventually("the rule is met", || exists(&directory.dump()));
     eventually("the changes are counted anew", || server.info("rdb_changes_since_last_save") == 0);
-    // What was flushed does not come back.
-    call(&mut redis, "FLUSHALL").unwrap();
+    // What was flushed in a transaction does not come back either.
+    server.client().check("multi\r\nflushall\r\nexec\r\n", "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
     eventually("the empty databases are saved", || {
         server.info("rdb_saves") >= 2 && server.info("rdb_bgsave_in_progress") == 0
     });
     let other = directory.start(1, &[]);
     assert_eq!(call(&mut other.redis(), "DBSIZE").as_deref(), Ok("0"));
+}
+
+#[test]
+fn under_save_rules_flushall_answers_when_the_file_has_no_keys() {
+    for shards in [1, 4] {
+        let directory = Directory::new();
+        let server = directory.start(shards, &["--save", "3600 1"]);
+        let mut redis = server.redis();
+        for key in ["a", "b", "c"] {
+            call(&mut redis, &format!("SET {key} 1")).unwrap();
+        }
+        call(&mut redis, "SAVE").unwrap();
+        call(&mut redis, "SET d 1").unwrap();
+        let mut client = server.client();
+        client.check("flushall\r\nset e 1\r\nget e\r\n", "+OK\r\n+OK\r\n$1\r\n1\r\n");
+        assert_eq!([server.info("rdb_saves"), server.info("rdb_changes_since_last_save")], [2, 1]);
+        let other = directory.start(1, &[]);
+        assert_eq!(call(&mut other.redis(), "DBSIZE").as_deref(), Ok("0"));
+        client.check("flushdb\r\nflushall sync\r\nconfig set save ''\r\nflushall\r\n", "+OK\r\n".repeat(4));
+        assert_eq!(server.info("rdb_saves"), 3, "only where all is flushed, and there are rules");
+        let calls: String = call(&mut redis, "INFO COMMANDSTATS").unwrap();
+        assert!(calls.contains("cmdstat_flushall:calls=3,"), "{calls}");
+    }
 }
 
 #[test]

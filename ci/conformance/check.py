@@ -5,9 +5,9 @@
 
 A test that does not pass must stand in `later` (waits for a subsystem to come) or `known_differences` (cannot hold by
 design), as `unit<TAB>test name<TAB>reason`; `full:unit` holds in full mode only. The name `*` stands for every test of
-the unit that was not reached. With a fourth column a line is one difference that shows in several tests: the name is a
-pattern, and what the test says when it fails must match the fourth column, a pattern, too. A test whose reason begins
-with `skipped: ` is not run, as it leaves a server behind on which others fail.
+the unit that was not reached. A line is one cause: where it shows in several tests, their names stand between ` | `.
+With a fourth column names are patterns, and what a test says when it fails must match that column, a pattern, too (or
+one of several). A test whose reason begins with `skipped: ` is not run, as it leaves a server behind on which others fail.
 
 In full mode a test that fails for Valkey itself on such a machine (it is not in the baseline) is passed over.
 Lists only shrink: a listed test that passes everywhere is reported, so that its line can go.
@@ -19,7 +19,7 @@ LISTS = ('later', 'known_differences')
 # Blocks of tests that need another server as a replica: what fails there takes the rest of the unit along.
 TAGS = {'external': '-large-memory', 'full': '-large-memory -repl -needs:repl'}
 
-Line = collections.namedtuple('Line', 'list unit test reason how')
+Line = collections.namedtuple('Line', 'list unit tests reason how')
 Failure = collections.namedtuple('Failure', 'kind unit test text')
 
 
@@ -33,15 +33,20 @@ def read_list(name, mode):
             assert reason, f'{name}: {test} has no reason'
             of, _, unit = unit.rpartition(':')
             if of in ('', mode):
-                yield Line(name, unit, test, reason, how[0] if how else None)
+                yield Line(name, unit, tuple(test.split(' | ')), reason, how[0] if how else None)
 
 
-def covers(line, failure):
+def covering(line, failure):
+    """The name in the line that stands for the test that failed, if any does."""
     if line.unit != failure.unit:
-        return False
+        return None
     if line.how:
-        return fnmatch.fnmatchcase(failure.test, line.test) and fnmatch.fnmatchcase(failure.text, line.how)
-    return line.test == failure.test or line.test == '*' and failure.kind == 'NOTREACHED'
+        if not any(fnmatch.fnmatchcase(failure.text, how) for how in line.how.split(' | ')):
+            return None
+        return next((test for test in line.tests if fnmatch.fnmatchcase(failure.test, test)), None)
+    if failure.test in line.tests:
+        return failure.test
+    return '*' if '*' in line.tests and failure.kind == 'NOTREACHED' else None
 
 
 def failures(path):
@@ -101,20 +106,21 @@ def main():
             command += ['--logs', options.logs]
         for line in lines:
             if line.unit in options.units and line.reason.startswith('skipped: '):
-                command += ['--skip', line.test]
+                command += [word for test in line.tests for word in ('--skip', test)]
         subprocess.run(command + options.units, check=True)
         unlisted, seen, covered = [], set(), 0
         for failure in failures(fails):
             if options.mode == 'full' and failure.kind == 'FAIL' and (failure.unit, failure.test) not in baseline:
                 continue
-            by = [line for line in lines if covers(line, failure)]
+            by = [(line, test) for line in lines if (test := covering(line, failure))]
             seen.update(by)
             covered += bool(by)
             if not by:
                 unlisted.append(failure)
     for line in lines:
-        if line.unit in options.units and line not in seen and not line.reason.startswith('skipped: '):
-            print(f'{line.list}: passes here with {options.shards} shards: {line.unit}\t{line.test}')
+        if line.unit in options.units and not line.reason.startswith('skipped: '):
+            for test in (test for test in line.tests if (line, test) not in seen):
+                print(f'{line.list}: passes here with {options.shards} shards: {line.unit}\t{test}')
     for failure in unlisted:
         print(f'NOT LISTED  {failure.unit}\t{failure.test}\n            {failure.text}')
     print(f'{options.mode}, {options.shards} shards: {covered} listed, {len(unlisted)} not listed')

@@ -113,6 +113,18 @@ fn save(ctx: &mut AdminCtx, args: &Args, _reply: &mut Reply) -> Result<Outcome> 
     }))
 }
 
+/// The same behind a command that has happened; `None` while there is another save, which is told of the command.
+pub fn save_behind(ctx: &AdminCtx, words: Vec<Vec<u8>>) -> Option<Everywhere> {
+    start_unasked(ctx, Purpose::Save).ok()?;
+    let merge: MergeFn = |ctx, _, _, reply| {
+        // The log tells what went wrong.
+        ctx.server.persistence.wait_for_save();
+        reply.ok();
+        Ok(())
+    };
+    Some(Everywhere { part: save_here, words, merge })
+}
+
 /// All of the shard's databases, at once: nobody is served meanwhile.
 fn save_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
     let Some(saving) = ctx.server.persistence.running() else { return Box::new(()) };

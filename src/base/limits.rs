@@ -68,6 +68,10 @@ pub const BACKGROUND_SLICE_NS: u64 = 500_000;
 pub const BACKGROUND_SHARE_DIVISOR: u64 = 2;
 pub const BACKGROUND_SLICE_NS_MIN: u64 = 20_000;
 
+/// Entries that a flush in the background frees before it answers, about what a slice would: who has little learns at once
+/// from INFO that it is gone.
+pub const FLUSHED_AT_ONCE_MAX: usize = 4096;
+
 /// `appendfsync everysec`: what a power loss takes at most. Replies to writes wait where it would be more.
 pub const LOG_LAG_MAX_NS: u64 = 2_000_000_000;
 
@@ -92,8 +96,8 @@ pub const SNAPSHOT_BUFFER_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Bytes of a file that are loaded between two looks at the clients, who are told to wait.
 pub const LOAD_STEP_BYTES: u64 = 64 * 1024;
 
-/// Elements that one command may draw with repetition (a negative count): each is in the reply. Beyond it: "value is out
-/// of range".
+/// Elements that one command may draw with repetition (a negative count) where no output limit ends its client: each is in
+/// the reply. Beyond it: "value is out of range".
 pub const RANDOM_MEMBERS_MAX: u64 = 1 << 26;
 
 /// Keys that a shard gives up at one go, where `tracking-table-max-keys` is exceeded; the next follow with its next turn.

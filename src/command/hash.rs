@@ -9,11 +9,11 @@ pub mod times;
 use super::KeyFn;
 use super::args::Args;
 use super::ctx::ShardCtx;
+use super::draws::{self, Draws};
 use super::error::{Error, Result};
 use super::events::Class;
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
-use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::base::long_double::LongDouble;
 use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
@@ -474,9 +474,10 @@ fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::Syntax);
     }
     let draws = count.unsigned_abs();
-    if (with_values && draws > i64::MAX as u64 / 2) || (count < 0 && draws > RANDOM_MEMBERS_MAX) {
-        return Err(Error::Text("ERR value is out of range"));
+    if with_values && draws > i64::MAX as u64 / 2 {
+        return Err(draws::TOO_MANY);
     }
+    let draws = if count < 0 { Some(Draws::new(draws, ctx, reply)) } else { None };
     let Some(hash) = ctx.read_as::<Hash>(key)? else {
         reply.array(0);
         return Ok(());
@@ -492,16 +493,22 @@ fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             reply_element(value, reply);
         }
     };
-    if count >= 0 {
+    let Some(draws) = draws else {
         let drawn = hash.distinct(usize::try_from(count).unwrap_or(usize::MAX), now_ms, &mut rng);
         head(reply, drawn.len());
         drawn.into_iter().for_each(|pair| write(reply, pair));
-    } else if hash.random(now_ms, &mut rng).is_none() {
+        return Ok(());
+    };
+    let draws = draws?;
+    if hash.random(now_ms, &mut rng).is_none() {
         head(reply, 0);
-    } else {
-        head(reply, draws as usize);
-        for _ in 0..draws {
-            write(reply, hash.random(now_ms, &mut rng).expect("some field has not expired"));
+        return Ok(());
+    }
+    head(reply, draws.count() as usize);
+    for _ in 0..draws.count() {
+        write(reply, hash.random(now_ms, &mut rng).expect("some field has not expired"));
+        if draws.go_on(reply).is_break() {
+            break;
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use super::generic::DB_OUT_OF_RANGE;
 use super::scan::{Found, INVALID_CURSOR, Pattern, ScanOptions, Scanned, parse_cursor, reply_page};
 use super::spec::*;
 use crate::base::ids::ShardId;
+use crate::base::limits::FLUSHED_AT_ONCE_MAX;
 use crate::data::entry::EntryRef;
 use crate::resp::reply::Reply;
 
@@ -183,6 +184,9 @@ fn flush(ctx: &mut ShardCtx, args: &Args, databases: Range<usize>, reply: &mut R
             ctx.lazyfree.push(table);
             ctx.lazyfree.push(noted);
         }
+    }
+    if in_background {
+        ctx.lazyfree.slice(FLUSHED_AT_ONCE_MAX);
     }
     ctx.journal.whole(ctx.db, args.words());
     reply.ok();

@@ -4,6 +4,7 @@ pub mod acks;
 pub mod args;
 pub mod bits;
 pub mod ctx;
+mod draws;
 pub mod effect;
 pub mod error;
 pub mod events;

@@ -12,12 +12,12 @@ use std::ops::ControlFlow;
 use super::KeyRow;
 use super::args::{Args, number_of};
 use super::ctx::ShardCtx;
+use super::draws::Draws;
 use super::error::{Error, Result};
 use super::events::Class;
 use super::scan::{Scanned, scan_collection};
 use super::spec::*;
 use crate::base::crc::key_slot;
-use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::data::collection::CollectionType;
 use crate::data::entry::{Entry, Value};
 use crate::data::listpack::{Digits, Element};
@@ -452,6 +452,10 @@ fn srandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         [_] => Some(args.signed_count(2)?),
         _ => return Err(Error::Syntax),
     };
+    let draws = match count {
+        Some(count @ ..0) => Some(Draws::new(count.unsigned_abs(), ctx, reply)),
+        _ => None,
+    };
     let (sets, env) = ctx.read_all_as::<Set>(&[args.get(1)])?;
     match (sets[0], count) {
         (None, None) => reply.null(),
@@ -462,13 +466,13 @@ fn srandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
             reply.array(count);
             set.draw_distinct(count, env.rng, |member| reply_member(member, reply));
         }
-        (Some(set), Some(count)) => {
-            let count = count.unsigned_abs();
-            if count > RANDOM_MEMBERS_MAX {
-                return Err(Error::Text("ERR value is out of range"));
-            }
-            reply.array(count as usize);
-            set.draw(count, env.rng, |member| reply_member(member, reply));
+        (Some(set), Some(_)) => {
+            let draws = draws.expect("a negative count is one of draws")?;
+            reply.array(draws.count() as usize);
+            set.draw(draws.count(), env.rng, |member| {
+                reply_member(member, reply);
+                draws.go_on(reply)
+            });
         }
     }
     Ok(())

@@ -88,7 +88,7 @@ impl TestShard {
     pub fn new(families: Families) -> TestShard {
         let keyspace = Keyspace::new(DATABASES, HashSeeds([1, 2, 3, 4]), START_MS);
         // Whatever the default: scripts read better with one word for a key that is gone.
-        let config = Config { lazyfree_lazy_expire: false, ..Config::default() };
+        let config = Config { lazyfree_lazy_expire: false, lazyfree_lazy_server_del: false, ..Config::default() };
         let mut ctx = ShardCtx::new(keyspace, Arc::new(config), SEED, 0, SlotMap::contiguous(1));
         ctx.now = Now { unix_ms: START_MS, mono_ns: 0 };
         TestShard { ctx, families }

@@ -206,11 +206,11 @@ directives! {
     lfu_log_factor: u32 = 10, "lfu-log-factor", Mutable, int_from(0), Honoured;
     lfu_decay_time: u32 = 1, "lfu-decay-time", Mutable, int_from(0), Honoured;
     active_expire_effort: u32 = 1, "active-expire-effort", Mutable, integer(1, 10), Inert("active expiry always catches up, in slices between requests");
-    lazyfree_lazy_eviction: bool = false, "lazyfree-lazy-eviction", Mutable, TYPE, Honoured;
-    lazyfree_lazy_expire: bool = false, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
-    lazyfree_lazy_server_del: bool = false, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
-    lazyfree_lazy_user_del: bool = false, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;
-    lazyfree_lazy_user_flush: bool = false, "lazyfree-lazy-user-flush", Mutable, TYPE, Honoured;
+    lazyfree_lazy_eviction: bool = true, "lazyfree-lazy-eviction", Mutable, TYPE, Honoured;
+    lazyfree_lazy_expire: bool = true, "lazyfree-lazy-expire", Mutable, TYPE, Honoured;
+    lazyfree_lazy_server_del: bool = true, "lazyfree-lazy-server-del", Mutable, TYPE, Honoured;
+    lazyfree_lazy_user_del: bool = true, "lazyfree-lazy-user-del", Mutable, TYPE, Honoured;
+    lazyfree_lazy_user_flush: bool = true, "lazyfree-lazy-user-flush", Mutable, TYPE, Honoured;
     hz: u32 = 10, "hz", Mutable, int_from(0), NO_CLOCK_TICK;
     dynamic_hz: bool = true, "dynamic-hz", Mutable, TYPE, NO_CLOCK_TICK;
     activerehashing: bool = true, "activerehashing", Mutable, TYPE, Inert("the table grows by single steps, and never as a whole");

@@ -9,7 +9,6 @@ use crate::base::ids::ShardId;
 use crate::engine::evict::Room;
 use crate::engine::msg::Message;
 use crate::engine::parts::Standing;
-use crate::sys::memory;
 
 /// They are left in peace for so long when they have answered; less long if a client waits for it.
 const ASK_INTERVAL_NS: u64 = 1_000_000;
@@ -143,9 +142,9 @@ impl Core {
 
     /// Keys may have been evicted: who watches them, waits for them or wants to hear of it learns so.
     pub(super) fn tell_of_evicted(&mut self) {
-        let before = memory::used_by_thread();
+        let before = self.shard.used_and_freed();
         self.shard.after_commands();
         self.send_aftermath();
-        self.shard.memory.add_leaving(memory::used_by_thread() - before);
+        self.shard.memory.add_leaving(self.shard.used_and_freed() - before);
     }
 }

@@ -12,8 +12,8 @@ use super::log::Logging;
 use super::pubsub::{published_kind, receivers_reply};
 use super::scripts::CLIENT_HAS_LEFT;
 use super::{Core, Fate};
-use crate::admin::connection;
 use crate::admin::ctx::{self, Everywhere, Outcome, PartFn, Then};
+use crate::admin::{connection, persistence};
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -855,7 +855,32 @@ impl Core {
         }
     }
 
+    /// A command that has happened, and is answered when a file is saved: it goes on as a job that saves.
+    fn goes_on_saving(&mut self, key: JobKey, reply: &[u8]) -> bool {
+        let Running { work: Work::Keys(job), spec, .. } = &self.jobs[key.index as usize] else { return false };
+        if reply != b"+OK\r\n" || !self.is_saved_behind(spec) {
+            return false;
+        }
+        let words = job.words().to_vec();
+        let Some(everywhere) = persistence::save_behind(&self.admin(ConnKey::NOBODY), words) else { return false };
+        let shards = self.server.shards;
+        let conn = self.jobs[key.index as usize].conn;
+        let round = everywhere_round(shards, conn, &everywhere);
+        let job = &mut self.jobs[key.index as usize];
+        (job.work, job.phase, job.logging) = (Work::Admin(everywhere), Phase::Opening, Logging::default());
+        assert!(job.held.is_empty(), "a job that has ended holds no lock");
+        if shards == 1 {
+            self.send_round(key, round, false);
+        } else {
+            self.ask_all(key, between_transactions(&self.slots));
+        }
+        true
+    }
+
     pub(super) fn finish_job(&mut self, key: JobKey, reply: &[u8]) {
+        if self.goes_on_saving(key, reply) {
+            return;
+        }
         let job = self.jobs.remove(key.index as usize);
         if job.conn != ConnKey::NOBODY {
             self.count_job(&job, reply);

@@ -157,6 +157,13 @@ impl Core {
         }
     }
 
+    /// FLUSHALL under `save` rules: its client is answered when the file without keys is there, as in Redis.
+    pub(super) fn is_saved_behind(&self, spec: &Spec) -> bool {
+        spec.name == "flushall"
+            && !self.shard.ctx.config.save.is_empty()
+            && self.server.persistence.is_real.load(Relaxed)
+    }
+
     /// Starts what no client asked for.
     pub(super) fn start_chores<M: Mesh>(&mut self, mesh: &mut M) {
         for everywhere in std::mem::take(&mut self.chores) {

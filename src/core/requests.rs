@@ -544,7 +544,10 @@ impl Core {
             self.flush(batch, mesh);
             return self.start_blocking(conn, row, id, &words, home, mesh);
         }
-        let place = self.place_of(command, spec, words);
+        let place = match command.keys {
+            KeyPlan::None if self.is_saved_behind(spec) => None,
+            _ => self.place_of(command, spec, words),
+        };
         let anchor = if place.is_none() { self.anchor_of(conn, spec, &batch.words[first..]) } else { None };
         let (shard, leased) = (place.or(anchor), anchor.is_some());
         let pipeline = &self.sessions.at(conn).pipeline;

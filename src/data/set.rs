@@ -12,6 +12,7 @@ pub mod algebra;
 mod tests;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use super::collection::{Collection, CollectionType, Env, SaveElement};
 use super::dict::{Dict, Lookup};
@@ -249,14 +250,16 @@ impl Set {
         }
     }
 
-    /// Draws `count` times, so that a member may come more than once. The set is not empty, or nothing is drawn.
-    pub fn draw<'a>(&'a self, count: u64, rng: &mut Rng, mut found: impl FnMut(Element<'a>)) {
+    /// Draws `count` times, so that a member may come more than once, or until `found` has enough. The set is not empty, or
+    /// nothing is drawn.
+    pub fn draw<'a>(&'a self, count: u64, rng: &mut Rng, found: impl FnMut(Element<'a>) -> ControlFlow<()>) {
         if let Set::Listpack(_) = self {
             // One walk, not one for each.
             let members: Vec<Element> = self.members().collect();
-            (0..count).for_each(|_| found(members[rng.below(members.len() as u64) as usize]));
+            let mut draws = (0..count).map(|_| members[rng.below(members.len() as u64) as usize]);
+            let _ = draws.try_for_each(found);
         } else {
-            (0..count).map_while(|_| self.random(rng)).for_each(found);
+            let _ = (0..count).map_while(|_| self.random(rng)).try_for_each(found);
         }
     }
 

@@ -123,6 +123,11 @@ impl Shard {
         Room::Made
     }
 
+    /// Two of these differ by what was taken in between, whatever the noted readers of keys gave back.
+    pub fn used_and_freed(&self) -> i64 {
+        memory::used_by_thread() + self.tracking.freed_bytes()
+    }
+
     /// Removes one key.
     fn evict_key(&mut self) -> Evicted {
         let ctx = &mut self.ctx;
@@ -142,15 +147,18 @@ impl Shard {
             }
         }
         self.memory.parts.begin_eviction();
-        ctx.db = db;
+        self.ctx.db = db;
         // If its time is over, it has expired instead.
-        if ctx.delete(&key) {
+        if self.ctx.delete(&key) {
+            let before = self.used_and_freed();
+            let ctx = &mut self.ctx;
             ctx.stats.evicted += 1;
-            let before = memory::used_by_thread();
             let word: &[u8] = if ctx.config.lazyfree_lazy_eviction { b"UNLINK" } else { b"DEL" };
             ctx.journal.uncounted(db, &[word, &key]);
             ctx.notify(Class::EVICTED, "evicted", &key);
-            self.memory.add_leaving(memory::used_by_thread() - before);
+            // Who has copies is noted at once, as what was noted of the key gives memory back, too.
+            self.note_changes();
+            self.memory.add_leaving(self.used_and_freed() - before);
         }
         Evicted::Key
     }

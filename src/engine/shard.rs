@@ -780,7 +780,7 @@ impl Shard {
     }
 
     /// Tells of what has changed since the last call to all whom it concerns.
-    fn note_changes(&mut self) {
+    pub(super) fn note_changes(&mut self) {
         self.note_changes_by(self.caller.map(|(caller, _)| caller));
     }
 

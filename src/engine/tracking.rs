@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::base::ids::{ConnKey, ShardId};
 use crate::command::effect::Change;
+use crate::sys::memory;
 
 /// A client: its shard, and its connection there.
 pub type Tracker = (ShardId, ConnKey);
@@ -61,6 +62,8 @@ pub struct TrackingTable {
     /// By key: its index among the entries.
     places: HashMap<Arc<[u8]>, usize, RandomState>,
     items: usize,
+    /// What forgotten entries have given back.
+    freed_bytes: i64,
     /// Beginnings of names that clients want to be told of.
     prefixes: BTreeMap<Vec<u8>, Prefix>,
     outbox: Vec<(ShardId, Invalidation)>,
@@ -98,6 +101,7 @@ impl TrackingTable {
             entries: Vec::new(),
             places: HashMap::with_hasher(RandomState::with_seeds(seeds[0], seeds[1], seeds[2], seeds[3])),
             items: 0,
+            freed_bytes: 0,
             prefixes: BTreeMap::new(),
             outbox: Vec::new(),
             flushed: false,
@@ -219,10 +223,18 @@ impl TrackingTable {
         }
         self.items -= trackers.len();
         let keys: Arc<[Vec<u8>]> = Arc::new([key.to_vec()]);
-        for tracker in trackers {
+        for &tracker in &trackers {
             let kind = if Some(tracker) == by { Kind::ReadAndChanged } else { Kind::Read };
             self.outbox.push((tracker.0, Invalidation { conn: tracker.1, keys: keys.clone(), kind }));
         }
+        let before = memory::used_by_thread();
+        drop((key, trackers));
+        self.freed_bytes += before - memory::used_by_thread();
+    }
+
+    /// What entries have given back so far.
+    pub fn freed_bytes(&self) -> i64 {
+        self.freed_bytes
     }
 
     /// Gives up one key, drawn at random: the clients that may hold it are told as if it had changed.

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use super::super::args::{Args, number_of};
 use super::super::ctx::ShardCtx;
+use super::super::draws::{self, Draws};
 use super::super::error::{Error, Result};
 use super::super::events::Class;
 use super::{MemberWriter, record, reply_score};
-use crate::base::limits::RANDOM_MEMBERS_MAX;
 use crate::base::rng::Rng;
 use crate::data::listpack::Element;
 use crate::data::zset::Zset;
@@ -146,23 +146,24 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
         [_] if args.is(3, "WITHSCORES") => true,
         _ => return Err(Error::Syntax),
     };
-    const TOO_MANY: Error = Error::Text("ERR value is out of range");
     if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(TOO_MANY);
+        return Err(draws::TOO_MANY);
     }
+    let draws = if count < 0 { Some(Draws::new(count.unsigned_abs(), ctx, reply)) } else { None };
     let mut rng = Rng::new(ctx.rng.next_u64());
     let Some(zset) = ctx.read_as::<Zset>(args.get(1))?.filter(|_| count != 0) else {
         reply.array(0);
         return Ok(());
     };
-    if count < 0 && count.unsigned_abs() > RANDOM_MEMBERS_MAX {
-        return Err(TOO_MANY);
-    }
-    if count < 0 {
-        let mut writer = MemberWriter::begin(count.unsigned_abs() as usize, with_scores, reply);
-        for _ in 0..count.unsigned_abs() {
+    if let Some(draws) = draws {
+        let draws = draws?;
+        let mut writer = MemberWriter::begin(draws.count() as usize, with_scores, reply);
+        for _ in 0..draws.count() {
             let rank = rng.below(zset.len() as u64) as usize;
             zset.range(rank..rank + 1).for_each(|(member, score)| writer.write(member, score, reply));
+            if draws.go_on(reply).is_break() {
+                break;
+            }
         }
         return Ok(());
     }

@@ -118,6 +118,7 @@ proptest! {
             set.draw(if set.is_empty() { 0 } else { count as u64 }, env.rng, |member| {
                 assert!(model.contains(&member.to_vec()));
                 drawn += 1;
+                ControlFlow::Continue(())
             });
             prop_assert!(set.is_empty() || drawn == count);
             Ok(())
@@ -258,7 +259,12 @@ fn draws_are_fair() {
             assert_eq!(set.kind(), kind);
             let ways: [Way<'_>; 5] = [
                 &mut |env, found| found(set.random(env.rng).unwrap()),
-                &mut |env, found| set.draw(10, env.rng, found),
+                &mut |env, found| {
+                    set.draw(10, env.rng, |member| {
+                        found(member);
+                        ControlFlow::Continue(())
+                    })
+                },
                 &mut |env, found| set.draw_distinct(10, env.rng, found),
                 &mut |env, found| set.draw_distinct(30, env.rng, found),
                 &mut |env, found| set.clone().pop(3, env.rng, found),
