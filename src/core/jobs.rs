@@ -195,7 +195,14 @@ impl Core {
             self.lend(TxId { shard: from, job });
         }
         let part = self.begin_part(number);
-        match self.run_step(step) {
+        let now = self.shard.ctx.now;
+        let told = if let Step::Run { script, .. } = &step { *script } else { None };
+        if !matches!(step, Step::Admin(_)) {
+            self.shard.ctx.now = self.shard.locks.time_of(TxId { shard: from, job }, now, told);
+        }
+        let outcome = self.run_step(step);
+        self.shard.ctx.now = now;
+        match outcome {
             Some(outcome) => self.end_request(from, request, outcome, part),
             None => {
                 self.paused_part = part;

@@ -15,7 +15,7 @@ use peristyle::config::Config;
 use peristyle::config::value::PipelineOrder;
 use peristyle::core::{Core, Input};
 use peristyle::engine::mesh::Mesh;
-use peristyle::engine::msg::{Envelope, Message};
+use peristyle::engine::msg::{Envelope, Lock, Message, StepRequest};
 use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::runtime::mesh::{self, Pace, ShardMesh};
@@ -209,11 +209,20 @@ impl Driver<'_> {
             for event in self.reap(yielder) {
                 self.handle(event, &mut inputs, &mut ended);
             }
+            match self.mesh.fault {
+                Some(Fault::SnapshotBitFlips) => self.core.shard.ctx.keyspace.flip_snapshot_numbers(),
+                Some(Fault::ExpiresUnderLocks) => drop(self.core.shard.ctx.expire_slice(self.core.shard.ctx.now, 100)),
+                _ => {}
+            }
             let mono_ns = now_ns();
             let unix_ms = if self.world.ticks { (mono_ns / 1_000_000) as i64 } else { 0 };
             self.core.set_now(Now { unix_ms, mono_ns });
+            self.world.turn_begins(self.id, unix_ms as u64);
             self.mesh.receive(&mut mail);
             let delayed = std::mem::take(&mut self.delayed);
+            if self.mesh.fault == Some(Fault::PushOvertakesReply) {
+                mail.sort_by_key(|(_, Envelope { message, .. })| !matches!(message, Message::Tracking(_)));
+            }
             for (from, Envelope { message, .. }) in mail.drain(..) {
                 let message = self.misdirect(message);
                 self.take(from, message);
@@ -258,6 +267,10 @@ impl Driver<'_> {
                 self.delayed.push((from, message));
                 return;
             }
+            (Fault::WaiterOvertaken, Message::Step(request)) if self.has_to_wait(request) => {
+                self.delayed.push((from, message));
+                return;
+            }
             (Fault::CommandsBesideLocks, Message::Run(_)) => {
                 let locks = std::mem::take(&mut self.core.shard.locks);
                 self.core.message(from, message, &mut self.mesh);
@@ -269,6 +282,10 @@ impl Driver<'_> {
         let (message, later) = fault.alter(message, &self.core);
         self.delayed.extend(later.map(|later| (from, later)));
         self.core.message(from, message, &mut self.mesh);
+    }
+
+    fn has_to_wait(&self, request: &StepRequest) -> bool {
+        matches!(&request.lock, Lock::Acquire(set) if !self.core.shard.locks.admits(set))
     }
 
     /// What the network brought; sleeps before, if there is nothing to do.

@@ -5,9 +5,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use peristyle::admin::ctx::Server;
 use peristyle::persist::aof::rounds::Syncing;
+
+use crate::disk::SimDisk;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -23,6 +26,7 @@ pub fn spawn(work: Work) -> io::Result<()> {
 
 pub struct Syncer {
     server: Arc<Server>,
+    disk: SimDisk,
     syncing: Option<Syncing>,
 }
 
@@ -30,9 +34,9 @@ pub struct Syncer {
 const HOLDERS_AT_THE_END: usize = 4;
 
 impl Syncer {
-    pub fn new(server: Arc<Server>) -> Syncer {
+    pub fn new(server: Arc<Server>, disk: SimDisk) -> Syncer {
         SAVES.take();
-        Syncer { server, syncing: None }
+        Syncer { server, disk, syncing: None }
     }
 
     pub fn can_act(&self) -> bool {
@@ -50,12 +54,23 @@ impl Syncer {
 
     pub fn act(&mut self) {
         if self.can_save() {
-            let work = SAVES.with_borrow_mut(VecDeque::pop_front).expect("looked at above");
-            return work();
+            return self.save();
         }
         let aof = &self.server.aof;
         // A round that the shards have not ended yet is none.
         let syncing = self.syncing.take().or_else(|| aof.begin_sync());
         self.syncing = syncing.and_then(|mut syncing| (!aof.sync_step(&mut syncing)).then_some(syncing));
+    }
+
+    /// Nothing but the disk, or who gives it up, keeps a save from being complete.
+    fn save(&self) {
+        let saving = self.server.persistence.running().expect("looked at by the caller");
+        let (is_given_up, failures) = (saving.is_given_up(), self.disk.failures());
+        let work = SAVES.with_borrow_mut(VecDeque::pop_front).expect("looked at by the caller");
+        work();
+        if !is_given_up && self.disk.failures() == failures {
+            let [saved, total] = [&saving.keys_saved, &saving.keys_total].map(|keys| keys.load(Relaxed));
+            assert!(saved == total, "a save has {saved} keys of {total}");
+        }
     }
 }
