@@ -298,11 +298,11 @@ impl<P> LockTable<P> {
         true
     }
 
-    /// The time at which a step of a transaction runs. A script tells its own; others keep that of their first step.
-    pub fn time_of(&mut self, transaction: TxId, now: Now, told: Option<Now>) -> Now {
+    /// The time at which a step of a transaction runs: that of its first step, unless it begins `anew`.
+    pub fn time_of(&mut self, transaction: TxId, now: Now, anew: bool) -> Now {
         let arrival = self.by_transaction.get(&transaction);
         let Some(request) = arrival.and_then(|arrival| self.requests.get_mut(arrival)) else { return now };
-        let time = told.or(request.now).unwrap_or(now);
+        let time = request.now.filter(|_| !anew).unwrap_or(now);
         request.now = Some(time);
         time
     }
@@ -463,13 +463,13 @@ mod tests {
         table.acquire(a, LockSet::whole(Mode::Shared), 0);
         table.acquire(b, LockSet::whole(Mode::Shared), 0);
         assert_eq!(table.expires_until(at(9)), at(9), "no step has run");
-        assert_eq!(table.time_of(a, at(5), None), at(5));
-        assert_eq!(table.time_of(b, at(7), None), at(7));
-        assert_eq!((table.time_of(a, at(8), None), table.expires_until(at(9))), (at(5), at(5)));
-        assert_eq!((table.time_of(a, at(8), Some(at(6))), table.expires_until(at(9))), (at(6), at(6)));
+        assert_eq!(table.time_of(a, at(5), false), at(5));
+        assert_eq!(table.time_of(b, at(7), false), at(7));
+        assert_eq!((table.time_of(a, at(8), false), table.expires_until(at(9))), (at(5), at(5)));
+        assert_eq!((table.time_of(a, at(6), true), table.expires_until(at(9))), (at(6), at(6)));
         table.release(a, &mut Vec::new());
         assert_eq!(table.expires_until(at(9)), at(7));
-        assert_eq!(table.time_of(a, at(9), None), at(9), "it has no locks");
+        assert_eq!(table.time_of(a, at(9), false), at(9), "it has no locks");
     }
 
     #[test]

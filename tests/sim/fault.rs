@@ -24,8 +24,8 @@ pub enum Fault {
     OverflowOvertaken,
     /// Commands leave though a mailbox is full: part of the publication comes later.
     TornPublication,
-    /// What a transaction has seen expires while it goes on.
-    ExpiresUnderLocks,
+    /// Time goes on while a transaction is under way.
+    TimeGoesOn,
     /// Locks end with the first step of a transaction.
     EarlyRelease,
     /// What a transaction changes is locked like what it reads.

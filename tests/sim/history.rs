@@ -136,7 +136,7 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
     };
     let mut seen: HashSet<[u64; 2]> = HashSet::new();
     let mut open = vec![(Done(vec![0; operations.len().div_ceil(64)]), 0, store.clone())];
-    let mut furthest = 0;
+    let (mut furthest, mut stuck) = (0, String::new());
     while let Some((done, mut from, store)) = open.pop() {
         while from < operations.len() && done.has(from) {
             from += 1;
@@ -162,6 +162,7 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
         if first_end == u64::MAX {
             return Ok(());
         }
+        let goes_further = first_end >= furthest;
         furthest = furthest.max(first_end);
         candidates.retain(|&index| operations[index].earliest < first_end);
         // What ends first is tried first: last onto the stack.
@@ -193,9 +194,25 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
                 }
             }
         }
+        if goes_further && branches.is_empty() {
+            stuck = describe_stuck(operations, &done, &store);
+        }
         open.append(&mut branches);
     }
-    Err(format!("no order of all commands explains the replies up to {furthest}:{}", describe(operations, furthest)))
+    let history = describe(operations, furthest);
+    Err(format!("no order of all commands explains the replies up to {furthest}:{history}\n{stuck}"))
+}
+
+/// Where the search came furthest: what keys held, and what had yet to happen.
+fn describe_stuck(operations: &[Operation], done: &Done, store: &Store) -> String {
+    let sent_until =
+        operations.iter().enumerate().filter(|(index, _)| !done.has(*index)).map(|(_, open)| open.end()).min();
+    let is_open = |(index, operation): &(usize, &Operation)| {
+        !done.has(*index) && sent_until.is_some_and(|until| operation.sent < until)
+    };
+    let open: Vec<Operation> = operations.iter().enumerate().filter(is_open).map(|(_, open)| open.clone()).collect();
+    let whole = store.whole();
+    format!("at last, with {}, there was left:{}", String::from_utf8_lossy(&whole), describe(&open, u64::MAX))
 }
 
 fn digest(done: &Done, store: &Store) -> [u64; 2] {

@@ -58,14 +58,14 @@ struct LifePlan {
     dangers: Dangers,
     preamble: bool,
     timestamps: bool,
+    /// See [`Syncer`].
+    gives_up_one_in: u64,
 }
 
 impl LifePlan {
     fn new(rng: &mut Rng, fsync: AppendFsync, life: u64, fault: Option<Fault>) -> LifePlan {
         let mut pick = |low: u64, high: u64| low + rng.below(high - low + 1);
         let trouble = match pick(0, 7) {
-            // What an aborted snapshot leaves behind shows in the next one.
-            _ if fault == Some(Fault::SnapshotBitFlips) => Trouble::Once(pick(1, 60)),
             _ if fault.is_some() => Trouble::None,
             0 => Trouble::Once(pick(1, 150)),
             1 => Trouble::Full(pick(1, 100), pick(1, 30)),
@@ -98,7 +98,10 @@ impl LifePlan {
             end_at_step,
         };
         let dangers = Dangers { end_at, trouble, syncs_late: fault == Some(Fault::RepliesBeforeSync) };
-        LifePlan { plan, fsync, end, dangers, preamble: pick(0, 1) == 0, timestamps: pick(0, 3) == 0 }
+        let (preamble, timestamps) = (pick(0, 1) == 0, pick(0, 3) == 0);
+        let gives_up_one_in =
+            if fault == Some(Fault::SnapshotBitFlips) { 4 } else { [0, 0, 10, 4][pick(0, 3) as usize] };
+        LifePlan { plan, fsync, end, dangers, preamble, timestamps, gives_up_one_in }
     }
 }
 
@@ -153,7 +156,7 @@ fn lives(
         past = match (started.begin(), past) {
             (Ok(()), _) => {
                 let Started { server, cores, .. } = started;
-                let syncer = Syncer::new(server, disk.clone());
+                let syncer = Syncer::new(server, disk.clone(), plan.gives_up_one_in, rng.next_u64());
                 let lived = world::live(plan.plan.clone(), rng.next_u64(), fault, cores, syncer)?;
                 Some(Past { plan, before, lived: Some(lived) })
             }

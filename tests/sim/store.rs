@@ -168,10 +168,13 @@ impl Store {
     }
 
     fn expire(&mut self, key: &[u8]) {
-        let at = self.deadlines.get(key);
-        if at.is_some_and(|&at| self.passed.contains(&(key.to_vec(), at))) {
+        if self.deadlines.get(key).is_some_and(|&at| self.has_passed(key, at)) {
             self.put(key, None);
         }
+    }
+
+    fn has_passed(&self, key: &[u8], at: u64) -> bool {
+        self.passed.contains(&(key.to_vec(), at))
     }
 
     /// Some key goes then.
@@ -242,8 +245,16 @@ impl Store {
                 [format!("*{}\r\n", args.len()).as_bytes(), &values].concat()
             }
             b"SET" => {
-                self.put(&args[0], Some(Value::Text(args[1].clone())));
-                self.limit(&args[0], deadline_of(words));
+                let at = deadline_of(words);
+                match at.is_some_and(|at| self.has_passed(&args[0], at)) {
+                    false => {
+                        self.put(&args[0], Some(Value::Text(args[1].clone())));
+                        self.limit(&args[0], at);
+                    }
+                    // Valkey: the key is deleted, and nothing has happened to one that was not there.
+                    true if self.databases[0].contains_key(&args[0]) => self.put(&args[0], None),
+                    true => {}
+                }
                 ok()
             }
             b"PEXPIREAT" => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use peristyle::admin::ctx::Server;
+use peristyle::base::rng::Rng;
 use peristyle::persist::aof::rounds::Syncing;
 
 use crate::disk::SimDisk;
@@ -28,19 +29,26 @@ pub struct Syncer {
     server: Arc<Server>,
     disk: SimDisk,
     syncing: Option<Syncing>,
+    /// One time in so many that it could go on, a save is given up.
+    gives_up_one_in: u64,
+    rng: Rng,
 }
 
 /// Who knows of a save that no shard feeds any more: its thread, twice, the process, and who asks.
 const HOLDERS_AT_THE_END: usize = 4;
 
 impl Syncer {
-    pub fn new(server: Arc<Server>, disk: SimDisk) -> Syncer {
+    pub fn new(server: Arc<Server>, disk: SimDisk, gives_up_one_in: u64, seed: u64) -> Syncer {
         SAVES.take();
-        Syncer { server, disk, syncing: None }
+        Syncer { server, disk, syncing: None, gives_up_one_in, rng: Rng::new(seed) }
     }
 
     pub fn can_act(&self) -> bool {
-        self.syncing.is_some() || self.server.aof.rounds.is_under_way() || self.can_save()
+        self.syncing.is_some() || self.server.aof.rounds.is_under_way() || self.can_save() || self.may_give_up()
+    }
+
+    fn may_give_up(&self) -> bool {
+        self.gives_up_one_in > 0 && self.server.persistence.running().is_some_and(|saving| !saving.is_given_up())
     }
 
     /// What a thread would wait for has come: all that the shards have for the file, or that nobody wants it any more.
@@ -53,6 +61,10 @@ impl Syncer {
     }
 
     pub fn act(&mut self) {
+        if self.may_give_up() && self.rng.below(self.gives_up_one_in) == 0 {
+            self.server.persistence.cancel_rewrite();
+            return;
+        }
         if self.can_save() {
             return self.save();
         }

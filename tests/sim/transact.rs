@@ -231,14 +231,14 @@ impl Vocabulary {
         rng.below(8) < if streak.of_scripts { 7 } else { 1 }
     }
 
-    /// One that no other key has.
+    /// One that no other key has, in an odd millisecond.
     fn deadline(&mut self, rng: &mut Rng) -> u64 {
         if self.focus != Focus::Expiries {
             return 0;
         }
-        let mut at = self.now_ms + rng.below(LIFE_MS_MAX);
+        let mut at = self.now_ms + rng.below(LIFE_MS_MAX) | 1;
         while !self.deadlines.insert(at) {
-            at += 1;
+            at += 2;
         }
         at
     }
