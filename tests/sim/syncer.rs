@@ -1,5 +1,5 @@
 //! The threads beside the shards, which wait for the disk: rounds of `everysec` are synced, and saves written. Here they
-//! go on a step at a time, whenever the scheduler likes.
+//! go on a step at a time, whenever the scheduler likes. A save may be given up at any moment.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
