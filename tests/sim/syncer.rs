@@ -31,8 +31,12 @@ pub struct Syncer {
     syncing: Option<Syncing>,
     /// One time in so many that it could go on, a save is given up.
     gives_up_one_in: u64,
+    given_up: u64,
     rng: Rng,
 }
+
+/// What waits for a new base, as a sync has failed, does not wait for ever.
+const GIVEN_UP_MAX: u64 = 3;
 
 /// Who knows of a save that no shard feeds any more: its thread, twice, the process, and who asks.
 const HOLDERS_AT_THE_END: usize = 4;
@@ -40,7 +44,7 @@ const HOLDERS_AT_THE_END: usize = 4;
 impl Syncer {
     pub fn new(server: Arc<Server>, disk: SimDisk, gives_up_one_in: u64, seed: u64) -> Syncer {
         SAVES.take();
-        Syncer { server, disk, syncing: None, gives_up_one_in, rng: Rng::new(seed) }
+        Syncer { server, disk, syncing: None, gives_up_one_in, given_up: 0, rng: Rng::new(seed) }
     }
 
     pub fn can_act(&self) -> bool {
@@ -48,7 +52,8 @@ impl Syncer {
     }
 
     fn may_give_up(&self) -> bool {
-        self.gives_up_one_in > 0 && self.server.persistence.running().is_some_and(|saving| !saving.is_given_up())
+        let gives_up = self.gives_up_one_in > 0 && self.given_up < GIVEN_UP_MAX;
+        gives_up && self.server.persistence.running().is_some_and(|saving| !saving.is_given_up())
     }
 
     /// What a thread would wait for has come: all that the shards have for the file, or that nobody wants it any more.
@@ -63,6 +68,7 @@ impl Syncer {
     pub fn act(&mut self) {
         if self.may_give_up() && self.rng.below(self.gives_up_one_in) == 0 {
             self.server.persistence.cancel_rewrite();
+            self.given_up += 1;
             return;
         }
         if self.can_save() {

@@ -236,7 +236,7 @@ impl Vocabulary {
         if self.focus != Focus::Expiries {
             return 0;
         }
-        let mut at = self.now_ms + rng.below(LIFE_MS_MAX) | 1;
+        let mut at = (self.now_ms + rng.below(LIFE_MS_MAX)) | 1;
         while !self.deadlines.insert(at) {
             at += 2;
         }
