@@ -72,14 +72,16 @@ class Connection:
         self.socket.close()
 
 
-def parse_options(doc, crowd):
-    """What both take; `crowd` is the name of the option for the size of the crowd."""
+def parse_options(doc, crowd, **more):
+    """What both take; `crowd` is the name of the option for the size of the crowd. `more`: numbers, with their defaults."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--server-bin", required=True)
     parser.add_argument("--shards", type=int, default=4, help="0: a server without that option")
     parser.add_argument(f"--{crowd}", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args()
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Sends jobs through queues on all shards, to workers some of which are killed at any point.
 
-    ci/jobs.py --server-bin BINARY [--shards 4] [--workers 50] [--seconds 10] [--seed N]
+    ci/jobs.py --server-bin BINARY [--shards 4] [--workers 50] [--seconds 10 | --jobs N] [--seed N]
 
-A producer writes a job's body under a key of its own and pushes the job in one pipeline. Workers wait by BLMOVE,
-BRPOPLPUSH, BLMPOP, BZPOPMIN and XREADGROUP, each on queues of their own kind, and look for the body of what they get.
-Every job is delivered exactly once; what a worker had been given, or was about to be given, when it died, is still on its
-list of taken jobs or pending (BLMOVE, BRPOPLPUSH, XREADGROUP), or may be lost with it, once for each death (BLMPOP,
-BZPOPMIN). No body is missing, and nothing is left in a queue. Exits with 1 if any of that does not hold.
+A producer writes a job's body under a key of its own and pushes the job in one pipeline, by the command itself or by a
+script, which declares the queue or does not. Workers wait by BLMOVE, BRPOPLPUSH, BLMPOP, BZPOPMIN and XREADGROUP, each on
+queues of their own kind, and look for the body of what they get. Every job is delivered exactly once; what a worker had
+been given, or was about to be given, when it died, is still on its list of taken jobs or pending (BLMOVE, BRPOPLPUSH,
+XREADGROUP), or may be lost with it, once for each death (BLMPOP, BZPOPMIN). No body is missing, and nothing is left in a
+queue. Exits with 1 if any of that does not hold.
 """
 
 import random
@@ -19,11 +20,23 @@ from crowd import Connection, Failed, info, parse_options, server
 
 KINDS = ["blmove", "brpoplpush", "blmpop", "bzpopmin", "xreadgroup"]
 QUEUES = 4
+DECLARED = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
+UNDECLARED = "return redis.call(unpack(ARGV))"
+
+
+def by_script(push):
+    command, queue, *rest = push
+    return ("EVAL", DECLARED, 1, queue, command, *rest)
+
+
+def by_undeclared_script(push):
+    return ("EVAL", UNDECLARED, 0, *push)
 
 
 class Shop:
-    def __init__(self, port, workers, seed):
+    def __init__(self, port, workers, jobs_max, seed):
         self.port = port
+        self.jobs_max = jobs_max
         self.lock = threading.Lock()
         self.produced = {kind: set() for kind in KINDS}
         self.delivered = {kind: [] for kind in KINDS}
@@ -56,14 +69,20 @@ class Shop:
                 queue = f"{kind}:{rng.randrange(QUEUES)}"
                 commands.append(("SET", f"body:{job}", f"of {job}"))
                 if kind == "bzpopmin":
-                    commands.append(("ZADD", queue, made, job))
+                    push = ("ZADD", queue, made, job)
                 elif kind == "xreadgroup":
-                    commands.append(("XADD", queue, "*", "job", job))
+                    push = ("XADD", queue, "*", "job", job)
                 else:
-                    commands.append(("LPUSH", queue, job))
+                    push = ("LPUSH", queue, job)
+                commands.append(rng.choice([push, push, by_script(push), by_undeclared_script(push)]))
                 self.produced[kind].add(job)
             connection.pipeline(*commands)
+            if self.jobs_max and self.made() >= self.jobs_max:
+                self.stop_producing.set()
             time.sleep(rng.random() * 0.004)
+
+    def made(self):
+        return sum(len(jobs) for jobs in self.produced.values())
 
     def work(self, kind, number, rng):
         connection = Connection(self.port)
@@ -135,18 +154,19 @@ class Shop:
 
 
 def main():
-    options = parse_options(__doc__, "workers")
+    options = parse_options(__doc__, "workers", jobs=0)
     with server(options.server_bin, options.shards) as port:
         admin = Connection(port)
         for queue in range(QUEUES):
             admin.call("XGROUP", "CREATE", f"xreadgroup:{queue}", "workers", "$", "MKSTREAM")
-        shop = Shop(port, options.workers, options.seed)
+        shop = Shop(port, options.workers, options.jobs, options.seed)
         for thread in shop.workers + shop.producers:
             thread.start()
-        time.sleep(options.seconds)
-        shop.stop_producing.set()
+        if not options.jobs:
+            time.sleep(options.seconds)
+            shop.stop_producing.set()
         for thread in shop.producers:
-            thread.join(timeout=60)
+            thread.join(timeout=None if options.jobs else 60)
         # Workers wait a tenth of a second: what is left when none of them has got anything for many times that, is left
         # for ever. Before, there may be a backlog.
         before = -1

@@ -5,9 +5,9 @@
 
 Transfers are made by WATCH, MULTI and EXEC (read, then write what was computed: a lost update makes or loses money), by
 EXEC of DECRBY and INCRBY, by MSET of two accounts that no other client writes, and by script where the server has EVAL,
-with its keys declared and not. Readers add up all accounts by MGET and by EXEC: every sum has to be the same. Meanwhile
-one BGSAVE follows another; how long they took to begin is told. At the end nothing is locked: commands on the whole
-keyspace answer. Exits with 1 if any of that does not hold.
+with its keys declared and not. Readers add up all accounts by MGET, by EXEC and by script: every sum has to be the same.
+Meanwhile one BGSAVE follows another; how long they took to begin is told. At the end nothing is locked: commands on the
+whole keyspace answer. Exits with 1 if any of that does not hold.
 """
 
 import multiprocessing
@@ -31,6 +31,7 @@ redis.call('DECRBY', 'account:' .. ARGV[1], ARGV[3])
 redis.call('INCRBY', 'account:' .. ARGV[2], ARGV[3])
 return 1
 """
+READ = "local balances = {} for i, key in ipairs(KEYS) do balances[i] = redis.call('GET', key) end return balances"
 
 
 class Bank:
@@ -46,7 +47,7 @@ class Bank:
         self.total = BALANCE * len(self.accounts)
         shared = [self.by_watch, self.by_watch, self.by_exec, self.read_by_mget, self.read_by_exec]
         if has_scripts:
-            shared += [self.by_script, self.by_undeclared_script]
+            shared += [self.by_script, self.by_undeclared_script, self.read_by_script]
         self.threads = []
         for number in range(clients):
             rng = random.Random(f"{seed} {number}")
@@ -110,6 +111,10 @@ class Bank:
     def read_by_exec(self, connection, rng):
         gets = [("GET", account) for account in self.accounts]
         self.check(connection.pipeline(("MULTI",), *gets, ("EXEC",))[-1])
+        return 1
+
+    def read_by_script(self, connection, rng):
+        self.check(connection.call("EVAL", READ, len(self.accounts), *self.accounts))
         return 1
 
     def check(self, balances):

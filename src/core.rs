@@ -415,9 +415,10 @@ impl Core {
         // Commands that save before they change have done the walk's part of this turn.
         let walks = self.shard.ctx.keyspace.take_saved_ahead() < BACKGROUND_STEP_KEYS;
         loop {
+            let until = self.shard.locks.expires_until(self.shard.ctx.now);
             let ctx = &mut self.shard.ctx;
             // To a script that pauses, nothing expires.
-            let expiring = !is_busy && ctx.expire_slice(BACKGROUND_STEP_KEYS).more;
+            let expiring = !is_busy && ctx.expire_slice(until, BACKGROUND_STEP_KEYS).more;
             let freeing = ctx.lazyfree.slice(BACKGROUND_STEP_KEYS);
             let saving = walks && self.save_slice();
             let more = expiring || freeing || saving;

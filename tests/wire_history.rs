@@ -171,7 +171,7 @@ impl Client<'_> {
             Answer::Of(Call::Exec(commands)) => {
                 (sent.words, Some(Call::Exec(commands.into_iter().map(in_short).collect())))
             }
-            Answer::Of(call @ (Call::Forget | Call::Whole)) => (sent.words, Some(call)),
+            Answer::Of(call @ (Call::Forget | Call::Whole | Call::Expire(..))) => (sent.words, Some(call)),
         }
     }
 

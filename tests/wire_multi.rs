@@ -99,6 +99,21 @@ fn a_watched_key_that_changes_makes_exec_do_nothing() {
 }
 
 #[test]
+fn what_had_expired_when_it_began_to_be_watched_does_not_change() {
+    with_shards(|server| {
+        let (mut client, mut other) = (server.client(), server.client());
+        // So many that hardly all are removed before.
+        let keys: Vec<String> = (0..20).map(|number| format!("{{a}}{number}")).collect();
+        let sets: Vec<String> = keys.iter().map(|key| format!("SET {key} v PX 1")).collect();
+        check(&mut client, &sets.join(" / "), &"+OK|".repeat(keys.len()));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        // Somebody wants to know of changes on that shard.
+        check(&mut other, "WATCH {a}other", "+OK|");
+        check(&mut client, &format!("WATCH {} / MULTI / PING / EXEC", keys.join(" ")), "+OK|+OK|+QUEUED|*1|+PONG|");
+    });
+}
+
+#[test]
 fn a_client_that_leaves_watches_nothing_any_more() {
     with_shards(|server| {
         check(&mut server.client(), "WATCH a b c d", "+OK|");

@@ -264,8 +264,7 @@ pub fn due_rewrite(ctx: &AdminCtx) -> Option<Everywhere> {
 
 /// The cut at this shard: the log goes on in another generation, or begins.
 fn begin_rewrite_here(ctx: &mut AdminCtx, _words: &[Vec<u8>]) -> Part {
-    let running = ctx.server.persistence.running();
-    let Some(saving) = running.filter(|saving| saving.purpose == Purpose::Rewrite) else { return Box::new(()) };
+    let Some(saving) = ctx.server.persistence.cut() else { return Box::new(()) };
     let (aof, shard) = (&ctx.server.aof, &mut ctx.shard.ctx);
     saving.generation(|| aof.begin_generation());
     let terms = Terms::of(&shard.config, ctx.now, true);

@@ -603,15 +603,15 @@ impl ShardCtx {
         expired_word(&self.config)
     }
 
-    /// A slice of active expiry: removes up to `keys_max` keys that are due.
-    pub fn expire_slice(&mut self, keys_max: usize) -> expire::Progress {
+    /// A slice of active expiry: removes up to `keys_max` keys that are due by then.
+    pub fn expire_slice(&mut self, until: Now, keys_max: usize) -> expire::Progress {
         if self.expiry_paused {
             return expire::Progress { expired: 0, more: false };
         }
         let word = self.expired_word();
         let mut hashes_gone = Vec::new();
         let ShardCtx { keyspace, active_expire, journal, events, stats, lazyfree, .. } = self;
-        let mut progress = active_expire.slice(keyspace, self.now, keys_max, |db, entry| {
+        let mut progress = active_expire.slice(keyspace, until, keys_max, |db, entry| {
             stats.expired += 1;
             journal.uncounted(db, &[word, entry.key()]);
             events.note(Class::EXPIRED, db, "expired", entry.key());
@@ -624,23 +624,23 @@ impl ShardCtx {
             self.keyspace.note_fields(db, &key, None);
         }
         if self.active_expire.enabled && !self.keyspace.keeps_unsaved() {
-            progress.more |= self.expire_fields_slice(keys_max);
+            progress.more |= self.expire_fields_slice(until, keys_max);
         }
         progress
     }
 
     /// Removes up to about `fields_max` fields that are due, from all hashes; true if there may be more.
-    fn expire_fields_slice(&mut self, fields_max: usize) -> bool {
+    fn expire_fields_slice(&mut self, until: Now, fields_max: usize) -> bool {
         let mut left = fields_max;
         while left > 0 {
-            let hashes = self.keyspace.take_due_hashes(self.now.unix_ms, HASHES_PER_STEP);
+            let hashes = self.keyspace.take_due_hashes(until.unix_ms, HASHES_PER_STEP);
             if hashes.is_empty() {
                 return false;
             }
             let of_each = (left / hashes.len()).max(1);
             for (db, noted) in hashes {
                 let hash = self.keyspace.hash(noted.key());
-                let removed = self.expire_fields(db, noted.key(), hash, of_each);
+                let removed = self.expire_fields(db, noted.key(), hash, until, of_each);
                 left = left.saturating_sub(removed.max(1));
             }
         }
@@ -649,8 +649,8 @@ impl ShardCtx {
 
     /// Removes up to `fields_max` fields that are due from the hash at a key, if there is one, and the key with the last
     /// of them; how many these were.
-    fn expire_fields(&mut self, db: usize, key: &[u8], hash: u64, fields_max: usize) -> usize {
-        let now_ms = self.now.unix_ms;
+    fn expire_fields(&mut self, db: usize, key: &[u8], hash: u64, until: Now, fields_max: usize) -> usize {
+        let now_ms = until.unix_ms;
         let Some(mut occupied) = self.keyspace.db_mut(db).get_mut(hash, key) else { return 0 };
         if !occupied.as_ref().has_field_times() {
             return 0;
@@ -723,7 +723,7 @@ impl ShardCtx {
         if !is_due || self.expiry_paused || self.replaying || self.is_kept(hash) {
             return Some(place);
         }
-        self.expire_fields(self.db, key, hash, FIELDS_PER_ACCESS);
+        self.expire_fields(self.db, key, hash, self.now, FIELDS_PER_ACCESS);
         self.keyspace.db(self.db).find(hash, key)
     }
 

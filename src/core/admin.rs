@@ -1,4 +1,7 @@
 //! Commands without keys, and those that are refused.
+//!
+//! What its own connection alone can tell of (PING, SELECT, MULTI, DISCARD, UNWATCH) is no barrier: it runs at once, and plain
+//! commands before and behind it may pass each other.
 
 use std::collections::BTreeSet;
 

@@ -14,6 +14,7 @@ use super::scripts::CLIENT_HAS_LEFT;
 use super::{Core, Fate};
 use crate::admin::ctx::{self, Everywhere, Outcome, PartFn, Then};
 use crate::admin::{connection, persistence};
+use crate::base::clock::Now;
 use crate::base::ids::{CommandId, ConnKey, JobKey, ShardId};
 use crate::command::KeyRow;
 use crate::command::args::Args;
@@ -178,7 +179,7 @@ impl Core {
 
     /// Runs a step that has its locks.
     pub(super) fn run_request(&mut self, from: ShardId, request: StepRequest) {
-        let StepRequest { job, ordinal, step, releases, answered, conn, tracks, transaction: number, .. } = request;
+        let StepRequest { job, ordinal, mut step, releases, answered, conn, tracks, transaction: number, .. } = request;
         self.shard.caller = Some(((from, conn), tracks));
         let request = StepRequest {
             job,
@@ -195,13 +196,31 @@ impl Core {
             self.lend(TxId { shard: from, job });
         }
         let part = self.begin_part(number);
-        match self.run_step(step) {
+        let now = self.shard.ctx.now;
+        self.shard.ctx.now = self.time_of(TxId { shard: from, job }, &mut step);
+        let outcome = self.run_step(step);
+        self.shard.ctx.now = now;
+        match outcome {
             Some(outcome) => self.end_request(from, request, outcome, part),
             None => {
                 self.paused_part = part;
                 self.shard.suspend_step(from, request);
                 self.became_busy();
             }
+        }
+    }
+
+    /// When a step runs: to a transaction, and to each script under a lease, time stands still.
+    fn time_of(&mut self, transaction: TxId, step: &mut Step) -> Now {
+        let now = self.shard.ctx.now;
+        let begins_anew = self.is_lent_to(transaction);
+        match step {
+            Step::Lease | Step::Admin(_) => now,
+            Step::Run { script: Some(time), .. } => {
+                *time = self.shard.locks.time_of(transaction, *time, begins_anew);
+                *time
+            }
+            _ => self.shard.locks.time_of(transaction, now, false),
         }
     }
 

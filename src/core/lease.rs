@@ -80,6 +80,10 @@ impl Core {
         }
     }
 
+    pub(super) fn is_lent_to(&self, transaction: TxId) -> bool {
+        self.lent.as_ref().is_some_and(|lent| lent.to == transaction)
+    }
+
     /// A transaction gives up its locks here.
     pub(super) fn lease_ended(&mut self, transaction: TxId) {
         self.lent.take_if(|lent| lent.to == transaction);

@@ -441,11 +441,15 @@ impl Job {
         let ctx = copies.ctx.get_or_insert_with(scratch);
         // A shard that only locked has nothing to say.
         let entries = outcomes.into_iter().filter_map(|outcome| match outcome {
-            StepOutcome::Entries(entries) => Some(entries),
+            StepOutcome::Entries(now, entries) => Some((now, entries)),
             StepOutcome::Done => None,
             other => panic!("a fetch is answered with entries, not {other:?}"),
         });
-        for ((_, keys), entries) in keys.into_iter().zip(entries) {
+        for ((_, keys), (now, entries)) in keys.into_iter().zip(entries) {
+            // What was there has not expired since.
+            if now.unix_ms < ctx.now.unix_ms {
+                ctx.now = now;
+            }
             for (DbKey { db, key }, entry) in keys.into_iter().zip(entries) {
                 if entry.is_some() {
                     ctx.db = db;

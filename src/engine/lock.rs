@@ -12,6 +12,9 @@
 //! messages in the order of stamps (`runtime::mesh`). So a transaction waits only for those that came earlier, and these do
 //! at every shard; a command that waits for its own sake holds nothing.
 //!
+//! To a transaction it is one and the same time at a shard from its first step to its last, and nothing that it may have
+//! seen expires by itself meanwhile.
+//!
 //! Granting looks at the queues of a request's own keys, and at requests for the whole shard, of which there are few;
 //! only these look at all others.
 
@@ -19,6 +22,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use smallvec::SmallVec;
 
+use crate::base::clock::Now;
 use crate::base::ids::{JobKey, ShardId};
 use crate::command::keys::{KeyRefs, RO, keys_of};
 use crate::command::spec::{Shape, Spec, WRITE};
@@ -131,6 +135,8 @@ pub struct LockTable<P> {
 struct Request<P> {
     set: LockSet,
     transaction: Option<TxId>,
+    /// The time of its steps, since the first of them.
+    now: Option<Now>,
     /// While it waits.
     payload: Option<P>,
 }
@@ -282,7 +288,7 @@ impl<P> LockTable<P> {
         if let Some(mode) = set.whole {
             self.wholes.push_back((arrival, mode));
         }
-        self.requests.insert(arrival, Request { set, transaction, payload });
+        self.requests.insert(arrival, Request { set, transaction, now: None, payload });
     }
 
     /// Ends a transaction's hold on this shard, granted or waiting. Whether it had one.
@@ -290,6 +296,21 @@ impl<P> LockTable<P> {
         let Some(arrival) = self.by_transaction.remove(&transaction) else { return false };
         self.end(arrival, ready);
         true
+    }
+
+    /// The time at which a step of a transaction runs: that of its first step, unless it begins `anew`.
+    pub fn time_of(&mut self, transaction: TxId, now: Now, anew: bool) -> Now {
+        let arrival = self.by_transaction.get(&transaction);
+        let Some(request) = arrival.and_then(|arrival| self.requests.get_mut(arrival)) else { return now };
+        let time = request.now.filter(|_| !anew).unwrap_or(now);
+        request.now = Some(time);
+        time
+    }
+
+    /// Up to when keys may expire by themselves.
+    pub fn expires_until(&self, now: Now) -> Now {
+        let under_way = self.requests.values().filter_map(|request| request.now);
+        under_way.chain([now]).min_by_key(|time| time.unix_ms).unwrap_or(now)
     }
 
     /// The transaction is known here.
@@ -432,6 +453,23 @@ mod tests {
     /// Runs what was granted.
     fn run_commands<P>(table: &mut LockTable<P>, ready: &mut Vec<P>) {
         while table.command_over(ready) {}
+    }
+
+    #[test]
+    fn time_stands_still_for_a_transaction_and_for_what_expires_meanwhile() {
+        let mut table: LockTable<u32> = LockTable::default();
+        let [a, b] = [0, 1].map(|shard| TxId { shard, job: JobKey { index: 0, generation: 0 } });
+        let at = |unix_ms| Now { unix_ms, mono_ns: 0 };
+        table.acquire(a, LockSet::whole(Mode::Shared), 0);
+        table.acquire(b, LockSet::whole(Mode::Shared), 0);
+        assert_eq!(table.expires_until(at(9)), at(9), "no step has run");
+        assert_eq!(table.time_of(a, at(5), false), at(5));
+        assert_eq!(table.time_of(b, at(7), false), at(7));
+        assert_eq!((table.time_of(a, at(8), false), table.expires_until(at(9))), (at(5), at(5)));
+        assert_eq!((table.time_of(a, at(6), true), table.expires_until(at(9))), (at(6), at(6)));
+        table.release(a, &mut Vec::new());
+        assert_eq!(table.expires_until(at(9)), at(7));
+        assert_eq!(table.time_of(a, at(9), false), at(9), "it has no locks");
     }
 
     #[test]

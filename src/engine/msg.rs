@@ -275,8 +275,8 @@ pub enum StepOutcome {
     },
     /// In the order of the keys asked about.
     Present(Vec<bool>),
-    /// In the order of the keys asked for.
-    Entries(Vec<Option<Entry>>),
+    /// In the order of the keys asked for, and the time at which they were there.
+    Entries(Now, Vec<Option<Entry>>),
     Done,
     /// A watched key has changed; no command was run.
     Dirty,

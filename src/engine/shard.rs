@@ -596,6 +596,7 @@ impl Shard {
                     self.observe();
                 }
                 StepOutcome::Entries(
+                    self.ctx.now,
                     keys.iter()
                         .map(|DbKey { db, key }| {
                             // COPY may name a database that does not exist.
@@ -668,11 +669,11 @@ impl Shard {
     }
 
     fn watch(&mut self, watcher: Watcher, db: usize, keys: Vec<Vec<u8>>) {
-        // What has changed until now concerns those who watch already.
-        self.note_changes();
         self.ctx.db = db;
-        for key in keys {
-            let existed = self.ctx.peek(&key).is_some();
+        let existed: Vec<bool> = keys.iter().map(|key| self.ctx.peek(key).is_some()).collect();
+        // What has changed until now, or turned out to have expired, concerns those who watch already.
+        self.note_changes();
+        for (key, existed) in keys.into_iter().zip(existed) {
             self.watching.watch(watcher, Watched { db, key, existed });
         }
         self.observe();

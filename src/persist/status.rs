@@ -80,6 +80,8 @@ impl Shutdown {
 
 struct Saves {
     running: Option<Arc<Saving>>,
+    /// The rewrite whose cut is not behind all shards, and behind how many it is.
+    cut: Option<(Arc<Saving>, usize)>,
     /// Begin one in the background when none is running.
     scheduled: bool,
     last: LastSaves,
@@ -204,7 +206,7 @@ impl Persistence {
         let rewrites = Rewrites { scheduled: false, ok: true, count: 0, failures: 0, seconds: None, tried_unix_s: 0 };
         Persistence {
             shards,
-            saves: Mutex::new(Saves { running: None, scheduled: false, last, rewrites }),
+            saves: Mutex::new(Saves { running: None, cut: None, scheduled: false, last, rewrites }),
             saving: AtomicBool::new(false),
             ended: Condvar::new(),
             save_failed: AtomicBool::new(false),
@@ -275,7 +277,7 @@ impl Persistence {
     ) -> Result<(), InProgress> {
         let in_background = purpose == Purpose::Background;
         let mut saves = self.saves();
-        if saves.running.is_some() {
+        if saves.running.is_some() || saves.cut.is_some() {
             return Err(InProgress);
         }
         saves.last.saves += u64::from(matches!(purpose, Purpose::Save | Purpose::Background));
@@ -306,6 +308,7 @@ impl Persistence {
             Purpose::Save | Purpose::Reload | Purpose::Shutdown => {}
         }
         saves.running = Some(saving.clone());
+        saves.cut = (purpose == Purpose::Rewrite).then(|| (saving.clone(), 0));
         self.saving.store(true, Relaxed);
         drop(saves);
         let this = self.clone();
@@ -371,6 +374,17 @@ impl Persistence {
         }
         saves.running = None;
         self.ended.notify_all();
+    }
+
+    /// The rewrite whose cut the shard that asks is at. It may have ended before it began: still the logs of all shards go on
+    /// in one generation.
+    pub fn cut(&self) -> Option<Arc<Saving>> {
+        let mut saves = self.saves();
+        let (saving, shards) = saves.cut.take()?;
+        if shards + 1 < self.shards {
+            saves.cut = Some((saving.clone(), shards + 1));
+        }
+        Some(saving)
     }
 
     /// Something is being saved.

@@ -446,6 +446,7 @@ impl Clients {
     fn send_transactions(&mut self, index: usize, depth: u64, bytes: &mut Vec<u8>) {
         // One that only goes away, or waits for what it has sent.
         for _ in 0..self.rng.below(depth + 1) {
+            self.vocabulary.now_ms = self.world.now_ms();
             let client = &mut self.clients[index];
             let Sent { words, answer } = self.vocabulary.next(&mut client.standing, &mut self.rng);
             self.commands += 1;
@@ -747,8 +748,29 @@ impl Clients {
         };
         let mut operations: Vec<history::Operation> =
             self.history.iter().filter(|called| !called.is_refused).filter_map(operation).collect();
+        operations.extend(self.expiries(&operations));
         operations.sort_by_key(|operation| operation.sent);
         history::note_fetchers(&mut operations);
         operations
+    }
+
+    /// Time passes, at each key by itself: no earlier than on the first shard, and no later than on the key's own.
+    fn expiries(&self, operations: &[history::Operation]) -> Vec<history::Operation> {
+        let deadlines = operations.iter().flat_map(|operation| store::deadlines_of(&operation.call));
+        let pairs = deadlines.flat_map(|at| self.vocabulary.texts().iter().map(move |key| (key, at)));
+        let expiry = |(connection, (key, at)): (usize, (&String, u64))| {
+            let sent = self.world.passed_at(None, at)? - 1;
+            let end = self.world.passed_at(Some(self.vocabulary.shard_of(key)), at);
+            Some(history::Operation {
+                connection,
+                call: Call::Expire(key.as_bytes().to_vec(), at),
+                plain: None,
+                sent,
+                earliest: sent,
+                waits: None,
+                answer: end.map(|end| (end, b"+OK\r\n".to_vec())),
+            })
+        };
+        (usize::MAX / 2..).zip(pairs).filter_map(expiry).collect()
     }
 }

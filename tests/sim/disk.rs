@@ -44,6 +44,7 @@ struct State {
     rng: Rng,
     dangers: Dangers,
     calls: u64,
+    failures: u64,
     has_ended: bool,
     files: Vec<File>,
     names: BTreeMap<String, FileId>,
@@ -97,6 +98,7 @@ impl SimDisk {
             rng: Rng::new(seed ^ 0xd15c),
             dangers,
             calls: 0,
+            failures: 0,
             has_ended: false,
             files,
             durable_names: names.clone(),
@@ -108,6 +110,11 @@ impl SimDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that have failed.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
     }
 
     /// The process has ended; the kernel goes on.
@@ -166,6 +173,7 @@ impl SimDisk {
             Trouble::Full(from, calls) => kind == Kind::Writes && (from..from + calls).contains(&state.calls),
         };
         if fails {
+            state.failures += 1;
             part(state);
             let is_full = matches!(state.dangers.trouble, Trouble::Full(..));
             return Err(if is_full { io::ErrorKind::StorageFull.into() } else { io::Error::from_raw_os_error(5) });

@@ -24,6 +24,8 @@ pub enum Fault {
     OverflowOvertaken,
     /// Commands leave though a mailbox is full: part of the publication comes later.
     TornPublication,
+    /// Time goes on while a transaction is under way.
+    TimeGoesOn,
     /// Locks end with the first step of a transaction.
     EarlyRelease,
     /// What a transaction changes is locked like what it reads.
@@ -32,6 +34,8 @@ pub enum Fault {
     WatchedUnlocked,
     /// A shard goes on with what should wait for its locks.
     WaitingAsGranted,
+    /// Who has to wait for locks takes its place a turn later, behind who came after it.
+    WaiterOvertaken,
     /// What a transaction asks of shards leaves one by one, each with a stamp of its own.
     RequestsApart,
     /// The same of the parts of a transaction in one hop.
@@ -66,12 +70,16 @@ pub enum Fault {
     MessageLate,
     /// A shard is not told that what its clients keep is old.
     InvalidationLost,
+    /// What tells a client that it keeps something old comes before the reply that brings it.
+    PushOvertakesReply,
     /// `appendfsync always`: replies leave before the disk has what they tell of.
     RepliesBeforeSync,
     /// FLUSHALL stands in the segment of each shard, too.
     FlushInSegment,
     /// Parts of a transaction count, decided or not.
     PartsUndecided,
+    /// What a snapshot has saved is told by a bit, which the next one flips.
+    SnapshotBitFlips,
     /// A round of `everysec`, and whatever else is a cut, takes no notice of what is under way.
     CutUnlocked,
 }

@@ -9,13 +9,13 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::store::{Call, Store, Word, changes_nothing, texts_in};
+use crate::store::{Call, Store, Word, changes_nothing, deadlines_of, texts_in};
 
 #[derive(Clone)]
 pub struct Operation {
     pub connection: usize,
     pub call: Call,
-    /// Its keys, if it is plain access to one shard.
+    /// Its keys, if it is plain access to one shard, or to none.
     pub plain: Option<Vec<Word>>,
     pub sent: u64,
     /// It takes effect no earlier: it has waited till then.
@@ -125,9 +125,18 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
         let texts = operation.answer.iter().flat_map(|(_, answer)| texts_in(&operation.call, answer));
         texts.for_each(|text| seers.entry(text).or_default().push(index));
     }
+    let mut limiters: HashMap<u64, usize> = HashMap::new();
+    for (index, operation) in operations.iter().enumerate() {
+        limiters.extend(deadlines_of(&operation.call).into_iter().map(|at| (at, index)));
+    }
+    // No key has it, and none will.
+    let is_over = |call: &Call, done: &Done, store: &Store| match call {
+        Call::Expire(_, at) => limiters.get(at).is_some_and(|&by| done.has(by)) && !store.has_deadline(*at),
+        _ => false,
+    };
     let mut seen: HashSet<[u64; 2]> = HashSet::new();
     let mut open = vec![(Done(vec![0; operations.len().div_ceil(64)]), 0, store.clone())];
-    let mut furthest = 0;
+    let (mut furthest, mut stuck) = (0, String::new());
     while let Some((done, mut from, store)) = open.pop() {
         while from < operations.len() && done.has(from) {
             from += 1;
@@ -153,6 +162,7 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
         if first_end == u64::MAX {
             return Ok(());
         }
+        let goes_further = first_end >= furthest;
         furthest = furthest.max(first_end);
         candidates.retain(|&index| operations[index].earliest < first_end);
         // What ends first is tried first: last onto the stack.
@@ -166,7 +176,9 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
             let reply = after.apply(operation.connection, &operation.call, answer);
             match &operation.answer {
                 Some((_, answer)) if *answer != reply => continue,
-                Some((_, answer)) if changes_nothing(&operation.call, answer) => {
+                Some((_, answer))
+                    if changes_nothing(&operation.call, answer) || is_over(&operation.call, &done, &store) =>
+                {
                     // What may come now, and is nothing to anybody else, loses nothing by coming now.
                     branches.clear();
                     branches.push((done.with(index), from, after));
@@ -182,9 +194,25 @@ pub fn serializable_from(store: &Store, operations: &[Operation], states_max: us
                 }
             }
         }
+        if goes_further && branches.is_empty() {
+            stuck = describe_stuck(operations, &done, &store);
+        }
         open.append(&mut branches);
     }
-    Err(format!("no order of all commands explains the replies up to {furthest}:{}", describe(operations, furthest)))
+    let history = describe(operations, furthest);
+    Err(format!("no order of all commands explains the replies up to {furthest}:{history}\n{stuck}"))
+}
+
+/// Where the search came furthest: what keys held, and what had yet to happen.
+fn describe_stuck(operations: &[Operation], done: &Done, store: &Store) -> String {
+    let sent_until =
+        operations.iter().enumerate().filter(|(index, _)| !done.has(*index)).map(|(_, open)| open.end()).min();
+    let is_open = |(index, operation): &(usize, &Operation)| {
+        !done.has(*index) && sent_until.is_some_and(|until| operation.sent < until)
+    };
+    let open: Vec<Operation> = operations.iter().enumerate().filter(is_open).map(|(_, open)| open.clone()).collect();
+    let whole = store.whole();
+    format!("at last, with {}, there was left:{}", String::from_utf8_lossy(&whole), describe(&open, u64::MAX))
 }
 
 fn digest(done: &Done, store: &Store) -> [u64; 2] {
@@ -206,6 +234,7 @@ pub fn describe(operations: &[Operation], furthest: u64) -> String {
             Call::Command(words) => shown(words),
             Call::Forget => "(watches nothing more)".to_string(),
             Call::Whole => "(all keys)".to_string(),
+            Call::Expire(key, at) => format!("({} passes where {} is)", at, String::from_utf8_lossy(key)),
             Call::Exec(commands) => {
                 format!("EXEC {{ {} }}", commands.iter().map(|words| shown(words)).collect::<Vec<_>>().join("; "))
             }
@@ -248,6 +277,25 @@ mod tests {
         assert!(serializable(&[write(), read("*2\r\n$1\r\n1\r\n$1\r\n1\r\n")], 1000).is_ok());
         assert!(serializable(&[write(), read("*2\r\n$-1\r\n$-1\r\n")], 1000).is_ok());
         assert!(serializable(&[write(), read("*2\r\n$1\r\n1\r\n$-1\r\n")], 1000).is_err());
+    }
+
+    #[test]
+    fn of_one_pipeline_plain_commands_pass_each_other_whatever_ends_a_transaction_between_them() {
+        let forget = Operation { call: Call::Forget, ..operation(1, "", 2, 10, "+OK\r\n") };
+        let plain = |keys: &[&str], operation| {
+            let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+            Operation { plain: Some(keys), ..operation }
+        };
+        let history = |write| {
+            [
+                write,
+                plain(&[], forget.clone()),
+                plain(&["l1"], operation(1, "RPUSH l1 2", 3, 10, ":1\r\n")),
+                operation(2, "EXEC GET t1; LLEN l1", 4, 9, "*2\r\n$-1\r\n:1\r\n"),
+            ]
+        };
+        assert!(serializable(&history(plain(&["t1"], operation(1, "SET t1 1", 1, 10, "+OK\r\n"))), 1000).is_ok());
+        assert!(serializable(&history(operation(1, "MSET t1 1 t2 1", 1, 10, "+OK\r\n")), 1000).is_err());
     }
 
     #[test]

@@ -58,6 +58,8 @@ struct LifePlan {
     dangers: Dangers,
     preamble: bool,
     timestamps: bool,
+    /// See [`Syncer`].
+    gives_up_one_in: u64,
 }
 
 impl LifePlan {
@@ -96,7 +98,10 @@ impl LifePlan {
             end_at_step,
         };
         let dangers = Dangers { end_at, trouble, syncs_late: fault == Some(Fault::RepliesBeforeSync) };
-        LifePlan { plan, fsync, end, dangers, preamble: pick(0, 1) == 0, timestamps: pick(0, 3) == 0 }
+        let (preamble, timestamps) = (pick(0, 1) == 0, pick(0, 3) == 0);
+        let gives_up_one_in =
+            if fault == Some(Fault::SnapshotBitFlips) { 4 } else { [0, 0, 10, 4][pick(0, 3) as usize] };
+        LifePlan { plan, fsync, end, dangers, preamble, timestamps, gives_up_one_in }
     }
 }
 
@@ -151,7 +156,7 @@ fn lives(
         past = match (started.begin(), past) {
             (Ok(()), _) => {
                 let Started { server, cores, .. } = started;
-                let syncer = Syncer::new(server);
+                let syncer = Syncer::new(server, disk.clone(), plan.gives_up_one_in, rng.next_u64());
                 let lived = world::live(plan.plan.clone(), rng.next_u64(), fault, cores, syncer)?;
                 Some(Past { plan, before, lived: Some(lived) })
             }
@@ -347,7 +352,7 @@ fn nothing_is_half_done(operations: &[Operation], left: &Store) -> Result<(), St
     let called = |operation: &Operation| match &operation.call {
         Call::Command(words) => vec![words.clone()],
         Call::Exec(commands) => commands.clone(),
-        Call::Forget | Call::Whole => Vec::new(),
+        Call::Forget | Call::Whole | Call::Expire(..) => Vec::new(),
     };
     let all: Vec<(&Operation, Vec<Vec<u8>>)> = operations
         .iter()

@@ -66,6 +66,8 @@ enum Shape {
     FewScripts,
     /// One shard's lease, which others seldom need.
     Leases,
+    /// Keys that expire.
+    Expiries,
     /// What is published, and who listens.
     Channels,
     /// Copies that clients keep, and transactions and scripts that make them old.
@@ -156,6 +158,13 @@ impl Shape {
                 (transactors, plan.shards, plan.rounds) = (pick(2, 4), pick(2, 4) as usize, pick(5, 20) as u32);
                 (plan.depth_max, plan.reset_one_in) = (pick(1, 4), [0, 5, 20][pick(0, 2) as usize]);
                 plan.focus = Focus::Leases;
+            }
+            Shape::Expiries => {
+                (private, registers, writers, readers) = (0, 0, 0, 0);
+                (transactors, plan.shards, plan.rounds) = (pick(2, 5), pick(1, 4) as usize, pick(5, 20) as u32);
+                (plan.depth_max, plan.reset_one_in) = (pick(1, 3), [0, 5, 20][pick(0, 2) as usize]);
+                plan.focus = Focus::Expiries;
+                plan.step_ns_max = [100_000, 300_000, 1_000_000][pick(0, 2) as usize];
             }
             Shape::Channels => {
                 (private, registers, writers, readers) = (0, 0, 0, 0);
@@ -334,6 +343,21 @@ fn leases() {
 }
 
 #[test]
+fn expiries() {
+    Shape::Expiries.holds("expiries");
+}
+
+/// Not between a transaction's commands, not for its scripts, not where it runs on copies; nor behind a WATCH that found it
+/// expired.
+#[test]
+fn what_was_seen_does_not_expire_meanwhile() {
+    for seed in [225, 884, 1188] {
+        let outcome = Shape::Expiries.run(seed, None);
+        outcome.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
+#[test]
 fn channels() {
     Shape::Channels.holds("channels");
 }
@@ -413,6 +437,11 @@ fn cut_unlocked_is_found() {
 }
 
 #[test]
+fn snapshot_bit_flips_is_found() {
+    loses(AppendFsync::EverySecond, Fault::SnapshotBitFlips);
+}
+
+#[test]
 fn late_publication_is_found() {
     Shape::CausalPipelines.finds(Fault::LatePublication);
 }
@@ -448,6 +477,11 @@ fn torn_publication_is_found() {
 }
 
 #[test]
+fn time_goes_on_is_found() {
+    Shape::Expiries.finds(Fault::TimeGoesOn);
+}
+
+#[test]
 fn early_release_is_found() {
     Shape::FewTransactions.finds(Fault::EarlyRelease);
 }
@@ -465,6 +499,11 @@ fn watched_unlocked_is_found() {
 #[test]
 fn waiting_as_granted_is_found() {
     Shape::Moves.finds(Fault::WaitingAsGranted);
+}
+
+#[test]
+fn waiter_overtaken_is_found() {
+    Shape::Moves.finds(Fault::WaiterOvertaken);
 }
 
 #[test]
@@ -530,6 +569,11 @@ fn message_late_is_found() {
 #[test]
 fn invalidation_lost_is_found() {
     Shape::Copies.finds(Fault::InvalidationLost);
+}
+
+#[test]
+fn push_overtakes_reply_is_found() {
+    Shape::Copies.finds(Fault::PushOvertakesReply);
 }
 
 #[test]

@@ -219,6 +219,10 @@ pub const SCRIPTS: &[Script] = &[
 ];
 
 impl Script {
+    pub fn counts_keys(&self) -> bool {
+        self.source.contains("DBSIZE")
+    }
+
     /// A call with these keys, of which so many are declared.
     pub fn call(&self, keys: &[String], declared: usize, token: u64, rng: &mut Rng) -> Vec<Word> {
         let mut source = format!("--{}\n{}", self.name, self.source);

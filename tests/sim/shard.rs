@@ -14,15 +14,16 @@ use peristyle::command::ctx::ShardCtx;
 use peristyle::config::Config;
 use peristyle::config::value::PipelineOrder;
 use peristyle::core::{Core, Input};
+use peristyle::engine::lock::TxId;
 use peristyle::engine::mesh::Mesh;
-use peristyle::engine::msg::{Envelope, Message};
+use peristyle::engine::msg::{Envelope, Lock, Message, StepRequest};
 use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::runtime::mesh::{self, Pace, ShardMesh};
-use peristyle::session::{Close, Peer};
+use peristyle::session::{Close, Peer, Session};
 
 use crate::fault::Fault;
-use crate::world::{Event, Plan, WireId, World, now_ns, read_late_next};
+use crate::world::{self, Event, Plan, WireId, World, now_ns, read_late_next};
 
 /// Lets the scheduler choose who goes on.
 #[derive(Clone, Copy)]
@@ -209,9 +210,13 @@ impl Driver<'_> {
             for event in self.reap(yielder) {
                 self.handle(event, &mut inputs, &mut ended);
             }
+            if self.mesh.fault == Some(Fault::SnapshotBitFlips) {
+                self.core.shard.ctx.keyspace.flip_snapshot_numbers();
+            }
             let mono_ns = now_ns();
-            let unix_ms = if self.world.ticks { (mono_ns / 1_000_000) as i64 } else { 0 };
-            self.core.set_now(Now { unix_ms, mono_ns });
+            let unix_ms = if self.world.ticks { world::unix_ms(mono_ns) } else { 0 };
+            self.core.set_now(Now { unix_ms: unix_ms as i64, mono_ns });
+            self.world.turn_begins(self.id, unix_ms);
             self.mesh.receive(&mut mail);
             let delayed = std::mem::take(&mut self.delayed);
             for (from, Envelope { message, .. }) in mail.drain(..) {
@@ -254,7 +259,16 @@ impl Driver<'_> {
             | (Fault::ServedLost, Message::Served { .. })
             | (Fault::UnblockLost, Message::Unblock(_))
             | (Fault::InvalidationLost, Message::Tracking(_)) => return,
+            (Fault::PushOvertakesReply, Message::Tracking(_)) => return self.push_ahead(from, message),
+            (Fault::TimeGoesOn, Message::Step(request)) => {
+                let Core { shard, .. } = &mut *self.core;
+                shard.locks.time_of(TxId { shard: from, job: request.job }, shard.ctx.now, true);
+            }
             (Fault::MessageLate, Message::PubSub(_)) => {
+                self.delayed.push((from, message));
+                return;
+            }
+            (Fault::WaiterOvertaken, Message::Step(request)) if self.has_to_wait(request) => {
                 self.delayed.push((from, message));
                 return;
             }
@@ -269,6 +283,22 @@ impl Driver<'_> {
         let (message, later) = fault.alter(message, &self.core);
         self.delayed.extend(later.map(|later| (from, later)));
         self.core.message(from, message, &mut self.mesh);
+    }
+
+    /// Nothing keeps it behind the replies that are still to come.
+    fn push_ahead(&mut self, from: ShardId, message: Message) {
+        let keys: Vec<ConnKey> = self.conns.iter().flatten().map(|conn| conn.key).collect();
+        let waits = |session: &mut Session| (std::mem::take(&mut session.pipeline), session.pause.take());
+        let waiting: Vec<_> = keys.iter().map(|&key| waits(self.core.sessions.at(key))).collect();
+        self.core.message(from, message, &mut self.mesh);
+        for (key, (pipeline, pause)) in keys.into_iter().zip(waiting) {
+            let session = self.core.sessions.at(key);
+            (session.pipeline, session.pause) = (pipeline, pause);
+        }
+    }
+
+    fn has_to_wait(&self, request: &StepRequest) -> bool {
+        matches!(&request.lock, Lock::Acquire(set) if !self.core.shard.locks.admits(set))
     }
 
     /// What the network brought; sleeps before, if there is nothing to do.

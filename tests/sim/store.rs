@@ -23,6 +23,10 @@ pub const DATABASES: usize = 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
     databases: [Database; DATABASES],
+    /// When keys of the first database go.
+    deadlines: BTreeMap<Word, u64>,
+    /// Of which keys these times have passed.
+    passed: BTreeSet<(Word, u64)>,
     /// By connection.
     watches: BTreeMap<usize, Watch>,
 }
@@ -43,11 +47,13 @@ pub enum Call {
     Forget,
     /// What is there of all keys.
     Whole,
+    /// Nobody's: where this key lies, this time passes.
+    Expire(Word, u64),
 }
 
 impl Store {
     pub fn new(databases: [Database; DATABASES]) -> Store {
-        Store { databases, watches: BTreeMap::new() }
+        Store { databases, ..Store::default() }
     }
 
     /// All keys and what they hold, to be compared.
@@ -100,6 +106,11 @@ impl Store {
                 b"+OK\r\n".to_vec()
             }
             Call::Whole => self.whole(),
+            Call::Expire(key, at) => {
+                self.passed.insert((key.clone(), *at));
+                self.expire(key);
+                ok()
+            }
             Call::Exec(commands) => {
                 if self.watches.remove(&connection).is_some_and(|watch| watch.dirty) {
                     return b"*-1\r\n".to_vec();
@@ -145,7 +156,30 @@ impl Store {
             Some(value) => self.databases[0].insert(key.to_vec(), value),
             None => self.databases[0].remove(key),
         };
+        self.deadlines.remove(key);
         self.touch(key);
+    }
+
+    /// The key is there, and goes then.
+    fn limit(&mut self, key: &[u8], at: Option<u64>) {
+        let Some(at) = at else { return };
+        self.deadlines.insert(key.to_vec(), at);
+        self.expire(key);
+    }
+
+    fn expire(&mut self, key: &[u8]) {
+        if self.deadlines.get(key).is_some_and(|&at| self.has_passed(key, at)) {
+            self.put(key, None);
+        }
+    }
+
+    fn has_passed(&self, key: &[u8], at: u64) -> bool {
+        self.passed.contains(&(key.to_vec(), at))
+    }
+
+    /// Some key goes then.
+    pub fn has_deadline(&self, at: u64) -> bool {
+        self.deadlines.values().any(|&deadline| deadline == at)
     }
 
     fn list(&mut self, key: &[u8]) -> &mut VecDeque<Word> {
@@ -211,14 +245,44 @@ impl Store {
                 [format!("*{}\r\n", args.len()).as_bytes(), &values].concat()
             }
             b"SET" => {
-                self.put(&args[0], Some(Value::Text(args[1].clone())));
+                let at = deadline_of(words);
+                match at.is_some_and(|at| self.has_passed(&args[0], at)) {
+                    false => {
+                        self.put(&args[0], Some(Value::Text(args[1].clone())));
+                        self.limit(&args[0], at);
+                    }
+                    // Valkey: the key is deleted, and nothing has happened to one that was not there.
+                    true if self.databases[0].contains_key(&args[0]) => self.put(&args[0], None),
+                    true => {}
+                }
                 ok()
             }
+            b"PEXPIREAT" => {
+                let there = self.databases[0].contains_key(&args[0]);
+                if there {
+                    self.touch(&args[0]);
+                    self.limit(&args[0], deadline_of(words));
+                }
+                integer(usize::from(there))
+            }
+            b"PERSIST" => {
+                let persists = self.deadlines.remove(&args[0]).is_some();
+                if persists {
+                    self.touch(&args[0]);
+                }
+                integer(usize::from(persists))
+            }
+            b"PEXPIRETIME" => match self.deadlines.get(&args[0]) {
+                Some(at) => integer(*at as usize),
+                None if self.databases[0].contains_key(&args[0]) => b":-1\r\n".to_vec(),
+                None => b":-2\r\n".to_vec(),
+            },
             b"APPEND" => {
                 let mut text = self.text(&args[0]).cloned().unwrap_or_default();
                 text.extend_from_slice(&args[1]);
-                let length = text.len();
+                let (length, at) = (text.len(), self.deadlines.get(&args[0]).copied());
                 self.put(&args[0], Some(Value::Text(text)));
+                self.limit(&args[0], at);
                 integer(length)
             }
             b"MSET" => {
@@ -248,8 +312,10 @@ impl Store {
                 // Redis: nothing happens, but that it exists.
                 Some(_) if args[0] == args[1] => ok(),
                 value => {
+                    let at = self.deadlines.get(&args[0]).copied();
                     self.put(&args[0], None);
                     self.put(&args[1], value);
+                    self.limit(&args[1], at);
                     ok()
                 }
             },
@@ -257,7 +323,9 @@ impl Store {
                 let value = self.databases[0].get(&args[0]).cloned();
                 let copied = value.is_some() && !self.databases[0].contains_key(&args[1]);
                 if copied {
+                    let at = self.deadlines.get(&args[0]).copied();
                     self.put(&args[1], value);
+                    self.limit(&args[1], at);
                 }
                 integer(usize::from(copied))
             }
@@ -333,18 +401,19 @@ impl Store {
             b"DBSIZE" => integer(self.databases[0].len()),
             b"KEYS" => array(self.databases[0].keys().map(|key| bulk(Some(key)))),
             b"FLUSHDB" | b"FLUSHALL" => {
-                let Store { databases, watches } = self;
+                let Store { databases, watches, deadlines, .. } = self;
                 for watch in watches.values_mut() {
                     watch.dirty |= watch.keys.iter().any(|key| databases[0].contains_key(key));
                 }
                 databases[0].clear();
+                deadlines.clear();
                 if words[0] == b"FLUSHALL" {
                     databases[1].clear();
                 }
                 ok()
             }
             b"SWAPDB" => {
-                let Store { databases, watches } = self;
+                let Store { databases, watches, .. } = self;
                 for watch in watches.values_mut() {
                     let there = |key| databases.iter().any(|database| database.contains_key(key));
                     watch.dirty |= watch.keys.iter().any(|key: &Word| there(key));
@@ -370,7 +439,7 @@ impl Store {
 /// The reply shows that nothing has changed but what the connection itself watches, at whatever moment it came about.
 pub fn changes_nothing(call: &Call, reply: &[u8]) -> bool {
     match call {
-        Call::Forget => false,
+        Call::Forget | Call::Expire(..) => false,
         Call::Whole => true,
         Call::Exec(commands) if reply != b"*-1\r\n" => {
             let replies = peristyle::resp::skip::elements(reply).expect("EXEC's reply is an array");
@@ -383,13 +452,29 @@ pub fn changes_nothing(call: &Call, reply: &[u8]) -> bool {
 
 fn is_read(words: &[Word], reply: &[u8]) -> bool {
     match words[0].as_slice() {
-        b"GET" | b"MGET" | b"EXISTS" | b"LLEN" | b"SCARD" | b"DBSIZE" | b"KEYS" => true,
-        b"MSETNX" | b"DEL" | b"COPY" | b"SADD" | b"SREM" | b"SMOVE" => reply == b":0\r\n",
+        b"GET" | b"MGET" | b"EXISTS" | b"LLEN" | b"SCARD" | b"DBSIZE" | b"KEYS" | b"PEXPIRETIME" => true,
+        b"MSETNX" | b"DEL" | b"COPY" | b"SADD" | b"SREM" | b"SMOVE" | b"PEXPIREAT" | b"PERSIST" => reply == b":0\r\n",
         b"BLPOP" | b"BRPOP" => reply == b"*-1\r\n",
         b"LPOP" | b"RPOP" | b"LMOVE" | b"BLMOVE" => reply == b"$-1\r\n",
         b"RENAME" => reply.starts_with(b"-"),
         b"EVAL" | b"EVAL_RO" => script::only_reads(words),
         _ => false,
+    }
+}
+
+/// The times at which a call lets keys go: no two calls name the same.
+pub fn deadlines_of(call: &Call) -> Vec<u64> {
+    match call {
+        Call::Command(words) => deadline_of(words).into_iter().collect(),
+        Call::Exec(commands) => commands.iter().filter_map(|words| deadline_of(words)).collect(),
+        Call::Forget | Call::Whole | Call::Expire(..) => Vec::new(),
+    }
+}
+
+fn deadline_of(words: &[Word]) -> Option<u64> {
+    match (words[0].as_slice(), words) {
+        (b"SET", [_, _, _, _, at]) | (b"PEXPIREAT", [_, _, at]) => std::str::from_utf8(at).ok()?.parse().ok(),
+        _ => None,
     }
 }
 

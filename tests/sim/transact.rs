@@ -1,6 +1,8 @@
 //! What clients of transactions send: commands whose keys lie on any shards, MULTI with EXEC or DISCARD, WATCH. They share
 //! few keys, and record histories for [`crate::history`].
 
+use std::collections::BTreeSet;
+
 use peristyle::base::ids::ShardId;
 use peristyle::base::rng::Rng;
 use peristyle::keyspace::slots::SlotMap;
@@ -45,6 +47,8 @@ pub enum Focus {
     /// Scripts that declare one of their keys, which is on one and the same shard, as the others are for the most part; and
     /// little else.
     Leases,
+    /// Texts that expire.
+    Expiries,
     /// What changes much, on several shards and everywhere; and the append-only file is written anew.
     Lasting,
 }
@@ -57,6 +61,9 @@ pub struct Vocabulary {
     sets: Vec<String>,
     next_token: u64,
     streak: Streak,
+    /// What time it is, for keys that expire.
+    pub now_ms: u64,
+    deadlines: BTreeSet<u64>,
 }
 
 /// What all clients together are at, by turns: mostly scripts, or mostly something else.
@@ -71,9 +78,12 @@ struct Streak {
 
 const KEYS_OF_A_KIND: usize = 3;
 const STREAK_MAX: u64 = 16;
+/// How long keys live that expire, at most.
+const LIFE_MS_MAX: u64 = 150;
 /// Kinds of commands, as often as they are wanted.
 const LASTING: [u64; 28] =
     [0, 4, 4, 4, 7, 7, 8, 13, 13, 13, 13, 18, 20, 22, 23, 25, 28, 28, 30, 31, 33, 33, 36, 36, 38, 40, 43, 54];
+const EXPIRING: [u64; 22] = [0, 0, 4, 7, 8, 8, 13, 18, 20, 20, 22, 23, 27, 60, 60, 60, 60, 61, 61, 62, 63, 63];
 /// The same beside scripts.
 const SCRIPTED: [u64; 24] = [0, 0, 4, 4, 7, 8, 8, 13, 13, 18, 20, 23, 28, 30, 31, 33, 33, 36, 40, 44, 50, 51, 52, 45];
 
@@ -93,7 +103,8 @@ impl Vocabulary {
             names
         };
         let (texts, lists, sets) = (names('t', 0), names('l', 1), names('s', 2));
-        Vocabulary { focus, slots, texts, lists, sets, next_token, streak: Streak::default() }
+        let (streak, deadlines) = (Streak::default(), BTreeSet::new());
+        Vocabulary { focus, slots, texts, lists, sets, next_token, streak, now_ms: 0, deadlines }
     }
 
     /// The next command of a connection.
@@ -160,6 +171,10 @@ impl Vocabulary {
         &self.texts
     }
 
+    pub fn shard_of(&self, key: &str) -> ShardId {
+        self.slots.shard_of(key.as_bytes())
+    }
+
     pub fn any_text(&self, rng: &mut Rng) -> String {
         one_of(&self.texts, rng).to_string()
     }
@@ -173,7 +188,11 @@ impl Vocabulary {
     }
 
     fn script(&mut self, rng: &mut Rng) -> Vec<Word> {
-        let script = &SCRIPTS[rng.below(SCRIPTS.len() as u64) as usize];
+        let mut script = &SCRIPTS[rng.below(SCRIPTS.len() as u64) as usize];
+        // What counts keys counts those that are due, too.
+        while self.focus == Focus::Expiries && script.counts_keys() {
+            script = &SCRIPTS[rng.below(SCRIPTS.len() as u64) as usize];
+        }
         let leases = self.focus == Focus::Leases;
         let (at_home, mut is_first) = (leases || rng.below(4) > 0, true);
         let mut key = |kind: char| {
@@ -212,6 +231,18 @@ impl Vocabulary {
         rng.below(8) < if streak.of_scripts { 7 } else { 1 }
     }
 
+    /// One that no other key has, in an odd millisecond.
+    fn deadline(&mut self, rng: &mut Rng) -> u64 {
+        if self.focus != Focus::Expiries {
+            return 0;
+        }
+        let mut at = (self.now_ms + rng.below(LIFE_MS_MAX)) | 1;
+        while !self.deadlines.insert(at) {
+            at += 2;
+        }
+        at
+    }
+
     fn command(&mut self, rng: &mut Rng) -> Vec<Word> {
         self.next_token += 1;
         if self.focus == Focus::Scripts && self.goes_on_with_scripts(rng) {
@@ -220,7 +251,10 @@ impl Vocabulary {
         if self.focus == Focus::Leases && rng.below(8) < 6 {
             return self.script(rng);
         }
-        let token = self.next_token;
+        if self.focus == Focus::Expiries && rng.below(6) == 0 {
+            return self.script(rng);
+        }
+        let (token, deadline) = (self.next_token, self.deadline(rng));
         let (a, b, c) = (one_of(&self.texts, rng), one_of(&self.texts, rng), one_of(&self.texts, rng));
         let (from, to) = (one_of(&self.lists, rng), one_of(&self.lists, rng));
         let (s, t, u) = (one_of(&self.sets, rng), one_of(&self.sets, rng), one_of(&self.sets, rng));
@@ -230,6 +264,7 @@ impl Vocabulary {
             Focus::Everything => rng.below(48),
             Focus::Scripts => SCRIPTED[rng.below(SCRIPTED.len() as u64) as usize],
             Focus::Leases => [0, 4, 4, 7, 13][rng.below(5) as usize],
+            Focus::Expiries => EXPIRING[rng.below(EXPIRING.len() as u64) as usize],
             Focus::Lasting => LASTING[rng.below(LASTING.len() as u64) as usize],
             Focus::Watches => [0, 4, 7, 13, 22][rng.below(5) as usize],
             Focus::Waits => [28, 28, 30, 31, 33, 50, 50, 51, 51, 52, 53, 44, 25, 32][rng.below(14) as usize],
@@ -262,6 +297,10 @@ impl Vocabulary {
             50 => format!("BLPOP {from} {}", timeout(rng)),
             51 => format!("{} {from} {to} {}", ["BLPOP", "BRPOP"][rng.below(2) as usize], timeout(rng)),
             52 => format!("BLMOVE {from} {to} {} {} {}", side(rng), side(rng), timeout(rng)),
+            60 => format!("SET {a} {token} PXAT {deadline}"),
+            61 => format!("PEXPIREAT {a} {deadline}"),
+            62 => format!("PERSIST {a}"),
+            63 => format!("PEXPIRETIME {a}"),
             53 => format!("RPUSH {from} {token} {token}b"),
             54 => ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"][rng.below(3) as usize].to_string(),
             44 => "DBSIZE".to_string(),
@@ -274,9 +313,14 @@ impl Vocabulary {
         words(&text)
     }
 
-    /// The keys of what is plain access to one shard.
+    /// The keys of what is plain access to one shard, or to none.
     pub fn plain_keys(&self, call: &Call) -> Option<Vec<Word>> {
-        let Call::Command(words) = call else { return None };
+        let words = match call {
+            Call::Command(words) => words,
+            // What its connection alone knows of keeps nothing in order.
+            Call::Forget => return Some(Vec::new()),
+            Call::Exec(_) | Call::Whole | Call::Expire(..) => return None,
+        };
         let named = |name: &String, word: &Word| name.as_bytes() == word;
         let is_key = |word: &&Word| {
             [&self.texts, &self.lists, &self.sets].iter().any(|names| names.iter().any(|name| named(name, word)))

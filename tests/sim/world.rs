@@ -49,6 +49,12 @@ fn clock() -> u64 {
     CLOCK.get()
 }
 
+/// It is always even, and what expires does so at odd times: nobody asks in the very millisecond, which is the key's last
+/// if it is there, and too late for a new one.
+pub fn unix_ms(mono_ns: u64) -> u64 {
+    mono_ns / 2_000_000 * 2
+}
+
 /// How a run is shaped. Drawn from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -148,6 +154,8 @@ pub struct World {
     pub ticks: bool,
     /// When the turns began in which replies left, by step.
     turns: RefCell<HashMap<u64, u64>>,
+    /// By shard: what time it was in its turns, by step.
+    times: RefCell<Vec<Vec<(u64, u64)>>>,
 }
 
 fn log(steps: &mut Vec<(u64, u64)>, bytes: usize, step: u64) {
@@ -183,6 +191,28 @@ impl World {
         // Of the step in which all ended it is not known any more.
         let end_ns = self.clocks.borrow().get(step as usize + 1).copied().unwrap_or(u64::MAX);
         (self.turns.borrow().get(&step).copied().unwrap_or(end_ns), end_ns)
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        unix_ms(clock())
+    }
+
+    /// A turn of a shard begins.
+    pub fn turn_begins(&self, shard: ShardId, unix_ms: u64) {
+        self.times.borrow_mut()[shard].push((self.step.get(), unix_ms));
+    }
+
+    /// The first step in which this Unix time had passed for a shard, or for any.
+    pub fn passed_at(&self, shard: Option<ShardId>, unix_ms: u64) -> Option<u64> {
+        let times = self.times.borrow();
+        let passed = |times: &Vec<(u64, u64)>| {
+            let turn = times.get(times.partition_point(|&(_, at)| at <= unix_ms))?;
+            Some(turn.0)
+        };
+        match shard {
+            Some(shard) => passed(&times[shard]),
+            None => times.iter().filter_map(passed).min(),
+        }
     }
 
     /// The server ends a connection.
@@ -388,8 +418,9 @@ impl Run {
             step: Cell::new(0),
             clocks: RefCell::new(vec![clock()]),
             quiet: RefCell::new(Vec::new()),
-            ticks: syncer.is_some(),
+            ticks: syncer.is_some() || plan.focus == Focus::Expiries,
             turns: RefCell::default(),
+            times: RefCell::new(vec![Vec::new(); plan.shards]),
         });
         let shards = shard::start(&world, &plan, fault, cores);
         let clients = Clients::new(world.clone(), &plan, seed);
@@ -399,7 +430,7 @@ impl Run {
     /// Goes on until nothing is left to happen, or the process ends.
     fn until_quiet(&mut self) -> Result<(), String> {
         while let Some(choice) = self.choose() {
-            if self.syncer.is_some() && self.clients.are_done() || self.plan.end_at_step == Some(self.step) {
+            if self.world.ticks && self.clients.are_done() || self.plan.end_at_step == Some(self.step) {
                 return Ok(());
             }
             self.step += 1;
@@ -531,10 +562,10 @@ impl Run {
             for shard in std::mem::take(&mut left) {
                 match self.resume(shard)? {
                     None => left.push(shard),
-                    Some(remains) if self.syncer.is_none() => {
+                    Some(remains) if !self.world.ticks => {
                         remains.check().map_err(|leak| format!("shard {shard} leaves behind {leak}"))?;
                     }
-                    // The log may be in the middle of a round.
+                    // The log may be in the middle of a round, and the clock still has something to do.
                     Some(_) => {}
                 }
             }

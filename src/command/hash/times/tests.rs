@@ -228,7 +228,7 @@ fn the_active_cycle_finds_what_is_due() {
     shard.ctx.journal.record();
     shard.ctx.now = shard.ctx.now.plus_ms(500);
     let mut slices = 0;
-    while shard.ctx.expire_slice(100).more {
+    while shard.ctx.expire_slice(shard.ctx.now, 100).more {
         slices += 1;
         assert!(slices < 100, "it ends");
     }
@@ -334,7 +334,7 @@ proptest! {
         for command in commands {
             shard.run(&command);
             if command.starts_with('+') {
-                shard.ctx.expire_slice(3);
+                shard.ctx.expire_slice(shard.ctx.now, 3);
             }
         }
         replica.replay(&shard.ctx.journal.take());
@@ -343,7 +343,7 @@ proptest! {
         prop_assert_eq!(state(&mut replica), expected);
         shard.ctx.now = shard.ctx.now.plus_ms(1000);
         for _ in 0..1000 {
-            shard.ctx.expire_slice(10);
+            shard.ctx.expire_slice(shard.ctx.now, 10);
         }
         prop_assert_eq!(shard.ctx.keyspace.hashes_noted(0), 0);
     }
