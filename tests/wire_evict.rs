@@ -174,7 +174,7 @@ fn every_policy_keeps_memory_within_the_limit() {
             // In this order, for to ask takes memory, too.
             let (left, evicted) = (keys(server), server.info("evicted_keys") as usize);
             assert!(left > KEYS / 5 && (KEYS..KEYS + 100).contains(&(left + evicted)), "{policy}: {left} {evicted}");
-            client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
+            client.check("flushall sync\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
         }
         for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
             set(&mut client, "maxmemory", "0");
@@ -187,7 +187,7 @@ fn every_policy_keeps_memory_within_the_limit() {
             // When none is left that may go, writes are refused.
             assert!(fill(&mut client, "b", false) > KEYS / 4, "{policy}");
             assert_eq!((left(server, "kept"), left(server, "a")), (KEYS, 0), "{policy}");
-            client.check("flushall\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
+            client.check("flushall sync\r\nconfig resetstat\r\n", "+OK\r\n+OK\r\n");
         }
     });
 }
