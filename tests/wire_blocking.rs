@@ -117,6 +117,20 @@ fn inside_a_transaction_nobody_waits_and_its_end_serves_who_does() {
     });
 }
 
+/// DEBUG SLEEP takes time, for those who come behind its transaction.
+#[test]
+fn what_has_expired_when_its_transaction_ends_serves_nobody() {
+    for shards in [1, 2, 4] {
+        let server = Server::start_with(shards, &["--enable-debug-command", "yes"]);
+        let mut other = server.client();
+        let mut client = waiting(&server, "BLPOP a b 0");
+        let commands = "MULTI\r\nRPUSH a 1\r\nPEXPIRE a 20\r\nDEBUG SLEEP 0.05\r\nEXEC\r\n";
+        other.check(commands, text("+OK|+QUEUED|+QUEUED|+QUEUED|*3|:1|:1|+OK|"));
+        other.check("RPUSH b 2\r\n", ":1\r\n");
+        client.expect(text("*2|$1|b|$1|2|"));
+    }
+}
+
 #[test]
 fn a_wait_can_be_ended_from_elsewhere() {
     with_shards(|server| {
