@@ -306,3 +306,20 @@ fn monitors_see_scripts_and_what_they_call() {
         }
     });
 }
+
+/// Readers of some shards stayed paused when the next pause came as the first ended.
+#[test]
+fn a_pause_that_follows_a_stricter_one_is_not_as_strict() {
+    with_shards(|server| {
+        let mut admin = server.client();
+        let mut readers: Vec<Client> = (0..8).map(|_| server.client()).collect();
+        for _ in 0..30 {
+            admin.check("CLIENT PAUSE 20 ALL\r\n", "+OK\r\n");
+            readers.iter_mut().for_each(|reader| reader.send("GET k\r\n"));
+            readers[0].expect("$-1\r\n");
+            admin.check("CLIENT PAUSE 60000 WRITE\r\n", "+OK\r\n");
+            readers[1..].iter_mut().for_each(|reader| reader.expect("$-1\r\n"));
+            admin.check("CLIENT UNPAUSE\r\n", "+OK\r\n");
+        }
+    });
+}

@@ -573,6 +573,8 @@ impl Core {
         match step {
             Step::Admin(step) => {
                 let AdminStep { part, words, conn } = *step.downcast::<AdminStep>().expect("made by start_everywhere");
+                // A pause whose time is over is none that the next one has to be as strict as.
+                self.resume_postponed();
                 let outcome = StepOutcome::Admin(part(&mut self.admin(conn), &words));
                 self.run_unblocks();
                 self.resume_postponed();
