@@ -10,7 +10,7 @@ use peristyle::config::Config;
 use peristyle::keyspace::slots::SlotMap;
 use peristyle::keyspace::{HashSeeds, Keyspace};
 use peristyle::persist::load::{Duplicates, Loader};
-use peristyle::persist::rdb::write::{Chunk, Header, Sum, Usage};
+use peristyle::persist::rdb::write::{Chunk, Header, Sum, Trials, Usage};
 
 const DATABASES: usize = 16;
 
@@ -33,9 +33,9 @@ fn write(shard: &ShardCtx) -> Vec<u8> {
     let (mut sum, mut body, mut has_field_times) = (Sum::default(), Vec::new(), false);
     for db in 0..DATABASES {
         let mut chunk = Chunk::new(db, form);
-        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config, true));
+        shard.keyspace.db(db).iter().for_each(|entry| chunk.push(entry, Usage::None, &shard.config));
         has_field_times |= chunk.has_field_times;
-        let written = chunk.write(|bytes| {
+        let written = chunk.write(&mut Trials::default(), |bytes| {
             sum.add(bytes);
             body.extend_from_slice(bytes);
             Ok(())
