@@ -414,8 +414,9 @@ impl Core {
         let part_ns = (self.served_ns / BACKGROUND_SHARE_DIVISOR).clamp(BACKGROUND_SLICE_NS_MIN, BACKGROUND_SLICE_NS);
         // Commands that save before they change have done the walk's part of this turn.
         let walks = self.shard.ctx.keyspace.take_saved_ahead() < BACKGROUND_STEP_KEYS;
+        // Nothing is locked or let go meanwhile.
+        let until = self.shard.locks.expires_until(self.shard.ctx.now);
         loop {
-            let until = self.shard.locks.expires_until(self.shard.ctx.now);
             let ctx = &mut self.shard.ctx;
             // To a script that pauses, nothing expires.
             let expiring = !is_busy && ctx.expire_slice(until, BACKGROUND_STEP_KEYS).more;

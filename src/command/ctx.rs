@@ -301,12 +301,6 @@ impl ShardCtx {
     /// The string at a key, to be changed where it is, in one lookup; or WRONGTYPE.
     #[inline]
     pub fn string_mut(&mut self, key: &[u8]) -> Result<Option<OccupiedMut<'_>>> {
-        Ok(self.string_and_config(key)?.map(|(occupied, _)| occupied))
-    }
-
-    /// The same, beside what most uses of it do not read, and should not wait for.
-    #[inline]
-    pub fn string_and_config(&mut self, key: &[u8]) -> Result<Option<(OccupiedMut<'_>, &Config)>> {
         let hash = self.hash_of(key);
         let Some(occupied) = self.keyspace.db_mut(self.db).get_mut(hash, key) else { return Ok(None) };
         if expire::is_expired(occupied.as_ref(), self.now) && !self.replaying {
@@ -320,7 +314,7 @@ impl ShardCtx {
         if !self.no_touch {
             access::touch(occupied.as_ref(), self.now, &self.config, &mut self.rng);
         }
-        if occupied.as_ref().is_string() { Ok(Some((occupied, &self.config))) } else { Err(Error::WrongType) }
+        if occupied.as_ref().is_string() { Ok(Some(occupied)) } else { Err(Error::WrongType) }
     }
 
     /// The collection at a key that is read, or WRONGTYPE.

@@ -32,8 +32,12 @@ fn reply_bytes_max(limits: &OutputLimits, protocol: Protocol) -> Option<usize> {
 }
 
 impl Draws {
-    /// Of a command that has written nothing yet.
-    pub fn new(count: u64, ctx: &ShardCtx, reply: &Reply) -> Result<Draws> {
+    /// Of a command that has written nothing yet; `None` if its count asks for distinct elements.
+    pub fn of(count: i64, ctx: &ShardCtx, reply: &Reply) -> Option<Result<Draws>> {
+        (count < 0).then(|| Draws::new(count.unsigned_abs(), ctx, reply))
+    }
+
+    fn new(count: u64, ctx: &ShardCtx, reply: &Reply) -> Result<Draws> {
         // A script has no output.
         let limits = &ctx.config.client_output_buffer_limit;
         let bytes_max = reply_bytes_max(limits, reply.protocol()).filter(|_| !ctx.in_script);

@@ -473,11 +473,10 @@ fn hrandfield(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     if args.len() > 4 || (with_values && !args.is(3, "WITHVALUES")) {
         return Err(Error::Syntax);
     }
-    let draws = count.unsigned_abs();
-    if with_values && draws > i64::MAX as u64 / 2 {
+    if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(draws::TOO_MANY);
     }
-    let draws = if count < 0 { Some(Draws::new(draws, ctx, reply)) } else { None };
+    let draws = Draws::of(count, ctx, reply);
     let Some(hash) = ctx.read_as::<Hash>(key)? else {
         reply.array(0);
         return Ok(());

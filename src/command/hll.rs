@@ -101,21 +101,21 @@ pub const ROWS: &[Row<KeyFn>] = &[
 fn pfadd(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
     let key = args.get(1);
     let mut observations = args.from(2).iter().map(|element| Observation::of(element));
-    let changed = match ctx.string_and_config(key)? {
+    let sparse_bytes_max = ctx.config.hll_sparse_max_bytes as usize;
+    let changed = match ctx.string_mut(key)? {
         None => {
             let mut text = hll::empty();
-            let sparse_bytes_max = ctx.config.hll_sparse_max_bytes as usize;
             add_all(&mut text, observations, sparse_bytes_max)?;
             hll::forget_estimate(&mut text);
             ctx.set(key, Value::Raw(&text), Expiry::Never);
             true
         }
-        Some((mut held, config)) => {
+        Some(mut held) => {
             let (encoding, text) = hyperloglog_of(held.as_ref().text())?;
             match encoding {
                 Encoding::Sparse => {
                     let mut text = text.to_vec();
-                    let changed = add_all(&mut text, observations, config.hll_sparse_max_bytes as usize)?;
+                    let changed = add_all(&mut text, observations, sparse_bytes_max)?;
                     if changed {
                         hll::forget_estimate(&mut text);
                         held.update(|entry| entry.set_value(Value::Raw(&text)));

@@ -452,10 +452,7 @@ fn srandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) -> Result {
         [_] => Some(args.signed_count(2)?),
         _ => return Err(Error::Syntax),
     };
-    let draws = match count {
-        Some(count @ ..0) => Some(Draws::new(count.unsigned_abs(), ctx, reply)),
-        _ => None,
-    };
+    let draws = count.and_then(|count| Draws::of(count, ctx, reply));
     let (sets, env) = ctx.read_all_as::<Set>(&[args.get(1)])?;
     match (sets[0], count) {
         (None, None) => reply.null(),

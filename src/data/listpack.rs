@@ -15,7 +15,7 @@
 //! added or removed there, so that neither a push nor a pop moves the other elements. Where room goes from one end to
 //! the other, all of it does.
 
-use super::size_class::allocation_size;
+use super::size_class::{allocation_size, arc_size};
 use crate::base::number::parse_i64;
 
 const HEADER_BYTES: usize = 6;
@@ -110,7 +110,7 @@ impl Default for Listpack {
 
 impl Listpack {
     /// What one takes behind an `Arc`, but for its block.
-    pub const SHARED_USABLE_BYTES: usize = allocation_size(2 * size_of::<usize>() + size_of::<Listpack>());
+    pub const SHARED_USABLE_BYTES: usize = arc_size(size_of::<Listpack>());
 
     pub fn new() -> Listpack {
         let mut held = Vec::with_capacity(allocation_size(HEADER_BYTES + 1));

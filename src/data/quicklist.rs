@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::listpack::{At, Element, Listpack};
-use super::size_class::allocation_size;
+use super::size_class::{allocation_size, arc_size};
 use crate::base::lzf;
 
 /// Room that Redis reckons with for an element's own header, so as never to exceed a node's size.
@@ -147,7 +147,7 @@ impl Node {
         match &self.data {
             Data::Packed(listpack) => Listpack::SHARED_USABLE_BYTES + listpack.usable_bytes(),
             Data::Plain(bytes) | Data::PackedLzf(bytes) | Data::PlainLzf(bytes) => {
-                allocation_size(2 * size_of::<usize>() + size_of::<Box<[u8]>>()) + allocation_size(bytes.len())
+                arc_size(size_of::<Box<[u8]>>()) + allocation_size(bytes.len())
             }
         }
     }

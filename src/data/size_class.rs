@@ -21,6 +21,11 @@ pub const fn allocation_size(bytes: usize) -> usize {
     }
 }
 
+/// The usable size of the allocation behind an `Arc`: its two counters, and so many bytes that it holds.
+pub const fn arc_size(held: usize) -> usize {
+    allocation_size(2 * size_of::<usize>() + held)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -149,7 +149,7 @@ pub(super) fn zrandmember(ctx: &mut ShardCtx, args: &Args, reply: &mut Reply) ->
     if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(draws::TOO_MANY);
     }
-    let draws = if count < 0 { Some(Draws::new(count.unsigned_abs(), ctx, reply)) } else { None };
+    let draws = Draws::of(count, ctx, reply);
     let mut rng = Rng::new(ctx.rng.next_u64());
     let Some(zset) = ctx.read_as::<Zset>(args.get(1))?.filter(|_| count != 0) else {
         reply.array(0);

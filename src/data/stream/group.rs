@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::id::StreamId;
-use crate::data::size_class::allocation_size;
+use crate::data::size_class::arc_size;
 
 /// In the place of the number of entries read: it cannot be known.
 pub const ENTRIES_READ_UNKNOWN: i64 = -1;
@@ -148,10 +148,10 @@ impl Group {
         fn tree_bytes<T>(len: usize) -> usize {
             len * (size_of::<T>() * 3).div_ceil(2)
         }
-        let consumers = self.consumers.values().map(|consumer| {
-            allocation_size(2 * size_of::<usize>() + consumer.name.len())
-                + tree_bytes::<StreamId>(consumer.pending.len())
-        });
+        let consumers = self
+            .consumers
+            .values()
+            .map(|consumer| arc_size(consumer.name.len()) + tree_bytes::<StreamId>(consumer.pending.len()));
         tree_bytes::<(Box<[u8]>, Group)>(1)
             + tree_bytes::<(StreamId, Pending)>(self.pending.len())
             + tree_bytes::<(Arc<[u8]>, ConsumerNumber)>(self.names.len())
